@@ -1,0 +1,392 @@
+"""What the emotion corpora have in common: finding them on disk, trials, raws."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import mne
+import numpy as np
+import pandas as pd
+from moabb.datasets.base import BaseDataset
+from moabb.datasets.bids_interface import StepType
+from moabb.datasets.preprocessing import FixedPipeline, FixedTransformer
+
+from braindecode_emossl.errors import CorpusFormatError, CorpusNotFoundError
+
+__all__ = ["RATING_NAMES", "EmotionDataset", "Trial"]
+
+log = logging.getLogger(__name__)
+
+RATING_NAMES = ("valence", "arousal", "dominance", "liking", "predictability")
+
+# MNE 1.14 drops the old name of its 10-05 template; both carry the same positions.
+_MONTAGE_NAMES = ("colin27_1005", "standard_1005")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of a recording: what was shown, where it lies, how it was rated.
+
+    Parameters
+    ----------
+    trial : int
+        Number of the trial in presentation order within its session, from 0.
+    stimulus : str
+        Name of the stimulus, unique within the corpus.
+    emotion : str
+        The corpus's own class, a key of the dataset's ``event_id``.
+    length : float
+        True duration of the trial, in seconds.
+    onset : float
+        Start of the trial within its run, in seconds.
+    ratings : mapping of str to float
+        Self-assessment by dimension (see ``RATING_NAMES``), empty where the corpus
+        has none.
+    """
+
+    trial: int
+    stimulus: str
+    emotion: str
+    length: float
+    onset: float = 0.0
+    ratings: Mapping[str, float] = field(default_factory=dict)
+
+    def to_extras(self) -> dict:
+        """Return what an MNE annotation carries of the trial beside its times."""
+        return {
+            "trial": self.trial,
+            "stimulus": self.stimulus,
+            "length": self.length,
+            "emotion": self.emotion,
+            **self.ratings,
+        }
+
+
+class EmotionDataset(BaseDataset):
+    """Base class of the emotion corpora, which their users hold on disk.
+
+    A subclass names itself in the class attributes, finds its files in
+    :meth:`_find_recordings` and reads them in :meth:`_read_recording` and, without
+    the signals, in :meth:`_read_trials`.
+
+    Parameters
+    ----------
+    subjects : list of int or None
+        Subjects to use, all by default.
+    sessions : list of int or None
+        Recording sessions to use, all by default.
+    path : str, Path or None
+        Folder of the corpus. By default the MNE setting
+        ``MNE_DATASETS_<KEY>_PATH`` (configuration or environment), else the folder
+        ``MNE-<code>-data`` below the setting ``MNE_DATA``, which is ``~/mne_data``
+        where it was never set. The files may lie at any depth below it.
+    on_error : {"raise", "warn"}
+        What a broken trial or recording does: stop with an error, or be logged and
+        left out.
+    return_all_modalities : bool or dict
+        As in MOABB: ``False`` keeps the EEG alone, ``True`` all channels, a dict
+        what :func:`mne.pick_types` makes of it.
+    """
+
+    # What a subclass states.
+    all_subject_numbers: ClassVar[Sequence[int]]
+    n_sessions_per_subject: ClassVar[int]
+    classes: ClassVar[Mapping[str, int]]
+    code_name: ClassVar[str]
+    path_key: ClassVar[str]
+    # [start, stop] in seconds that every trial of the release contains.
+    common_interval: ClassVar[Sequence[float]]
+    doi_name: ClassVar[str]
+    access_url: ClassVar[str]
+    expected_files: ClassVar[tuple[str, str]]
+    # Which of RATING_NAMES the corpus has, and what its classes say of valence
+    # ("negative", "neutral" or "positive") where it has no rating of it.
+    ratings: ClassVar[tuple[str, ...]] = ()
+    valence_of_class: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(
+        self,
+        subjects=None,
+        sessions=None,
+        *,
+        path=None,
+        on_error="raise",
+        return_all_modalities=False,
+    ):
+        if on_error not in ("raise", "warn"):
+            raise ValueError(f'on_error must be "raise" or "warn", but got {on_error!r}.')
+        self.path = path
+        self.on_error = on_error
+        self._trials: dict[int, pd.DataFrame] = {}
+        super().__init__(
+            subjects=self.all_subject_numbers,
+            sessions_per_subject=self.n_sessions_per_subject,
+            events=dict(self.classes),
+            code=self.code_name,
+            interval=list(self.common_interval),
+            paradigm="emotion",
+            doi=self.doi_name,
+            selected_subjects=subjects,
+            selected_sessions=sessions,
+            return_all_modalities=return_all_modalities,
+        )
+
+    # -- where the files are ---------------------------------------------------
+
+    def find_root(self, path=None) -> Path:
+        """Return the folder in which the corpus is looked for.
+
+        Parameters
+        ----------
+        path : str, Path or None
+            Overrules the constructor's ``path`` and the settings.
+
+        Returns
+        -------
+        Path
+            Absolute folder.
+
+        Raises
+        ------
+        CorpusNotFoundError
+            If there is no such folder.
+        """
+        setting = f"MNE_DATASETS_{self.path_key}_PATH"
+        path = path or self.path or mne.get_config(setting)
+        if path is None:
+            mne_data = mne.get_config("MNE_DATA") or Path.home() / "mne_data"
+            path = Path(mne_data) / f"MNE-{self.code}-data"
+        root = Path(path).expanduser().absolute()
+        if not root.is_dir():
+            raise self._not_found(root, "There is no such folder.")
+        return root
+
+    def data_path(
+        self, subject, path=None, force_update=False, update_path=None, verbose=None
+    ):
+        """Return the files of a subject; nothing is downloaded or written.
+
+        Parameters
+        ----------
+        subject : int
+            Number of the subject.
+        path : str, Path or None
+            Folder of the corpus, see the class.
+        force_update : bool
+            Must be false: the corpus is behind a licence form and is never
+            downloaded.
+        update_path, verbose
+            Part of MOABB's interface, without effect here.
+
+        Returns
+        -------
+        list of str
+            One file a recording, in the order of the sessions.
+
+        Raises
+        ------
+        CorpusNotFoundError
+            If the corpus or the subject's files are not there.
+        """
+        if subject not in self.all_subjects:
+            raise ValueError(
+                f"subject must be one of {self.all_subjects}, but got {subject!r}."
+            )
+        if force_update:
+            raise ValueError(
+                f"{self.code} cannot be downloaded again: its files come from its "
+                f"makers, who ask for a signed licence ({self.access_url})."
+            )
+        return [str(file) for file in self._recordings(subject, path).values()]
+
+    def _recordings(self, subject: int, path=None) -> dict[str, Path]:
+        """Return the subject's files by session key."""
+        root = self.find_root(path)
+        recordings = self._find_recordings(root, subject)
+        if not recordings:
+            raise self._not_found(root, f"No file of subject {subject} lies below it.")
+        expected = filter(self._is_selected, map(str, range(self.n_sessions)))
+        if missing := [key for key in expected if key not in recordings]:
+            log.warning(
+                "%s: sessions %s of subject %s are missing below %s.",
+                self.code,
+                missing,
+                subject,
+                root,
+            )
+        return {key: recordings[key] for key in recordings if self._is_selected(key)}
+
+    def _not_found(self, root: Path, reason: str) -> CorpusNotFoundError:
+        first, second = self.expected_files
+        return CorpusNotFoundError(
+            f"{self.code} was looked for in {root}. {reason} Expected are files such "
+            f"as {first} and {second}, at any depth below that folder. The corpus "
+            f"cannot be downloaded by a program: ask its makers for it at "
+            f"{self.access_url} (a signed licence is needed). If you have it, say "
+            f"where: {type(self).__name__}(path=...), or set "
+            f"MNE_DATASETS_{self.path_key}_PATH."
+        )
+
+    def _broken(self, message: str, cause: Exception | None = None) -> None:
+        """Raise for a broken file, or log it if the user asked for that."""
+        if self.on_error == "warn":
+            log.warning("%s Left out, as on_error='warn'.", message)
+            return
+        raise CorpusFormatError(
+            f'{message} Fetch the file again, or pass on_error="warn" to leave out '
+            "what is broken."
+        ) from cause
+
+    # -- what a subclass reads -------------------------------------------------
+
+    @abstractmethod
+    def _find_recordings(self, root: Path, subject: int) -> dict[str, Path]:
+        """Return the subject's files below ``root`` by session key, in order."""
+
+    @abstractmethod
+    def _read_recording(self, file: Path, session: str) -> dict[str, mne.io.BaseRaw]:
+        """Return the raws of one file by run key, made by :meth:`_make_raw`."""
+
+    @abstractmethod
+    def _read_trials(self, file: Path, session: str) -> dict[str, list[Trial]]:
+        """Return the trials of one file by run key, with as little reading as it takes.
+
+        MOABB's disk cache gives signals back without their annotations' extras; the
+        metadata then come from here.
+        """
+
+    def _make_raw(
+        self,
+        data: np.ndarray,
+        ch_names: Sequence[str],
+        ch_types: Sequence[str],
+        sfreq: float,
+        trials: Sequence[Trial],
+        positions: Mapping[str, str] | None = None,
+    ) -> mne.io.RawArray:
+        """Build a raw with its trials as annotations.
+
+        ``data`` (n_chans, n_times) is in volts where the type has volts.
+        ``positions`` names the 10-05 site of electrodes that the template does not
+        know by name.
+        """
+        info = mne.create_info(list(ch_names), sfreq, list(ch_types))
+        raw = mne.io.RawArray(data, info, verbose=False)
+        raw.set_montage(_montage(ch_names, positions or {}), on_missing="ignore")
+        raw.set_annotations(
+            mne.Annotations(
+                onset=[trial.onset for trial in trials],
+                duration=[trial.length for trial in trials],
+                description=[trial.emotion for trial in trials],
+                extras=[trial.to_extras() for trial in trials],
+            )
+        )
+        return raw
+
+    # -- MOABB's interface -----------------------------------------------------
+
+    def _get_single_subject_data(self, subject):
+        data = {}
+        for session, file in self._recordings(subject).items():
+            if runs := self._read_recording(file, session):
+                data[session] = runs
+        if not data:
+            raise CorpusFormatError(
+                f"{self.code}: nothing of subject {subject} could be read, sessions "
+                f"asked for: {self._selected_sessions or 'all'}."
+            )
+        return data
+
+    def _is_selected(self, session: str) -> bool:
+        # MOABB filters sessions after loading; a session not asked for is not read.
+        selected = self._selected_sessions
+        return selected is None or session in {str(number) for number in selected}
+
+    def _create_process_pipeline(self):
+        # MOABB would give every trial the one duration of `interval`; ours are true.
+        return FixedPipeline([(StepType.RAW, _KeepAnnotations())])
+
+    def get_additional_metadata(self, subject, session, run):
+        """Return what is known of the trials of one run.
+
+        Parameters
+        ----------
+        subject : int
+            Number of the subject.
+        session, run : str
+            Keys of the session and of the run.
+
+        Returns
+        -------
+        DataFrame
+            One row a trial, with ``subject``, ``session``, ``run``, ``trial``,
+            ``stimulus``, ``length`` (s), ``emotion`` and the ratings.
+        """
+        if subject not in self._trials:
+            self._trials[subject] = self._trial_table(subject)
+        table = self._trials[subject]
+        rows = (table["session"] == session) & (table["run"] == run)
+        return table[rows].reset_index(drop=True)
+
+    def _trial_table(self, subject: int) -> pd.DataFrame:
+        keys = ("subject", "session", "run")
+        rows = [
+            dict(zip(keys, (subject, session, run), strict=True)) | trial.to_extras()
+            for session, file in self._recordings(subject).items()
+            for run, trials in self._read_trials(file, session).items()
+            for trial in trials
+        ]
+        return pd.DataFrame(rows)
+
+
+class _KeepAnnotations(FixedTransformer):
+    """Hand on the raw as the corpus made it."""
+
+    def __repr__(self):
+        return "KeepAnnotations()"
+
+    def transform(self, raw, y=None):
+        return raw
+
+
+def find_files(root: Path, pattern: str) -> Iterator[tuple[Path, re.Match]]:
+    """Yield (file, match) of the names below ``root`` that match, in sorted order."""
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(names):
+            if match := re.fullmatch(pattern, name):
+                yield Path(folder, name), match
+
+
+def template_positions(
+    ch_names: Sequence[str], sites: Mapping[str, str]
+) -> dict[str, np.ndarray]:
+    """Return where MNE's 10-05 template has the channels, those that it knows.
+
+    ``sites`` names the 10-05 site of a channel whose own name is unknown there.
+    """
+    known = _template().get_positions()["ch_pos"]
+    by_channel = {name: sites.get(name, name) for name in ch_names}
+    return {name: known[site] for name, site in by_channel.items() if site in known}
+
+
+def _template() -> mne.channels.DigMontage:
+    known = mne.channels.get_builtin_montages()
+    name = next(name for name in _MONTAGE_NAMES if name in known)
+    return mne.channels.make_standard_montage(name)
+
+
+def _montage(
+    ch_names: Sequence[str], sites: Mapping[str, str]
+) -> mne.channels.DigMontage:
+    """Return the template positions of the channels, in the head's coordinates."""
+    template = _template().get_positions()
+    template["ch_pos"] = template_positions(ch_names, sites)
+    return mne.channels.make_dig_montage(**template)

@@ -1,0 +1,308 @@
+"""SEED: 15 subjects, three sessions, the same 15 Chinese film clips in each."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from moabb.datasets.metadata.schema import (
+    AcquisitionMetadata,
+    DatasetMetadata,
+    DocumentationMetadata,
+    ExperimentMetadata,
+    ParticipantMetadata,
+)
+from scipy.io import loadmat, whosmat
+
+from braindecode_emossl.datasets.base import EmotionDataset, Trial, find_files
+from braindecode_emossl.errors import CorpusFormatError
+
+__all__ = ["SEED"]
+
+log = logging.getLogger(__name__)
+
+SFREQ = 200.0
+
+# Electrodes in the makers' order, in MNE's case.
+CH_NAMES = (
+    "Fp1 Fpz Fp2 AF3 AF4 F7 F5 F3 F1 Fz F2 F4 F6 F8 "
+    "FT7 FC5 FC3 FC1 FCz FC2 FC4 FC6 FT8 T7 C5 C3 C1 Cz C2 C4 C6 T8 "
+    "TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 P7 P5 P3 P1 Pz P2 P4 P6 P8 "
+    "PO7 PO5 PO3 POz PO4 PO6 PO8 CB1 O1 Oz O2 CB2"
+).split()
+
+# No template knows CB1 and CB2; the makers' own position file has them on the ring
+# half-way between PO7 and O1, which is the 10-05 site POO7.
+POSITIONS = {"CB1": "POO7", "CB2": "POO8"}
+
+# Emotion of films 1 to 15: 1 positive, 0 neutral, -1 negative.
+LABELS = (1, 0, -1, -1, 0, 1, -1, 0, 1, 1, 0, -1, 0, 1, -1)
+EMOTIONS = {-1: "negative", 0: "neutral", 1: "positive"}
+
+# Length of films 1 to 15 in seconds.
+FILM_SECONDS = (235, 233, 206, 238, 185, 195, 237, 216, 265, 237, 235, 233, 235, 238, 206)
+
+# Days of the recordings by subject; the rank of the day is the session.
+DATES = {
+    1: ("20131027", "20131030", "20131107"),
+    2: ("20140404", "20140413", "20140419"),
+    3: ("20140603", "20140611", "20140629"),
+    4: ("20140621", "20140702", "20140705"),
+    5: ("20140411", "20140418", "20140506"),
+    6: ("20130712", "20131016", "20131113"),
+    7: ("20131027", "20131030", "20131106"),
+    8: ("20140511", "20140514", "20140521"),
+    9: ("20140620", "20140627", "20140704"),
+    10: ("20131130", "20131204", "20131211"),
+    11: ("20140618", "20140625", "20140630"),
+    12: ("20131127", "20131201", "20131207"),
+    13: ("20140527", "20140603", "20140610"),
+    14: ("20140601", "20140615", "20140627"),
+    15: ("20130709", "20131016", "20131105"),
+}
+
+# Folders whose files bear the same names as the EEG's but hold something else.
+_OTHER_FOLDERS = re.compile(r"(?i)extracted_?features|eeg_raw_data|feature_smooth")
+
+
+class SEED(EmotionDataset):
+    """SEED, the emotion corpus of Shanghai Jiao Tong University.
+
+    Fifteen subjects watched the same 15 film clips (about four minutes each, five a
+    class) in three sessions about a week apart, under 62 EEG channels. The loader
+    takes the folder ``Preprocessed_EEG`` of either release tree, at any depth below
+    the corpus folder: 200 Hz, 0 to 75 Hz, one MATLAB file a recording.
+
+    A session is the rank of the recording day (``"0"``, ``"1"``, ``"2"``), a run is
+    one film (``"00"`` to ``"14"``). As every session shows the same films in the same
+    order, leaving out a session still shares each stimulus between training and test.
+
+    Parameters
+    ----------
+    subjects : list of int or None
+        Subjects to use, 1 to 15; all by default.
+    sessions : list of int or None
+        Sessions to use, 0 to 2; all by default.
+    path : str, Path or None
+        Folder of the corpus. By default the MNE setting ``MNE_DATASETS_SEED_PATH``
+        (configuration or environment), else ``<MNE_DATA>/MNE-SEED-data``.
+    on_error : {"raise", "warn"}
+        What a broken trial or recording does: stop with an error, or be logged and
+        left out.
+    return_all_modalities : bool or dict
+        As in MOABB. This release has EEG alone.
+
+    Raises
+    ------
+    CorpusNotFoundError
+        When data are asked for and the files are not there.
+    CorpusFormatError
+        When a file is not in the published layout.
+
+    Notes
+    -----
+    Verified on byte-format replicas, not on the licensed files.
+
+    Voltages are given in microvolts by the files (inferred: the makers name no unit,
+    the range of the values admits no other) and in volts here. The cut that made the
+    files included its end, so a trial has one sample over a whole number of seconds;
+    the last one is dropped. The electrodes CB1 and CB2 are placed at POO7 and POO8,
+    where the makers' own position file has them.
+
+    References
+    ----------
+    .. [1] Zheng, W.-L., & Lu, B.-L. (2015). Investigating critical frequency bands
+       and channels for EEG-based emotion recognition with deep neural networks. IEEE
+       Transactions on Autonomous Mental Development, 7(3), 162-175.
+       https://doi.org/10.1109/TAMD.2015.2431497
+    .. [2] Duan, R.-N., Zhu, J.-Y., & Lu, B.-L. (2013). Differential entropy feature
+       for EEG-based emotion classification. 6th International IEEE/EMBS Conference
+       on Neural Engineering, 81-84. https://doi.org/10.1109/NER.2013.6695876
+    """
+
+    code_name = "SEED"
+    path_key = "SEED"
+    all_subject_numbers = tuple(range(1, 16))
+    n_sessions_per_subject = 3
+    classes = {"negative": 1, "neutral": 2, "positive": 3}  # noqa: RUF012
+    common_interval = (0, min(FILM_SECONDS))
+    doi_name = "10.1109/TAMD.2015.2431497"
+    access_url = "https://bcmi.sjtu.edu.cn/home/seed/"
+    expected_files = (
+        "Preprocessed_EEG/1_20131027.mat",
+        "Preprocessed_EEG/15_20131105.mat",
+    )
+    valence_of_class = {name: name for name in EMOTIONS.values()}  # noqa: RUF012
+
+    METADATA = DatasetMetadata(
+        acquisition=AcquisitionMetadata(
+            sampling_rate=SFREQ,
+            channel_types={"eeg": 62},
+            sensors=list(CH_NAMES),
+            hardware="ESI NeuroScan",
+            filters="0-75 Hz band-pass after downsampling from 1000 Hz",
+        ),
+        participants=ParticipantMetadata(
+            n_subjects=15, gender={"male": 7, "female": 8}, age_mean=23.27, age_std=2.37
+        ),
+        experiment=ExperimentMetadata(
+            paradigm="emotion",
+            events={"negative": 1, "neutral": 2, "positive": 3},
+            n_classes=3,
+            class_labels=["negative", "neutral", "positive"],
+            trials_per_class={"negative": 5, "neutral": 5, "positive": 5},
+            stimulus_type="film clips",
+            stimulus_modalities=["visual", "auditory"],
+            primary_modality="multisensory",
+            synchronicity="asynchronous",
+            mode="offline",
+        ),
+        documentation=DocumentationMetadata(
+            doi="10.1109/TAMD.2015.2431497",
+            description="EEG of film-induced negative, neutral and positive emotion.",
+            investigators=["Wei-Long Zheng", "Bao-Liang Lu"],
+            senior_author="Bao-Liang Lu",
+            institution="Shanghai Jiao Tong University",
+            country="CN",
+            data_url="https://bcmi.sjtu.edu.cn/home/seed/",
+            license="On request, academic use only, signed agreement",
+            publication_year=2015,
+        ),
+        sessions_per_subject=3,
+        runs_per_session=15,
+        data_processed=True,
+        file_format="MAT",
+    )
+    _summary_table = {  # noqa: RUF012
+        "#Subj": 15,
+        "#Chan": 62,
+        "#Classes": 3,
+        "#Trials / class": 5,
+        "Trials length (s)": "185-265",
+        "Freq (Hz)": 200,
+        "#Sessions": 3,
+        "#Runs": 15,
+        "Total_trials": 675,
+    }
+
+    def _find_recordings(self, root, subject):
+        files = {
+            match["date"]: file
+            for file, match in _eeg_files(root)
+            if int(match["subject"]) == subject
+        }
+        days = DATES[subject] if set(files) <= set(DATES[subject]) else sorted(files)
+        return {str(days.index(day)): files[day] for day in sorted(files)}
+
+    def _read_recording(self, file, session):
+        try:
+            arrays = loadmat(file)
+        except Exception as error:  # scipy raises whatever its parser stumbles over
+            self._broken(f"SEED: {file} is no readable MATLAB 5 file ({error}).", error)
+            return {}
+        _check_labels(file.parent / "label.mat")
+        arrays = _by_film({name: array for name, array in arrays.items()}, file)
+        shapes = {film: array.shape for film, array in arrays.items()}
+        runs = {}
+        for run, (trial,) in self._trials_of(shapes, file).items():
+            data = arrays[trial.trial + 1]
+            if not np.issubdtype(data.dtype, np.floating) or not np.isfinite(data).all():
+                self._broken(
+                    f"SEED: trial {trial.trial + 1} of {file} holds values that are "
+                    f"no finite numbers (dtype {data.dtype})."
+                )
+                continue
+            n_times = round(trial.length * SFREQ)
+            runs[run] = self._make_raw(
+                data[:, :n_times] * 1e-6,  # microvolts to volts
+                CH_NAMES,
+                ["eeg"] * len(CH_NAMES),
+                SFREQ,
+                [trial],
+                POSITIONS,
+            )
+        return runs
+
+    def _read_trials(self, file, session):
+        try:
+            shapes = {name: shape for name, shape, _ in whosmat(file)}
+        except Exception as error:  # as above
+            self._broken(f"SEED: {file} is no readable MATLAB 5 file ({error}).", error)
+            return {}
+        return self._trials_of(_by_film(shapes, file), file)
+
+    def _trials_of(self, shapes: Mapping[int, tuple], file: Path):
+        """Return the trials by run key; ``shapes`` (n_chans, n_times) by film number."""
+        trials = {}
+        for film, label in enumerate(LABELS, start=1):
+            shape = shapes.get(film)
+            if shape is None:
+                self._broken(f"SEED: {file} has no variable that ends in _eeg{film}.")
+                continue
+            if len(shape) != 2 or shape[0] != len(CH_NAMES) or shape[1] < SFREQ:
+                self._broken(
+                    f"SEED: trial {film} of {file} must have the shape "
+                    f"({len(CH_NAMES)} channels, samples at {SFREQ:g} Hz), but has "
+                    f"{shape}."
+                )
+                continue
+            # The cut included its end: 200 n + 1 samples for n seconds.
+            n_times = shape[1] - (shape[1] % SFREQ == 1)
+            trials[f"{film - 1:02d}"] = [
+                Trial(film - 1, f"{film:02d}", EMOTIONS[label], n_times / SFREQ)
+            ]
+        return trials
+
+
+def _eeg_files(root: Path) -> list[tuple[Path, re.Match]]:
+    """Return the EEG recordings below ``root``; there may be one folder of them."""
+    pattern = r"(?P<subject>\d{1,2})_(?P<date>\d{8})\.mat"
+    found = [
+        (file, match)
+        for file, match in find_files(root, pattern)
+        if not any(_OTHER_FOLDERS.search(part) for part in file.parts[len(root.parts) :])
+    ]
+    folders = sorted({file.parent for file, _ in found})
+    named = [folder for folder in folders if folder.name.lower() == "preprocessed_eeg"]
+    folders = named or folders
+    if len(folders) > 1:
+        raise CorpusFormatError(
+            f"SEED: {root} holds the EEG in more than one folder "
+            f"({', '.join(map(str, folders))}). Let the path name one of them."
+        )
+    return [(file, match) for file, match in found if file.parent in folders]
+
+
+def _by_film(variables: Mapping[str, object], file: Path) -> dict[int, object]:
+    """Return the EEG variables of a file by film number, whatever their prefix."""
+    matches = {name: re.search(r"_eeg(\d+)$", name) for name in variables}
+    films = {
+        int(match[1]): variables[name] for name, match in matches.items() if match
+    }
+    if not films:
+        raise CorpusFormatError(
+            f"SEED: {file} has no variable that ends in _eeg1 ... _eeg15, but "
+            f"{sorted(variables)}. Let the path name the folder Preprocessed_EEG."
+        )
+    return films
+
+
+def _check_labels(file: Path) -> None:
+    """Compare the label file with the published labels, if there is one."""
+    if not file.is_file():
+        return
+    try:
+        labels = np.ravel(loadmat(file)["label"]).astype(int)
+    except Exception as error:  # as above, or no such variable
+        raise CorpusFormatError(
+            f"SEED: {file} must hold the variable 'label', but cannot be read ({error}). "
+            "Fetch the file again, or remove it: the labels are known without it."
+        ) from error
+    if tuple(labels) != LABELS:
+        raise CorpusFormatError(
+            f"SEED: {file} must hold the published labels {LABELS}, but holds "
+            f"{tuple(labels.tolist())}. The folder is no original copy of SEED."
+        )

@@ -1,0 +1,290 @@
+"""The SCMM model: sizes, scaling, and what braindecode expects of a model."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import pickle
+
+import mne
+import pytest
+import torch
+from braindecode.models.config import make_model_config
+from braindecode.models.util import models_dict
+from torch import nn
+
+from braindecode_emossl.features.layers import DifferentialEntropyLayer
+from braindecode_emossl.models import SCMM
+
+
+def make_model(input_domain="time", **kwargs):
+    """Build a small model with weights that do not depend on the test order."""
+    n_times = 5 if input_domain == "de" else 200
+    sfreq = None if input_domain == "de" else 200
+    settings = {"n_outputs": 3, "n_chans": 4, "n_times": n_times, "sfreq": sfreq}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return SCMM(**{**settings, **kwargs}, input_domain=input_domain)
+
+
+def make_input(model, batch_size=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch_size, model.n_chans, model.n_times, generator=generator)
+
+
+def n_parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.fixture(params=["time", "de"])
+def model(request):
+    return make_model(request.param).eval()
+
+
+@pytest.mark.parametrize(
+    ("n_chans", "n_outputs", "encoder", "classifier"),
+    [(62, 3, 98_240, 49_667), (32, 2, 90_560, 49_538)],
+)
+@pytest.mark.parametrize("input_domain", ["time", "de"])
+def test_parameter_counts_of_the_official_code(
+    input_domain, n_chans, n_outputs, encoder, classifier
+):
+    model = make_model(input_domain, n_chans=n_chans, n_outputs=n_outputs)
+    assert n_parameters(model.final_layer) == classifier
+    assert n_parameters(model) - classifier == encoder
+    assert model.n_features == 384
+
+
+def test_lengths_of_the_official_code():
+    """Five bands take the lengths 5 -> 6 -> 4 -> 5 -> 3 -> 4 -> 3."""
+    model = make_model("de").eval()
+    lengths = [model.n_bands]
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d | nn.MaxPool1d):
+            module.register_forward_hook(
+                lambda module, args, output: lengths.append(output.shape[-1])
+            )
+    model(make_input(model))
+    assert lengths == [5, 6, 4, 5, 3, 4, 3]
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3, 8])
+@pytest.mark.parametrize("n_bands", [1, 2, 5, 9, 30])
+@pytest.mark.parametrize("n_filters", [(8,), [8, 16], (4, 4, 4, 6)])
+def test_any_number_of_bands(kernel_size, n_bands, n_filters):
+    model = make_model(
+        "de", n_times=n_bands, kernel_size=kernel_size, n_filters=n_filters
+    )
+    x = make_input(model)
+    assert model.encode(x).shape == (6, model.n_features)
+    assert model(x).shape == (6, 3)
+
+
+@pytest.mark.parametrize("n_chans", [1, 2, 62])
+def test_any_number_of_channels(n_chans):
+    model = make_model(n_chans=n_chans)
+    assert model(make_input(model)).shape == (6, 3)
+    assert model.get_output_shape() == (1, 3)
+
+
+def test_time_domain_computes_the_de_in_the_model():
+    time, de = make_model("time").eval(), make_model("de").eval()
+    de.load_state_dict(time.state_dict())
+    x = make_input(time)
+    features = DifferentialEntropyLayer(200, 200)(x)
+    torch.testing.assert_close(time(x), de(features))
+    torch.testing.assert_close(time.extract_features(x), features)
+
+
+def test_zero_input_is_finite(model):
+    assert model(torch.zeros(2, model.n_chans, model.n_times)).isfinite().all()
+
+
+def test_return_features(model):
+    x = make_input(model)
+    output = model(x, return_features=True)
+    assert output.keys() == {"features", "cls_token"}
+    assert output["cls_token"] is None
+    assert output["features"].shape == (6, model.n_features)
+    torch.testing.assert_close(model.final_layer(output["features"]), model(x))
+
+
+def test_fit_normalization_fills_the_unit_interval(model):
+    x = 3 * make_input(model, 50) + 1
+    raw = model.extract_features(x)
+    assert model.fit_normalization(x) is model
+    scaled = model.extract_features(x)
+    torch.testing.assert_close(scaled.amin(dim=0), torch.zeros(4, 5))
+    torch.testing.assert_close(scaled.amax(dim=0), torch.ones(4, 5))
+    torch.testing.assert_close(model.feature_min, raw.amin(dim=0))
+    torch.testing.assert_close(model.feature_range, raw.amax(dim=0) - raw.amin(dim=0))
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, 50, 1024])
+def test_fit_normalization_in_chunks(chunk_size):
+    whole, chunked = make_model(), make_model()
+    x = make_input(whole, 50)
+    whole.fit_normalization(x)
+    chunked.fit_normalization(x.numpy(), chunk_size=chunk_size)
+    torch.testing.assert_close(whole.feature_min, chunked.feature_min)
+    torch.testing.assert_close(whole.feature_range, chunked.feature_range)
+
+
+def test_fit_normalization_sets_the_range_of_a_constant_feature_to_one():
+    model = make_model("de")
+    x = make_input(model)
+    x[:, 1, 2] = 7.0
+    model.fit_normalization(x)
+    assert model.feature_range[1, 2] == 1
+    assert (model.extract_features(x)[:, 1, 2] == 0).all()
+
+
+def test_fit_normalization_forgets_the_last_fit(model):
+    x = make_input(model)
+    model.fit_normalization(100 * x).fit_normalization(x)
+    assert model.extract_features(x).amax().item() == pytest.approx(1)
+
+
+def test_fit_normalization_rejects(model):
+    x = make_input(model)
+    with pytest.raises(ValueError, match="at least one window, got none"):
+        model.fit_normalization(x[:0])
+    x[2, 1, 3] = torch.nan
+    with pytest.raises(ValueError, match="finite features"):
+        model.fit_normalization(x)
+    assert (model.feature_range == 1).all()
+
+
+def test_final_layer_is_among_the_last_two_children(model):
+    assert "final_layer" in [name for name, _ in model.named_children()][-2:]
+    linear, sigmoid, dropout, output = make_model(drop_prob=0.3).final_layer
+    assert isinstance(linear, nn.Linear)
+    assert isinstance(sigmoid, nn.Sigmoid)
+    assert dropout.p == 0.3
+    assert output.out_features == 3
+
+
+def test_activation_is_that_of_the_blocks():
+    model = make_model(activation=nn.ELU)
+    assert sum(isinstance(module, nn.ELU) for module in model.blocks.modules()) == 3
+    assert not any(isinstance(module, nn.ReLU) for module in model.modules())
+
+
+def test_reset_head(model):
+    x = make_input(model)
+    features = model(x, return_features=True)["features"]
+    model.reset_head(10)
+    assert model.n_outputs == 10
+    assert model.get_config()["n_outputs"] == 10
+    assert model(x).shape == (6, 10)
+    torch.testing.assert_close(model(x, return_features=True)["features"], features)
+
+
+def test_reset_head_keeps_device_and_dtype():
+    model = make_model("de").double()
+    model.reset_head(2)
+    assert model(make_input(model).double()).dtype == torch.float64
+    model = make_model("de").to("meta")
+    model.reset_head(2)
+    assert all(p.device.type == "meta" for p in model.final_layer.parameters())
+
+
+def test_chs_info_alone_is_enough():
+    info = mne.create_info(["Fp1", "Fp2", "Cz"], 200, "eeg")
+    model = SCMM(n_outputs=2, chs_info=info["chs"], input_window_seconds=1.0, sfreq=200)
+    assert model(make_input(model)).shape == (6, 2)
+    assert model.feature_min.shape == (3, 5)
+
+
+def test_batch_of_one_in_train_mode(model):
+    model.train()
+    assert model(make_input(model, 1)).shape == (1, 3)
+    assert all(module.training for module in model.modules())
+
+
+def test_evaluation_is_deterministic():
+    model = make_model(drop_prob=0.5).eval()
+    x = make_input(model)
+    torch.testing.assert_close(model(x), model(x), rtol=0, atol=0)
+
+
+def test_half_precision_model():
+    model = make_model().bfloat16().eval()
+    assert model(make_input(model).bfloat16()).dtype == torch.bfloat16
+
+
+def test_export(model):
+    x = make_input(model, 1)
+    exported = torch.export.export(model, args=(x,), strict=False)
+    torch.testing.assert_close(exported.module()(x), model(x))
+
+
+def test_copy_and_pickle(model):
+    x = make_input(model)
+    model.fit_normalization(x)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        torch.testing.assert_close(other(x), model(x))
+
+
+def test_config_round_trip():
+    model = make_model("de", n_filters=[8, 16], n_hidden=7, activation=nn.ELU)
+    config = json.loads(json.dumps(model.get_config()))
+    other = SCMM.from_config(config)
+    other.load_state_dict(model.state_dict())
+    x = make_input(model)
+    torch.testing.assert_close(other.eval()(x), model.eval()(x))
+    assert other.activation is nn.ELU
+
+
+def test_hub_round_trip(model, tmp_path):
+    x = make_input(model)
+    model.fit_normalization(5 * x)
+    model._save_pretrained(tmp_path)
+    other = SCMM.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(other.feature_range, model.feature_range)
+    torch.testing.assert_close(other(x), model(x))
+    other = SCMM.from_pretrained(tmp_path, n_outputs=7).eval()
+    torch.testing.assert_close(other.feature_min, model.feature_min)
+    assert other(x).shape == (6, 7)
+
+
+def test_pydantic_config(monkeypatch):
+    monkeypatch.setitem(models_dict, "SCMM", SCMM)
+    config_class = make_model_config(SCMM, ["n_outputs", "n_chans", "n_times", "sfreq"])
+    config = config_class(n_outputs=2, n_chans=3, n_times=200, sfreq=200)
+    assert config_class.model_validate_json(config.model_dump_json()) == config
+    assert isinstance(config.create_instance(), SCMM)
+
+
+def test_every_own_argument_is_documented():
+    own = inspect.signature(SCMM).parameters.values()
+    for parameter in own:
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            assert f"\n    {parameter.name} : " in SCMM.__doc__
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"input_domain": "raw"}, r"input_domain must be one of .* got 'raw'"),
+        ({"sfreq": None}, "input_domain='time' needs sfreq"),
+        ({"n_filters": ()}, r"n_filters must hold .* got \(\)"),
+        ({"n_filters": (8, 0)}, "n_filters must hold"),
+        ({"kernel_size": 0}, "kernel_size must be at least 1, got 0"),
+        ({"n_chans": None}, "n_chans could not be inferred"),
+        ({"n_outputs": None}, "n_outputs not specified"),
+    ],
+)
+def test_constructor_rejects(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_model(**settings)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5), (2, 4, 6), (4, 5), (2, 1, 4, 5)])
+def test_forward_rejects_wrong_shapes(shape):
+    message = r"of shape \(batch, n_chans, n_bands\) = \(batch, 4, 5\), got"
+    with pytest.raises(ValueError, match=message):
+        make_model("de")(torch.zeros(shape))
+    with pytest.raises(ValueError, match=r"n_times\) = \(batch, 4, 200\), got"):
+        make_model("time")(torch.zeros(shape))
