@@ -8,6 +8,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -121,7 +122,9 @@ class EmotionDataset(BaseDataset):
         return_all_modalities=False,
     ):
         if on_error not in ("raise", "warn"):
-            raise ValueError(f'on_error must be "raise" or "warn", but got {on_error!r}.')
+            raise ValueError(
+                f'on_error must be "raise" or "warn", but got {on_error!r}.'
+            )
         self.path = path
         self.on_error = on_error
         self._trials: dict[int, pd.DataFrame] = {}
@@ -182,7 +185,7 @@ class EmotionDataset(BaseDataset):
         force_update : bool
             Must be false: the corpus is behind a licence form and is never
             downloaded.
-        update_path, verbose
+        update_path, verbose : None
             Part of MOABB's interface, without effect here.
 
         Returns
@@ -209,9 +212,13 @@ class EmotionDataset(BaseDataset):
     def _recordings(self, subject: int, path=None) -> dict[str, Path]:
         """Return the subject's files by session key."""
         root = self.find_root(path)
-        recordings = self._find_recordings(root, subject)
+        found = self._find_recordings(root, subject)
+        recordings = {key: found[key] for key in found if self._is_selected(key)}
         if not recordings:
-            raise self._not_found(root, f"No file of subject {subject} lies below it.")
+            asked = f" (sessions {self._selected_sessions})" if found else ""
+            raise self._not_found(
+                root, f"No file of subject {subject}{asked} lies below it."
+            )
         expected = filter(self._is_selected, map(str, range(self.n_sessions)))
         if missing := [key for key in expected if key not in recordings]:
             log.warning(
@@ -221,7 +228,7 @@ class EmotionDataset(BaseDataset):
                 subject,
                 root,
             )
-        return {key: recordings[key] for key in recordings if self._is_selected(key)}
+        return recordings
 
     def _not_found(self, root: Path, reason: str) -> CorpusNotFoundError:
         first, second = self.expected_files
@@ -258,8 +265,8 @@ class EmotionDataset(BaseDataset):
     def _read_trials(self, file: Path, session: str) -> dict[str, list[Trial]]:
         """Return the trials of one file by run key, with as little reading as it takes.
 
-        MOABB's disk cache gives signals back without their annotations' extras; the
-        metadata then come from here.
+        MOABB's disk cache gives signals back without the types of the annotations'
+        extras, or without annotations; the metadata come from here.
         """
 
     def _make_raw(
@@ -343,7 +350,8 @@ class EmotionDataset(BaseDataset):
             for run, trials in self._read_trials(file, session).items()
             for trial in trials
         ]
-        return pd.DataFrame(rows)
+        fields = ("trial", "stimulus", "length", "emotion", *self.ratings)
+        return pd.DataFrame(rows, columns=[*keys, *fields])
 
 
 class _KeepAnnotations(FixedTransformer):
@@ -358,7 +366,14 @@ class _KeepAnnotations(FixedTransformer):
 
 def find_files(root: Path, pattern: str) -> Iterator[tuple[Path, re.Match]]:
     """Yield (file, match) of the names below ``root`` that match, in sorted order."""
-    for folder, subfolders, names in os.walk(root):
+    seen = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        # Corpora are often links to a shared disk; a link upwards must not loop.
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
             if match := re.fullmatch(pattern, name):
@@ -377,6 +392,7 @@ def template_positions(
     return {name: known[site] for name, site in by_channel.items() if site in known}
 
 
+@cache
 def _template() -> mne.channels.DigMontage:
     known = mne.channels.get_builtin_montages()
     name = next(name for name in _MONTAGE_NAMES if name in known)

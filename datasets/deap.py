@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,6 @@ from braindecode_emossl.errors import CorpusFormatError
 
 __all__ = ["DEAP"]
 
-log = logging.getLogger(__name__)
-
 SFREQ = 128.0
 N_VIDEOS = 40
 # The files keep three seconds before each video.
@@ -30,8 +28,8 @@ BASELINE_SECONDS = 3.0
 
 # Channels in the order of the preprocessed files ("Geneva" order), by MNE's names.
 EEG_NAMES = (
-    "Fp1 AF3 F3 F7 FC5 FC1 C3 T7 CP5 CP1 P3 P7 PO3 O1 Oz Pz "
-    "Fp2 AF4 Fz F4 F8 FC6 FC2 Cz C4 T8 CP6 CP2 P4 P8 PO4 O2"
+    "Fp1 AF3 F3 F7 FC5 FC1 C3 T7 CP5 CP1 P3 P7 PO3 O1 Oz Pz Fp2 AF4 Fz F4 F8 FC6 "
+    "FC2 Cz C4 T8 CP6 CP2 P4 P8 PO4 O2"
 ).split()
 PERIPHERAL_TYPES = {
     "hEOG": "eog",
@@ -64,7 +62,7 @@ class DEAP(EmotionDataset):
     There is one session, ``"0"``; a run is one video, ``"00"`` to ``"39"``. The rows
     of the files are in the order of the Experiment_id, so ``trial`` counts in that
     order and ``stimulus`` is the Experiment_id. The three seconds before the video are
-    kept: they are annotated as ``baseline``, and the trial starts at 3 s.
+    kept, so that ``Emotion(baseline=(-3, 0))`` can use them: a trial starts at 3 s.
 
     Parameters
     ----------
@@ -147,7 +145,7 @@ class DEAP(EmotionDataset):
         ),
         documentation=DocumentationMetadata(
             doi="10.1109/T-AFFC.2011.15",
-            description="EEG and peripheral signals during music videos, self-assessed.",
+            description="EEG and peripheral signals during self-assessed music videos.",
             investigators=["Sander Koelstra", "Christian Muehl", "Mohammad Soleymani"],
             senior_author="Ioannis Patras",
             institution="Queen Mary University of London",
@@ -180,7 +178,7 @@ class DEAP(EmotionDataset):
                 f"DEAP: {root} holds subject {subject} more than once "
                 f"({', '.join(map(str, files))}). Let the path name one folder."
             )
-        return {"0": file for file in files}
+        return {"0": files[0]} if files else {}
 
     def _read_recording(self, file, session):
         content = self._read_dat(file)
@@ -196,11 +194,13 @@ class DEAP(EmotionDataset):
                     "finite numbers."
                 )
                 continue
-            raw = self._make_raw(
-                signals * _to_volts(CH_TYPES)[:, None], CH_NAMES, CH_TYPES, SFREQ, [trial]
+            runs[run] = self._make_raw(
+                signals * _to_volts(CH_TYPES)[:, None],
+                CH_NAMES,
+                CH_TYPES,
+                SFREQ,
+                [trial],
             )
-            raw.annotations.append(0.0, BASELINE_SECONDS, "baseline")
-            runs[run] = raw
         return runs
 
     def _read_trials(self, file, session):
@@ -263,8 +263,8 @@ class DEAP(EmotionDataset):
             self._broken(
                 f"DEAP: {file} must hold floating-point 'data' ({N_VIDEOS} videos, "
                 f"{len(CH_NAMES)} channels, at least {shortest} samples) and 'labels' "
-                f"({N_VIDEOS}, {len(RATINGS)}), but holds {data.dtype} {data.shape} and "
-                f"{labels.dtype} {labels.shape}."
+                f"({N_VIDEOS}, {len(RATINGS)}), but holds {data.dtype} {data.shape} "
+                f"and {labels.dtype} {labels.shape}."
             )
             return None
         return data, labels
@@ -290,7 +290,10 @@ class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module, name):
         if (module, name) not in self.allowed:
             raise _ForbiddenPickleError(f"its pickle asks for {module}.{name}.")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        found = super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        # A pickle can set attributes of what it is given: of a function, hand out a
+        # stand-in. Those of a built-in type cannot be set.
+        return found if isinstance(found, type) else partial(found)
 
 
 def _read_pickle(file: Path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import struct
 import tempfile
 import zlib
@@ -14,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from braindecode_emossl.datasets import deap, seed as seed_corpus
+from braindecode_emossl.datasets import deap
+from braindecode_emossl.datasets import seed as seed_corpus
 from braindecode_emossl.datasets.base import template_positions
 
 __all__ = ["write_replica"]
@@ -62,8 +62,7 @@ def write_replica(
     corpus : {"SEED", "DEAP"}
         Code of the corpus.
     root : str or Path
-        Folder to write to; made where missing. Files that are there are never
-        overwritten.
+        Folder to write to; made where missing. Nothing that is there is overwritten.
     subjects : sequence of int
         Subjects to write, by their numbers in the corpus.
     seconds : float
@@ -96,7 +95,9 @@ def write_replica(
     >>> raw = DEAP(subjects=[1], path=root).get_data()[1]["0"]["00"]
     """
     if corpus not in _WRITERS:
-        raise ValueError(f"corpus must be one of {sorted(_WRITERS)}, but got {corpus!r}.")
+        raise ValueError(
+            f"corpus must be one of {sorted(_WRITERS)}, but got {corpus!r}."
+        )
     writer = _WRITERS[corpus]
     sessions = writer.sessions if sessions is None else tuple(sessions)
     _check_arguments(writer, subjects, seconds, effect_size, sessions, release)
@@ -111,13 +112,18 @@ def write_replica(
     }
     root = Path(root).expanduser().absolute()
     receipt = root / f"replica-{corpus}.json"
-    if receipt.is_file() and json.loads(receipt.read_text()) == settings:
-        return root
+    if receipt.is_file():
+        if json.loads(receipt.read_text()) == settings:
+            return root
+        raise FileExistsError(
+            f"{root} already holds a replica of {corpus} with other settings (see "
+            f"{receipt.name}): name an empty folder."
+        )
     root.mkdir(parents=True, exist_ok=True)
     # Whole or not at all: an interrupted call leaves nothing that looks like a corpus.
     with tempfile.TemporaryDirectory(dir=root, prefix=".replica-") as scratch:
         writer.write(Path(scratch), settings)
-        _move_into(Path(scratch), root)
+        _move_into(root, Path(scratch))
     receipt.write_text(json.dumps(settings, indent=2) + "\n")
     return root
 
@@ -137,17 +143,18 @@ def _check_arguments(writer, subjects, seconds, effect_size, sessions, release):
         raise ValueError(f"effect_size must not be negative, but got {effect_size}.")
 
 
-def _move_into(scratch: Path, root: Path) -> None:
-    files = [file.relative_to(scratch) for file in scratch.rglob("*") if file.is_file()]
-    taken = [file for file in files if (root / file).exists()]
-    if taken:
-        raise FileExistsError(
-            f"{root} already holds {taken[0]} and is not this very replica. A replica "
-            "never overwrites files, which may be a real corpus: name an empty folder."
-        )
-    for file in files:
-        (root / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(scratch / file, root / file)
+def _move_into(root: Path, scratch: Path) -> None:
+    """Move the finished folders; one that is there may be of a real corpus."""
+    folders = list(scratch.iterdir())
+    for folder in folders:
+        if (root / folder.name).exists():
+            raise FileExistsError(
+                f"{root} already holds {folder.name} and is not this very replica. A "
+                "replica never overwrites or joins files, which may be a real corpus: "
+                "name an empty folder."
+            )
+    for folder in folders:
+        folder.replace(root / folder.name)
 
 
 # -- signals -------------------------------------------------------------------
@@ -181,7 +188,9 @@ class _Head:
         distance = np.linalg.norm(xyz[:, None] - xyz[None], axis=-1)
         mixing = np.exp(-3 * distance)
         mixing /= np.linalg.norm(mixing, axis=1, keepdims=True)
-        return cls(_EFFECT * np.stack(valence, 1), _EFFECT * np.stack(arousal, 1), mixing)
+        return cls(
+            _EFFECT * np.stack(valence, 1), _EFFECT * np.stack(arousal, 1), mixing
+        )
 
 
 def _eeg(head, subject_gain, state, sfreq, n_times, passband, rng):
@@ -270,7 +279,9 @@ def _write_deap(folder: Path, settings: Mapping) -> None:
     folder.mkdir(parents=True)
     head = _Head.of(deap.EEG_NAMES, {})
     # What the videos were chosen for: ten of each quadrant, in an order of their own.
-    corners = np.repeat([[-1, -1], [-1, 1], [1, -1], [1, 1]], deap.N_VIDEOS // 4, axis=0)
+    corners = np.repeat(
+        [[-1, -1], [-1, 1], [1, -1], [1, 1]], deap.N_VIDEOS // 4, axis=0
+    )
     targets = _generator(settings).permutation(corners)
     for subject in settings["subjects"]:
         rng = _generator(settings, subject)
@@ -310,7 +321,9 @@ def _peripherals(state, n_times, rng):
     emg = rng.normal(0, 8, (2, n_times)) * smile
     # Sweating lowers the resistance of the skin, in ohm.
     skin = 2e5 * np.exp(-0.2 * arousal) * _slow_drift(n_times, deap.SFREQ, rng)
-    breath = 500 * np.sin(2 * np.pi * (0.25 + 0.05 * arousal) * time + rng.uniform(0, 6))
+    breath = 500 * np.sin(
+        2 * np.pi * (0.25 + 0.05 * arousal) * time + rng.uniform(0, 6)
+    )
     pulse = 800 * np.sin(2 * np.pi * (1.15 + 0.1 * arousal) * time + rng.uniform(0, 6))
     warmth = 33 + 0.5 * valence + 0.1 * np.log(_slow_drift(n_times, deap.SFREQ, rng))
     slow = np.stack([skin, breath, pulse, warmth])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,16 +21,13 @@ from braindecode_emossl.errors import CorpusFormatError
 
 __all__ = ["SEED"]
 
-log = logging.getLogger(__name__)
-
 SFREQ = 200.0
 
 # Electrodes in the makers' order, in MNE's case.
 CH_NAMES = (
-    "Fp1 Fpz Fp2 AF3 AF4 F7 F5 F3 F1 Fz F2 F4 F6 F8 "
-    "FT7 FC5 FC3 FC1 FCz FC2 FC4 FC6 FT8 T7 C5 C3 C1 Cz C2 C4 C6 T8 "
-    "TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 P7 P5 P3 P1 Pz P2 P4 P6 P8 "
-    "PO7 PO5 PO3 POz PO4 PO6 PO8 CB1 O1 Oz O2 CB2"
+    "Fp1 Fpz Fp2 AF3 AF4 F7 F5 F3 F1 Fz F2 F4 F6 F8 FT7 FC5 FC3 FC1 FCz FC2 FC4 FC6 "
+    "FT8 T7 C5 C3 C1 Cz C2 C4 C6 T8 TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 P7 P5 P3 P1 "
+    "Pz P2 P4 P6 P8 PO7 PO5 PO3 POz PO4 PO6 PO8 CB1 O1 Oz O2 CB2"
 ).split()
 
 # No template knows CB1 and CB2; the makers' own position file has them on the ring
@@ -43,7 +39,9 @@ LABELS = (1, 0, -1, -1, 0, 1, -1, 0, 1, 1, 0, -1, 0, 1, -1)
 EMOTIONS = {-1: "negative", 0: "neutral", 1: "positive"}
 
 # Length of films 1 to 15 in seconds.
-FILM_SECONDS = (235, 233, 206, 238, 185, 195, 237, 216, 265, 237, 235, 233, 235, 238, 206)
+FILM_SECONDS = tuple(
+    map(int, "235 233 206 238 185 195 237 216 265 237 235 233 235 238 206".split())
+)
 
 # Days of the recordings by subject; the rank of the day is the session.
 DATES = {
@@ -204,12 +202,12 @@ class SEED(EmotionDataset):
             self._broken(f"SEED: {file} is no readable MATLAB 5 file ({error}).", error)
             return {}
         _check_labels(file.parent / "label.mat")
-        arrays = _by_film({name: array for name, array in arrays.items()}, file)
+        arrays = _by_film(arrays, file)
         shapes = {film: array.shape for film, array in arrays.items()}
         runs = {}
         for run, (trial,) in self._trials_of(shapes, file).items():
             data = arrays[trial.trial + 1]
-            if not np.issubdtype(data.dtype, np.floating) or not np.isfinite(data).all():
+            if data.dtype.kind != "f" or not np.isfinite(data).all():
                 self._broken(
                     f"SEED: trial {trial.trial + 1} of {file} holds values that are "
                     f"no finite numbers (dtype {data.dtype})."
@@ -235,7 +233,7 @@ class SEED(EmotionDataset):
         return self._trials_of(_by_film(shapes, file), file)
 
     def _trials_of(self, shapes: Mapping[int, tuple], file: Path):
-        """Return the trials by run key; ``shapes`` (n_chans, n_times) by film number."""
+        """Return the trials by run key; shapes (n_chans, n_times) by film number."""
         trials = {}
         for film, label in enumerate(LABELS, start=1):
             shape = shapes.get(film)
@@ -263,7 +261,9 @@ def _eeg_files(root: Path) -> list[tuple[Path, re.Match]]:
     found = [
         (file, match)
         for file, match in find_files(root, pattern)
-        if not any(_OTHER_FOLDERS.search(part) for part in file.parts[len(root.parts) :])
+        if not any(
+            _OTHER_FOLDERS.search(part) for part in file.parts[len(root.parts) :]
+        )
     ]
     folders = sorted({file.parent for file, _ in found})
     named = [folder for folder in folders if folder.name.lower() == "preprocessed_eeg"]
@@ -279,9 +279,12 @@ def _eeg_files(root: Path) -> list[tuple[Path, re.Match]]:
 def _by_film(variables: Mapping[str, object], file: Path) -> dict[int, object]:
     """Return the EEG variables of a file by film number, whatever their prefix."""
     matches = {name: re.search(r"_eeg(\d+)$", name) for name in variables}
-    films = {
-        int(match[1]): variables[name] for name, match in matches.items() if match
-    }
+    films = {int(match[1]): variables[name] for name, match in matches.items() if match}
+    if len(films) < sum(map(bool, matches.values())):
+        raise CorpusFormatError(
+            f"SEED: {file} has two variables of one film among {sorted(variables)}. "
+            "Fetch the file again."
+        )
     if not films:
         raise CorpusFormatError(
             f"SEED: {file} has no variable that ends in _eeg1 ... _eeg15, but "
@@ -298,8 +301,9 @@ def _check_labels(file: Path) -> None:
         labels = np.ravel(loadmat(file)["label"]).astype(int)
     except Exception as error:  # as above, or no such variable
         raise CorpusFormatError(
-            f"SEED: {file} must hold the variable 'label', but cannot be read ({error}). "
-            "Fetch the file again, or remove it: the labels are known without it."
+            f"SEED: {file} must hold the variable 'label', but cannot be read "
+            f"({error}). Fetch the file again, or remove it: the labels are known "
+            "without it."
         ) from error
     if tuple(labels) != LABELS:
         raise CorpusFormatError(

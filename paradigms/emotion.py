@@ -21,6 +21,7 @@ from moabb.datasets.preprocessing import (
 from moabb.datasets.utils import dataset_search
 from moabb.paradigms.base import BaseParadigm
 
+from braindecode_emossl.datasets.base import RATING_NAMES
 from braindecode_emossl.features import DifferentialEntropy
 
 __all__ = ["Emotion"]
@@ -50,6 +51,9 @@ _VOLTAGE_TYPES = ("eeg", "eog", "emg", "ecg")
 # MOABB's caches keep of a window its event alone: (sample, free column, label code).
 # The free column carries the trial and the window, packed into one integer.
 _MAX_WINDOWS = 2**16
+
+# Extras of a trial that are numbers.
+_NUMBERS = ("length", *RATING_NAMES)
 
 # The message by which MOABB knows that a run has nothing to give, and passes over it.
 _NO_EVENTS = "No events found"
@@ -182,18 +186,21 @@ class Emotion(BaseParadigm):
                 f'features must be None, "de" or a transformer, but got '
                 f"{self.features!r}."
             )
-        if self.features is not None and not (
-            isinstance(self.features, str) or hasattr(self.features, "transform")
+        # MOABB's caches know a transformer by its parameters.
+        needed = {"transform", "get_params"}
+        if not isinstance(self.features, str | None) and needed - set(
+            dir(self.features)
         ):
             raise ValueError(
-                f"features must have a method transform, but got {self.features!r}."
+                "features must have the methods transform and get_params of "
+                f"scikit-learn, but got {self.features!r}."
             )
 
     # -- which corpora, which labels -------------------------------------------
 
     @property
     def datasets(self):
-        """Instances of all known corpora that have this target."""
+        """All known corpora that have this target, as instances."""
         return [dataset for dataset in dataset_search() if self.is_valid(dataset)]
 
     def is_valid(self, dataset):
@@ -301,6 +308,7 @@ class Emotion(BaseParadigm):
             tmax=self.tmax,
             channels=self.channels,
             return_all_modalities=dataset.return_all_modalities,
+            scorer=self.scorer,
         )
 
     def _trials(self, dataset) -> _CutTrials:
@@ -385,8 +393,8 @@ class Emotion(BaseParadigm):
         """
         if not self.is_valid(dataset):
             raise ValueError(
-                f"{dataset.code} has no target {self.target!r}; Emotion needs an emotion "
-                "corpus with it."
+                f"{dataset.code} has no target {self.target!r}; Emotion needs an "
+                "emotion corpus with it."
             )
         subjects = dataset.subject_list if subjects is None else list(subjects)
         try:
@@ -404,8 +412,8 @@ class Emotion(BaseParadigm):
             if "No objects to concatenate" not in str(error):
                 raise
             raise ValueError(
-                f"No trial of subjects {subjects} of {dataset.code} has a label for the "
-                f"target {self.target!r} with {self.n_classes} classes."
+                f"No trial of subjects {subjects} of {dataset.code} has a label for "
+                f"the target {self.target!r} with {self.n_classes} classes."
             ) from error
         metadata["trial"] = labels["trial"]
         if not return_raws:
@@ -493,16 +501,19 @@ class _SubtractBaseline(FixedTransformer):
     def transform(self, raw, y=None):
         start, stop = self.interval
         sfreq, data = raw.info["sfreq"], raw.get_data("eeg")
+        original = data.copy()  # a baseline may lie in the trial before
         for onset, trial in _trials_of(raw):
             first, last = (round((onset + t) * sfreq) for t in (start, stop))
             if not 0 <= first < last <= data.shape[1]:
                 raise ValueError(
                     f"baseline {self.interval} s of trial {trial['trial']} (starts at "
                     f"{onset:g} s) leaves its recording, which lasts "
-                    f"{raw.n_times / sfreq:g} s. Choose an interval that the corpus has."
+                    f"{raw.n_times / sfreq:g} s. Choose an interval that it has."
                 )
-            inside = slice(round(onset * sfreq), round((onset + trial["length"]) * sfreq))
-            data[:, inside] -= data[:, first:last].mean(axis=1, keepdims=True)
+            inside = slice(
+                round(onset * sfreq), round((onset + trial["length"]) * sfreq)
+            )
+            data[:, inside] -= original[:, first:last].mean(axis=1, keepdims=True)
         return raw.load_data(verbose=False).apply_function(
             lambda _: data, picks="eeg", channel_wise=False, verbose=False
         )
@@ -570,6 +581,7 @@ class _CutWindows(FixedTransformer):
         tmax: float | None,
         channels: Sequence[str] | None,
         return_all_modalities: bool | dict,
+        scorer=None,
     ):
         self.event_id = event_id
         self.labeller = labeller
@@ -579,10 +591,13 @@ class _CutWindows(FixedTransformer):
         self.tmax = tmax
         self.channels = channels
         self.return_all_modalities = return_all_modalities
+        # Cuts nothing, but MOABB finds results by this step's representation alone,
+        # and would give those of one metric for another.
+        self.scorer = scorer
 
     def __repr__(self):
         values = ", ".join(f"{name}={value}" for name, value in vars(self).items())
-        return f"CutWindows({values})"
+        return _without_addresses(f"CutWindows({values})")
 
     def transform(self, raw, y=None):
         sfreq = raw.info["sfreq"]
@@ -590,7 +605,7 @@ class _CutWindows(FixedTransformer):
             event
             for onset, trial in _trials_of(raw)
             if (code := self.event_id.get(self.labeller(trial))) is not None
-            for event in self._events(onset, trial, code, sfreq)
+            for event in self._events(onset, trial, code, raw)
         ]
         if not events:
             raise ValueError(_NO_EVENTS)
@@ -609,14 +624,17 @@ class _CutWindows(FixedTransformer):
             verbose=False,
         )
 
-    def _events(self, onset, trial, code, sfreq):
+    def _events(self, onset, trial, code, raw):
         """Yield (sample, packed trial and window, code) of a trial's windows."""
+        sfreq = raw.info["sfreq"]
         stop = trial["length"] if self.tmax is None else min(self.tmax, trial["length"])
         n_window, n_stride = round(self.window * sfreq), round(self.stride * sfreq)
         # Durations, not end points, are rounded: a window starts on the same sample
         # of its trial wherever the trial lies in the recording.
         first = round(onset * sfreq) + round(self.tmin * sfreq)
-        spare = round((stop - self.tmin) * sfreq) - n_window
+        # Both may round up, to a sample more than there is.
+        n_times = min(round((stop - self.tmin) * sfreq), raw.n_times - first)
+        spare = n_times - n_window
         if spare < 0:
             raise ValueError(
                 f"Trial {trial['trial']} (stimulus {trial['stimulus']}) offers "
@@ -687,15 +705,31 @@ class _EventsToLabels(FixedTransformer):
 def _identity(step) -> str:
     """Name a processing step by all its parameters, without memory addresses."""
     params = step.get_params() if hasattr(step, "get_params") else {}
-    return re.sub(r" at 0x\w+", "", f"{step!r}{params}")
+    return _without_addresses(f"{step!r}{params}")
+
+
+def _without_addresses(text: str) -> str:
+    return re.sub(r" at 0x\w+", "", text)
 
 
 def _trials_of(raw):
     """Yield (onset in seconds from the first sample, extras) of the trials of a raw."""
     shift = raw.first_time if raw.annotations.orig_time is not None else 0.0
     for annotation in raw.annotations:
-        if "trial" in annotation["extras"]:
-            yield annotation["onset"] - shift, annotation["extras"]
+        if extras := _read_extras(annotation["extras"]):
+            yield annotation["onset"] - shift, extras
+
+
+def _read_extras(extras: Mapping) -> dict:
+    """Return the extras of a trial, nothing where an annotation is no trial.
+
+    MOABB's disk cache keeps them in a table of text, with "n/a" in the empty cells.
+    """
+    known = {name: value for name, value in extras.items() if value != "n/a"}
+    if "trial" not in known:
+        return {}
+    numbers = {name: float(known[name]) for name in _NUMBERS if name in known}
+    return known | numbers | {"trial": int(float(known["trial"]))}
 
 
 def _pack(trial: int, window: int) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .bands import BANDS
-from .differential_entropy import DifferentialEntropy, differential_entropy
+from braindecode_emossl.features.bands import BANDS
+from braindecode_emossl.features.differential_entropy import (
+    DifferentialEntropy,
+    differential_entropy,
+)
 
 if TYPE_CHECKING:
-    from .layers import DifferentialEntropyLayer
+    from braindecode_emossl.features.layers import DifferentialEntropyLayer
 
 __all__ = [
     "BANDS",
@@ -21,7 +24,7 @@ __all__ = [
 def __getattr__(name: str):
     """Import the layer on first use, as it is the only part that needs torch."""
     if name == "DifferentialEntropyLayer":
-        from .layers import DifferentialEntropyLayer
+        from braindecode_emossl.features.layers import DifferentialEntropyLayer
 
         return DifferentialEntropyLayer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

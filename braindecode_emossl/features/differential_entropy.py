@@ -10,7 +10,7 @@ from array_api_compat import array_namespace
 from scipy.fft import next_fast_len
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from .bands import BANDS
+from braindecode_emossl.features.bands import BANDS
 
 __all__ = ["DifferentialEntropy", "differential_entropy"]
 

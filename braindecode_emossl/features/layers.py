@@ -8,8 +8,12 @@ import torch
 from array_api_compat import torch as xp
 from torch import nn
 
-from .bands import BANDS
-from .differential_entropy import _as_float, _entropy, _make_measure
+from braindecode_emossl.features.bands import BANDS
+from braindecode_emossl.features.differential_entropy import (
+    _as_float,
+    _entropy,
+    _make_measure,
+)
 
 __all__ = ["DifferentialEntropyLayer"]
 

@@ -123,8 +123,9 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the model is unknown, the windows are not finite or not three-dimensional,
-            there are fewer than two classes, or an argument does not fit the model.
+            If the model is unknown, the windows are not finite or have not three
+            dimensions, there are fewer than two classes, or an argument does not fit
+            the model.
         """
         if self.model not in OBJECTIVES:
             raise ValueError(
@@ -134,8 +135,9 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         encoder = LabelEncoder().fit(y)
         if len(y) != len(windows) or len(encoder.classes_) < 2:
             raise ValueError(
-                f"y must name at least two classes, one a window, but got {len(y)} labels "
-                f"of {len(encoder.classes_)} classes for {len(windows)} windows."
+                "y must hold one label a window, of at least two classes, but got "
+                f"{len(y)} labels of {len(encoder.classes_)} classes for "
+                f"{len(windows)} windows."
             )
         self.classes_ = encoder.classes_
         self.pretraining_subjects_ = None if subjects is None else np.unique(subjects)

@@ -59,8 +59,8 @@ class SSLPretrainer(NeuralNet):
 
     Examples
     --------
-    >>> objective = SCMMPretraining(SCMM(n_outputs=3, n_chans=62, n_times=800, sfreq=200))
-    >>> pretrainer = SSLPretrainer(objective, max_epochs=5, random_state=0).fit(X)
+    >>> model = SCMM(n_outputs=3, n_chans=62, n_times=800, sfreq=200)
+    >>> pretrainer = SSLPretrainer(SCMMPretraining(model), max_epochs=5).fit(X)
     >>> encoder = pretrainer.module_.encoder
     """
 

@@ -1,0 +1,218 @@
+"""What an import does, and does not do: side effects, and who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import braindecode_emossl
+import braindecode_emossl.datasets
+import braindecode_emossl.paradigms
+
+PACKAGE = "braindecode_emossl"
+# Folders of the source by the package they are imported as.
+FOLDERS = {
+    PACKAGE: Path(braindecode_emossl.__file__).parent,
+    f"{PACKAGE}.datasets": Path(braindecode_emossl.datasets.__file__).parent,
+    f"{PACKAGE}.paradigms": Path(braindecode_emossl.paradigms.__file__).parent,
+}
+
+
+def find_modules() -> dict[str, Path]:
+    modules = {}
+    for package, folder in FOLDERS.items():
+        for file in folder.rglob("*.py"):
+            parts = file.relative_to(folder).with_suffix("").parts
+            parts = parts[:-1] if parts[-1] == "__init__" else parts
+            modules[".".join([package, *parts])] = file
+    return modules
+
+
+MODULES = find_modules()
+
+
+def imports_of(module: str, only_at_start: bool = False) -> set[str]:
+    """Return the absolute names of all modules that a module's code names.
+
+    ``only_at_start`` leaves out what is imported within functions and for type
+    checkers only.
+    """
+    file = MODULES[module]
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    found = set()
+    nodes = [ast.parse(file.read_text())]
+    while nodes:
+        node = nodes.pop()
+        if only_at_start and (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+        ):
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            up = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(up if node.level else []), *filter(None, [node.module])])
+            names = {f"{base}.{alias.name}" for alias in node.names}
+            found |= (names & set(MODULES)) or {base}
+        nodes.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def layer_of(module: str) -> str:
+    """Return the first part below the package: its folder or file."""
+    return [*module.split("."), ""][1]
+
+
+def is_below(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+# -- who may import whom -------------------------------------------------------
+
+# What the modules of a layer may import of the package, besides their own layer.
+# The package itself, its registration and the command line join everything.
+ALLOWED = {
+    "errors": set(),
+    "augmentation": set(),
+    "features": set(),
+    "losses": set(),
+    "models": {"augmentation", "features", "losses"},
+    "samplers": {"augmentation", "features", "losses"},
+    "pretraining": {"augmentation", "features", "losses", "models", "samplers"},
+    "datasets": set(),
+    "paradigms": {"datasets", "features"},
+}
+JOINS = {"", "registration", "demo", "cli", "evaluation", "visualization", "__main__"}
+
+
+def test_source_is_found():
+    assert {"", "registration", *ALLOWED} - {"samplers"} <= set(map(layer_of, MODULES))
+    assert f"{PACKAGE}.datasets.seed" in MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_one_way(module):
+    layer = layer_of(module)
+    ours = {layer_of(name) for name in imports_of(module) if is_below(name, PACKAGE)}
+    if layer in JOINS:
+        return
+    assert layer in ALLOWED, f"Say in ALLOWED what {layer!r} may import."
+    assert ours <= ALLOWED[layer] | {layer, "errors"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nobody_imports_the_joints(module):
+    if layer_of(module) in JOINS:
+        return
+    assert not {layer_of(name) for name in imports_of(module)} & (JOINS - {""})
+    assert PACKAGE not in imports_of(module)
+
+
+LIGHT_FEATURES = ("", ".bands", ".differential_entropy")
+LIGHT = [
+    module
+    for module in MODULES
+    if layer_of(module) in ("datasets", "paradigms", "errors")
+    or module in [f"{PACKAGE}.features{name}" for name in LIGHT_FEATURES]
+]
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_corpora_need_no_torch(module):
+    heavy = {"torch", "braindecode", "skorch", "torchaudio", "lightning"}
+    seen, todo = set(), [module]
+    while todo:  # through our own modules, to those they import
+        name = todo.pop()
+        seen.add(name)
+        found = imports_of(name, only_at_start=True)
+        assert not {other.split(".")[0] for other in found} & heavy, name
+        todo += [other for other in found if other in MODULES and other not in seen]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_models_and_hosts(module):
+    if layer_of(module) in ("features", "augmentation", "losses", "models"):
+        assert not any(is_below(name, "moabb") for name in imports_of(module))
+    registries = ("moabb.datasets.utils._init_dataset", "braindecode.models.util")
+    text = MODULES[module].read_text()
+    if layer_of(module) not in ("registration", "pretraining"):
+        assert not any(name in text for name in registries)
+
+
+# -- side effects --------------------------------------------------------------
+
+WATCH = """
+import logging, os, random, sys, warnings
+import braindecode, matplotlib, matplotlib.pyplot, mne, moabb, moabb.datasets
+import moabb.benchmark, moabb.paradigms, numpy, pandas, skorch, torch
+
+def snapshot():
+    names = ("root", "mne", "moabb", "braindecode", "skorch", "torch", "matplotlib")
+    loggers = {name: logging.getLogger(name) for name in names}
+    return {
+        "log levels": {name: logger.level for name, logger in loggers.items()},
+        "log handlers": {name: logger.handlers[:] for name, logger in loggers.items()},
+        "warnings": list(warnings.filters),
+        "hooks": (sys.excepthook, warnings.showwarning, list(sys.path)),
+        "backend": matplotlib.get_backend(),
+        "style": dict(matplotlib.rcParams),
+        "random": random.getstate(),
+        "numpy": [str(part) for part in numpy.random.get_state()],
+        "numpy errors": numpy.geterr(),
+        "torch": torch.get_rng_state().tolist(),
+        "torch settings": (
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
+            torch.is_grad_enabled(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.backends.cudnn.benchmark,
+        ),
+        "pandas": pandas.get_option("display.width"),
+        "mne": mne.get_config(),
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+    }
+
+before = snapshot()
+import braindecode_emossl
+after = snapshot()
+changed = [name for name in before if before[name] != after[name]]
+assert not changed, changed
+"""
+
+
+def run_python(code: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout
+
+
+def test_import_changes_nothing_global():
+    assert not run_python(WATCH).strip()
+
+
+def test_importing_a_part_registers():
+    run_python(
+        """
+        import moabb.datasets
+        before = len(moabb.datasets.utils.dataset_list)
+        from braindecode_emossl.datasets import SEED
+        assert moabb.datasets.SEED is SEED
+        assert len(moabb.datasets.utils.dataset_list) == before + 2
+        """
+    )
+
+
+def test_import_writes_no_file_and_needs_no_corpus(tmp_path, monkeypatch):
+    monkeypatch.setenv("_MNE_FAKE_HOME_DIR", str(tmp_path))
+    monkeypatch.setenv("MNE_DATA", str(tmp_path / "nowhere"))
+    run_python("import braindecode_emossl as e; e.datasets.SEED(); e.datasets.DEAP()")
+    assert not list(tmp_path.iterdir())
