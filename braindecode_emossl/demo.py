@@ -11,6 +11,7 @@ from pathlib import Path
 
 import mne
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 from mne.decoding import Vectorizer
 from moabb.evaluations import CrossSubjectEvaluation
@@ -84,7 +85,12 @@ def run_demo(
     subjects = list(range(1, n_subjects + 1))
     folder = nullcontext(corpora) if corpora else tempfile.TemporaryDirectory()
     scores = []
-    with folder as root, tempfile.TemporaryDirectory() as store, _quiet():
+    with (
+        folder as root,
+        tempfile.TemporaryDirectory() as store,
+        _quiet(),
+        _one_thread(),
+    ):
         for name, dataset_class in (("SEED", SEED), ("DEAP", DEAP)):
             on_step(f"{name}: writing a replica of {n_subjects} subjects", n_steps)
             path = write_replica(
@@ -99,7 +105,7 @@ def run_demo(
             dataset = dataset_class(subjects=subjects, sessions=[0], path=path)
             for title, pipeline in pipelines.items():
                 on_step(f"{name}: {title}, {n_subjects} folds", n_steps)
-                scores.append(_evaluate(dataset, title, pipeline, store))
+                scores.append(_evaluate(dataset, title, pipeline, results))
     scores = pd.concat(scores, ignore_index=True)
     scores.to_csv(output / "scores.csv", index=False)
     plot_scores(scores).savefig(output / "scores.png", dpi=150)
@@ -181,13 +187,13 @@ def _pipelines(random_state, device, pretrain_epochs, finetune_epochs) -> dict:
     }
 
 
-def _evaluate(dataset, title, pipeline, store) -> pd.DataFrame:
+def _evaluate(dataset, title, pipeline, results_dir) -> pd.DataFrame:
     """Leave out one subject after the other, through MOABB."""
     target = TARGETS[dataset.code]
     evaluation = CrossSubjectEvaluation(
         paradigm=Emotion(target=target, window=1.0, features="de"),
         datasets=[dataset],
-        hdf5_path=store,
+        hdf5_path=results_dir,
         overwrite=True,
     )
     results = evaluation.process({title: pipeline})
@@ -210,3 +216,17 @@ def _quiet():
             yield
         finally:
             moabb_log.setLevel(level)
+
+
+@contextmanager
+def _one_thread():
+    """Let torch work alone: such small networks gain nothing from more threads.
+
+    On a busy machine they lose much, as each step waits for the slowest thread.
+    """
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)

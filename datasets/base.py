@@ -6,16 +6,16 @@ import logging
 import os
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import ClassVar
 
 import mne
 import numpy as np
 import pandas as pd
-from moabb.datasets.base import BaseDataset
+from moabb.datasets.base import BaseDataset, CacheConfig, apply_step
 from moabb.datasets.bids_interface import StepType
 from moabb.datasets.preprocessing import FixedPipeline, FixedTransformer
 
@@ -258,8 +258,13 @@ class EmotionDataset(BaseDataset):
         """Return the subject's files below ``root`` by session key, in order."""
 
     @abstractmethod
-    def _read_recording(self, file: Path, session: str) -> dict[str, mne.io.BaseRaw]:
-        """Return the raws of one file by run key, made by :meth:`_make_raw`."""
+    def _read_recording(
+        self, file: Path, session: str
+    ) -> Iterator[tuple[str, mne.io.BaseRaw]]:
+        """Yield (run key, raw) of one file, raws made by :meth:`_make_raw`.
+
+        One after the other, so that they need not be in memory together.
+        """
 
     @abstractmethod
     def _read_trials(self, file: Path, session: str) -> dict[str, list[Trial]]:
@@ -300,9 +305,26 @@ class EmotionDataset(BaseDataset):
     # -- MOABB's interface -----------------------------------------------------
 
     def _get_single_subject_data(self, subject):
+        return self._read_subject(subject, lambda raw: raw)
+
+    def _get_single_subject_data_using_cache(
+        self, subject, cache_config, process_pipeline
+    ):
+        if cache_config != CacheConfig():
+            return super()._get_single_subject_data_using_cache(
+                subject, cache_config, process_pipeline
+            )
+        # MOABB takes all raws of a subject through one step, then through the next.
+        # With nothing to cache, each run is finished before the next one is read.
+        steps = [step for _, step in process_pipeline.steps]
+        return self._read_subject(subject, lambda raw: reduce(_apply, steps, raw))
+
+    def _read_subject(self, subject: int, process: Callable) -> dict:
+        """Return what ``process`` makes of each raw, by session and run key."""
         data = {}
         for session, file in self._recordings(subject).items():
-            if runs := self._read_recording(file, session):
+            recording = self._read_recording(file, session)
+            if runs := {run: process(raw) for run, raw in recording}:
                 data[session] = runs
         if not data:
             raise CorpusFormatError(
@@ -352,6 +374,10 @@ class EmotionDataset(BaseDataset):
         ]
         fields = ("trial", "stimulus", "length", "emotion", *self.ratings)
         return pd.DataFrame(rows, columns=[*keys, *fields])
+
+
+def _apply(raw, step):
+    return apply_step(step, raw)
 
 
 class _KeepAnnotations(FixedTransformer):

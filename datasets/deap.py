@@ -43,8 +43,9 @@ PERIPHERAL_TYPES = {
 }
 CH_NAMES = (*EEG_NAMES, *PERIPHERAL_TYPES)
 CH_TYPES = ("eeg",) * len(EEG_NAMES) + tuple(PERIPHERAL_TYPES.values())
-# What the files give in microvolts; the other signals keep the makers' units.
-VOLTAGE_TYPES = ("eeg", "eog", "emg")
+# What the files give in microvolts, or in units of the amplifier that are its
+# microvolts (resp, bio); the other signals keep the makers' units.
+VOLTAGE_TYPES = ("eeg", "eog", "emg", "resp", "bio")
 
 # Columns of the labels.
 RATINGS = ("valence", "arousal", "dominance", "liking")
@@ -95,8 +96,9 @@ class DEAP(EmotionDataset):
 
     The classes are the quadrants of the rating plane, low or high valence then low or
     high arousal; high is ``> 5``. ``GSR`` is skin resistance in ohm (the makers'
-    Geneva unit), although MNE's type ``gsr`` means siemens; ``Resp`` and ``Plet`` are
-    in the amplifier's arbitrary units, ``Temp`` in degrees Celsius, as in the files.
+    Geneva unit), although MNE's type ``gsr`` means siemens; ``Temp`` is in degrees
+    Celsius, as in the files. ``Resp`` and ``Plet`` come in units of the amplifier,
+    which are taken for its microvolts (inferred) and so given in volts.
 
     References
     ----------
@@ -183,9 +185,8 @@ class DEAP(EmotionDataset):
     def _read_recording(self, file, session):
         content = self._read_dat(file)
         if content is None:
-            return {}
+            return
         data, labels = content
-        runs = {}
         for run, (trial,) in self._trials_of(labels, data.shape[2], file).items():
             signals = data[trial.trial]  # (n_chans, n_times)
             if not np.isfinite(signals).all():
@@ -194,14 +195,8 @@ class DEAP(EmotionDataset):
                     "finite numbers."
                 )
                 continue
-            runs[run] = self._make_raw(
-                signals * _to_volts(CH_TYPES)[:, None],
-                CH_NAMES,
-                CH_TYPES,
-                SFREQ,
-                [trial],
-            )
-        return runs
+            signals = signals * _to_volts(CH_TYPES)[:, None]
+            yield run, self._make_raw(signals, CH_NAMES, CH_TYPES, SFREQ, [trial])
 
     def _read_trials(self, file, session):
         content = self._read_dat(file)

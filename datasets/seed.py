@@ -196,17 +196,18 @@ class SEED(EmotionDataset):
         return {str(days.index(day)): files[day] for day in sorted(files)}
 
     def _read_recording(self, file, session):
-        try:
-            arrays = loadmat(file)
-        except Exception as error:  # scipy raises whatever its parser stumbles over
-            self._broken(f"SEED: {file} is no readable MATLAB 5 file ({error}).", error)
-            return {}
         _check_labels(file.parent / "label.mat")
-        arrays = _by_film(arrays, file)
-        shapes = {film: array.shape for film, array in arrays.items()}
-        runs = {}
-        for run, (trial,) in self._trials_of(shapes, file).items():
-            data = arrays[trial.trial + 1]
+        names = self._find_variables(file)
+        for run, (trial,) in self._trials_of(names, file).items():
+            name, _ = names[trial.trial + 1]
+            try:
+                data = loadmat(file, variable_names=[name])[name]
+            except Exception as error:  # scipy raises whatever its parser meets
+                self._broken(
+                    f"SEED: {name} of {file} cannot be read ({error}).",
+                    error,
+                )
+                continue
             if data.dtype.kind != "f" or not np.isfinite(data).all():
                 self._broken(
                     f"SEED: trial {trial.trial + 1} of {file} holds values that are "
@@ -214,7 +215,7 @@ class SEED(EmotionDataset):
                 )
                 continue
             n_times = round(trial.length * SFREQ)
-            runs[run] = self._make_raw(
+            raw = self._make_raw(
                 data[:, :n_times] * 1e-6,  # microvolts to volts
                 CH_NAMES,
                 ["eeg"] * len(CH_NAMES),
@@ -222,23 +223,30 @@ class SEED(EmotionDataset):
                 [trial],
                 POSITIONS,
             )
-        return runs
+            yield run, raw
 
     def _read_trials(self, file, session):
+        return self._trials_of(self._find_variables(file), file)
+
+    def _find_variables(self, file: Path) -> dict[int, tuple[str, tuple]]:
+        """Return (name, shape) of the EEG variables of a file by film number."""
         try:
-            shapes = {name: shape for name, shape, _ in whosmat(file)}
-        except Exception as error:  # as above
+            variables = {name: shape for name, shape, _ in whosmat(file)}
+        except Exception as error:  # scipy raises whatever its parser meets
             self._broken(f"SEED: {file} is no readable MATLAB 5 file ({error}).", error)
             return {}
-        return self._trials_of(_by_film(shapes, file), file)
+        return _by_film(variables, file)
 
-    def _trials_of(self, shapes: Mapping[int, tuple], file: Path):
-        """Return the trials by run key; shapes (n_chans, n_times) by film number."""
+    def _trials_of(self, variables: Mapping[int, tuple[str, tuple]], file: Path):
+        """Return the trials by run key, from (name, shape) by film number."""
         trials = {}
-        for film, label in enumerate(LABELS, start=1):
-            shape = shapes.get(film)
+        for film, label in enumerate(LABELS, start=1) if variables else ():
+            _, shape = variables.get(film, (None, None))
             if shape is None:
-                self._broken(f"SEED: {file} has no variable that ends in _eeg{film}.")
+                self._broken(
+                    f"SEED: {file} has no variable that ends in _eeg{film}; it may be "
+                    "cut short."
+                )
                 continue
             if len(shape) != 2 or shape[0] != len(CH_NAMES) or shape[1] < SFREQ:
                 self._broken(
@@ -276,19 +284,17 @@ def _eeg_files(root: Path) -> list[tuple[Path, re.Match]]:
     return [(file, match) for file, match in found if file.parent in folders]
 
 
-def _by_film(variables: Mapping[str, object], file: Path) -> dict[int, object]:
-    """Return the EEG variables of a file by film number, whatever their prefix."""
-    matches = {name: re.search(r"_eeg(\d+)$", name) for name in variables}
-    films = {int(match[1]): variables[name] for name, match in matches.items() if match}
-    if len(films) < sum(map(bool, matches.values())):
+def _by_film(shapes: Mapping[str, tuple], file: Path) -> dict[int, tuple[str, tuple]]:
+    """Return (name, shape) of the EEG by film number, whatever the names' prefix."""
+    matches = {name: re.search(r"_eeg(\d+)$", name) for name in shapes}
+    films = {
+        int(match[1]): (name, shapes[name]) for name, match in matches.items() if match
+    }
+    if not films or len(films) < sum(map(bool, matches.values())):
         raise CorpusFormatError(
-            f"SEED: {file} has two variables of one film among {sorted(variables)}. "
-            "Fetch the file again."
-        )
-    if not films:
-        raise CorpusFormatError(
-            f"SEED: {file} has no variable that ends in _eeg1 ... _eeg15, but "
-            f"{sorted(variables)}. Let the path name the folder Preprocessed_EEG."
+            f"SEED: {file} must have one variable a film, named ..._eeg1 to ..._eeg15, "
+            f"but has {sorted(shapes)}. Let the path name the folder Preprocessed_EEG, "
+            "or fetch the file again."
         )
     return films
 

@@ -282,7 +282,10 @@ class Emotion(BaseParadigm):
         if return_epochs and return_raws:
             raise ValueError("Ask for epochs or for raws, not for both.")
         # MOABB's own first step is left out: it would give all trials one length.
-        steps = [(StepType.RAW, get_filter_pipeline(self.fmin, self.fmax))]
+        steps = [
+            (StepType.RAW, _Pick(self.channels, dataset.return_all_modalities)),
+            (StepType.RAW, get_filter_pipeline(self.fmin, self.fmax)),
+        ]
         if self.baseline is not None:
             steps.append((StepType.RAW, _SubtractBaseline(self.baseline)))
         if self.resample is not None:
@@ -306,8 +309,6 @@ class Emotion(BaseParadigm):
             stride=self.stride,
             tmin=self.tmin,
             tmax=self.tmax,
-            channels=self.channels,
-            return_all_modalities=dataset.return_all_modalities,
             scorer=self.scorer,
         )
 
@@ -489,6 +490,27 @@ class _Labeller:
         return sum(rating > cut for cut in cuts)
 
 
+class _Pick(FixedTransformer):
+    """Keep the channels asked for, by name and in their order, or by modality."""
+
+    def __init__(self, channels: Sequence[str] | None, modalities: bool | dict):
+        self.channels = channels
+        self.modalities = modalities
+
+    def __repr__(self):
+        return f"Pick({self.channels}, {self.modalities})"
+
+    def transform(self, raw, y=None):
+        if self.channels is None:
+            return raw.pick(pick_channels_for_modalities(raw.info, self.modalities))
+        missing = [name for name in self.channels if name not in raw.ch_names]
+        if missing:
+            raise ValueError(
+                f"channels must be among {raw.ch_names}, but {missing} are not."
+            )
+        return raw.pick(list(self.channels)).reorder_channels(list(self.channels))
+
+
 class _SubtractBaseline(FixedTransformer):
     """Subtract from each trial's EEG its mean before (or in) the trial."""
 
@@ -579,8 +601,6 @@ class _CutWindows(FixedTransformer):
         stride: float,
         tmin: float,
         tmax: float | None,
-        channels: Sequence[str] | None,
-        return_all_modalities: bool | dict,
         scorer=None,
     ):
         self.event_id = event_id
@@ -589,8 +609,6 @@ class _CutWindows(FixedTransformer):
         self.stride = stride
         self.tmin = tmin
         self.tmax = tmax
-        self.channels = channels
-        self.return_all_modalities = return_all_modalities
         # Cuts nothing, but MOABB finds results by this step's representation alone,
         # and would give those of one metric for another.
         self.scorer = scorer
@@ -617,7 +635,7 @@ class _CutWindows(FixedTransformer):
             event_id=self._present(events),
             tmin=0.0,
             tmax=(round(self.window * sfreq) - 1) / sfreq,  # MNE includes the end
-            picks=self._picks(raw.info),
+            picks="all",
             baseline=None,
             proj=False,
             preload=True,
@@ -646,16 +664,6 @@ class _CutWindows(FixedTransformer):
 
     def _present(self, events):
         return {k: code for k, code in self.event_id.items() if code in events[:, 2]}
-
-    def _picks(self, info):
-        if self.channels is None:
-            return pick_channels_for_modalities(info, self.return_all_modalities)
-        missing = [name for name in self.channels if name not in info.ch_names]
-        if missing:
-            raise ValueError(
-                f"channels must be among {info.ch_names}, but {missing} are not."
-            )
-        return mne.pick_channels(info.ch_names, self.channels, ordered=True)
 
 
 class _ToArrays(FixedTransformer):

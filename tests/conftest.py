@@ -6,6 +6,7 @@ import os
 
 import mne
 import pytest
+import torch
 
 from braindecode_emossl.datasets import write_replica
 
@@ -22,6 +23,12 @@ def own_mne_settings(tmp_path_factory):
         old_level = mne.set_log_level("ERROR", return_old_level=True)
         yield
         mne.set_log_level(old_level)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread():
+    """Small networks lose more than they gain by threads, on a busy machine much."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy._core.multiarray import _reconstruct
 
 from braindecode_emossl.datasets import DEAP, deap
-from braindecode_emossl.datasets.replicas import write_python2_pickle
+from braindecode_emossl.datasets.replica_deap import write_python2_pickle
 from braindecode_emossl.errors import CorpusFormatError
 
 RATINGS = ["valence", "arousal", "dominance", "liking"]
@@ -66,8 +66,9 @@ def test_runs_hold_the_values_of_the_file(runs, content):
     for number, raw in enumerate(runs.values()):
         values = content["data"][number]
         np.testing.assert_array_equal(raw.get_data()[:36], values[:36] * 1e-6)
-        # Skin resistance, respiration, blood volume and temperature as they are.
-        np.testing.assert_array_equal(raw.get_data()[36:], values[36:])
+        # Respiration and blood volume as volts, ohms and degrees as they are.
+        factors = np.array([1, 1e-6, 1e-6, 1])[:, None]
+        np.testing.assert_array_equal(raw.get_data()[36:], values[36:] * factors)
         np.testing.assert_array_equal(raw.get_data("GSR")[0], values[36])
         assert raw.info["sfreq"] == 128
 

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from braindecode_emossl.datasets import DEAP, SEED, replicas, write_replica
+from braindecode_emossl.datasets import (
+    DEAP,
+    SEED,
+    replica_deap,
+    replica_seed,
+    write_replica,
+)
+from braindecode_emossl.datasets import seed as seed_corpus
 
 SMALL = {
     "SEED": {"subjects": [1], "sessions": [0], "seconds": 1, "seed": 3},
@@ -133,8 +140,8 @@ def test_without_effect_classes_do_not_differ(corpus, tmp_path):
 def test_without_effect_seed_signals_do_not_depend_on_the_labels(tmp_path, monkeypatch):
     options = SMALL["SEED"] | {"effect_size": 0}
     write_replica("SEED", tmp_path / "a", **options)
-    reverse = tuple(-label for label in replicas.seed_corpus.LABELS)
-    monkeypatch.setattr(replicas.seed_corpus, "LABELS", reverse)
+    reverse = tuple(-label for label in seed_corpus.LABELS)
+    monkeypatch.setattr(seed_corpus, "LABELS", reverse)
     write_replica("SEED", tmp_path / "b", **options)
     a, b = (digests(tmp_path / name) for name in "ab")
     assert a["1_20131027.mat"] == b["1_20131027.mat"]
@@ -147,12 +154,12 @@ def test_deap_signals_depend_on_the_ratings_only_by_the_effect(
 ):
     options = SMALL["DEAP"] | {"effect_size": effect_size}
     write_replica("DEAP", tmp_path / "a", **options)
-    original = replicas._deap_trial
+    original = replica_deap._deap_trial
 
     def with_opposite_ratings(head, gain, ratings, settings, rng):
         return original(head, gain, 10 - ratings, settings, rng)
 
-    monkeypatch.setattr(replicas, "_deap_trial", with_opposite_ratings)
+    monkeypatch.setattr(replica_deap, "_deap_trial", with_opposite_ratings)
     write_replica("DEAP", tmp_path / "b", **options)
     assert (digests(tmp_path / "a") == digests(tmp_path / "b")) == same
 
@@ -209,7 +216,7 @@ def test_a_session_of_seed_has_the_same_bytes_in_any_company(tmp_path):
     [("new", "SEED_EEG/Preprocessed_EEG"), ("old", "Preprocessed_EEG")],
 )
 def test_both_release_trees_are_written_and_read(tmp_path, release, tree):
-    root = write_replica("SEED", tmp_path, **SMALL["SEED"], release=release)
+    root = write_replica("SEED", tmp_path, **SMALL["SEED"], variant=release)
     assert root == tmp_path
     names = {file.name for file in (tmp_path / tree).iterdir()}
     assert names == {"1_20131027.mat", "label.mat", "readme.txt"}
@@ -244,7 +251,7 @@ def test_a_second_call_changes_nothing(corpus, tmp_path):
     [
         ("SEED", {"seed": 4}),
         ("SEED", {"subjects": [2]}),
-        ("SEED", {"release": "old"}),
+        ("SEED", {"variant": "old"}),
         ("SEED", {"effect_size": 0}),
         ("DEAP", {"seed": 4}),
         ("DEAP", {"subjects": [2]}),
@@ -291,10 +298,16 @@ def test_both_corpora_may_share_a_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("corpus", "writer"), [("SEED", "savemat"), ("DEAP", "write_python2_pickle")]
+    ("corpus", "module", "writer"),
+    [
+        ("SEED", replica_seed, "savemat"),
+        ("DEAP", replica_deap, "write_python2_pickle"),
+    ],
 )
-def test_an_interrupted_call_leaves_nothing(corpus, writer, tmp_path, monkeypatch):
-    original = getattr(replicas, writer)
+def test_an_interrupted_call_leaves_nothing(
+    corpus, module, writer, tmp_path, monkeypatch
+):
+    original = getattr(module, writer)
     written = []
 
     def interrupted(file, *args, **kwargs):
@@ -306,7 +319,7 @@ def test_an_interrupted_call_leaves_nothing(corpus, writer, tmp_path, monkeypatc
 
     options = SMALL[corpus] | {"subjects": [1, 2, 3]}
     with monkeypatch.context() as patched:
-        patched.setattr(replicas, writer, interrupted)
+        patched.setattr(module, writer, interrupted)
         with pytest.raises(KeyboardInterrupt):
             write_replica(corpus, tmp_path, **options)
     assert len(written) == 2
@@ -324,7 +337,7 @@ def test_an_interrupted_call_leaves_nothing(corpus, writer, tmp_path, monkeypatc
         ({"subjects": [0]}, "subjects must be among"),
         ({"sessions": [3]}, r"sessions must be among .* got \(3,\)"),
         ({"sessions": []}, "sessions must be among"),
-        ({"release": "newest"}, "release must be among"),
+        ({"variant": "newest"}, "variant must be among"),
         ({"seconds": 0.5}, r"seconds must be at least 1, but got 0\.5"),
         ({"effect_size": -1}, "effect_size must not be negative, but got -1"),
     ],

@@ -58,16 +58,17 @@ class Coded(EmotionDataset):
         return {f"{number:02d}": list(run) for number, run in enumerate(self.runs)}
 
     def _read_recording(self, file, session):
-        return {
-            run: self._make_raw(
-                self.signals(trials) * np.array([1e-6, 1e-6, 1e-6, 1])[:, None],
-                ["Fz", "Cz", "Pz", "GSR"],
-                ["eeg", "eeg", "eeg", "gsr"],
-                self.sfreq,
-                trials,
+        for run, trials in self._read_trials(file, session).items():
+            yield (
+                run,
+                self._make_raw(
+                    self.signals(trials) * np.array([1e-6, 1e-6, 1e-6, 1])[:, None],
+                    ["Fz", "Cz", "Pz", "GSR"],
+                    ["eeg", "eeg", "eeg", "gsr"],
+                    self.sfreq,
+                    trials,
+                ),
             )
-            for run, trials in self._read_trials(file, session).items()
-        }
 
     def signals(self, trials):
         n_times = max(self.samples(trial)[1] for trial in trials) + self.tail

@@ -1,0 +1,49 @@
+"""Replica of SEED: MATLAB 5 files in either release tree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from scipy.io import savemat
+
+from braindecode_emossl.datasets import seed
+from braindecode_emossl.datasets.replica_signals import (
+    Head,
+    make_eeg,
+    make_generator,
+    make_subject_gain,
+)
+
+__all__ = ["write_seed"]
+
+# Variable prefixes that the real SEED files bear, by subject.
+_SEED_PREFIXES = "djc jl jj lqj ly mhw phl sxy wk ww wsf wyw xyl ys zjy".split()
+
+
+def write_seed(folder: Path, settings: Mapping) -> None:
+    """Write the release into an empty folder; ``settings`` as of `write_replica`."""
+    tree = {"new": "SEED_EEG/Preprocessed_EEG", "old": "Preprocessed_EEG"}
+    folder = folder / tree[settings["variant"]]
+    folder.mkdir(parents=True)
+    labels = np.array([seed.LABELS], np.int16)
+    savemat(folder / "label.mat", {"label": labels}, format="5")
+    (folder / "readme.txt").write_text("A synthetic replica of SEED, not the corpus.\n")
+    head = Head.of(seed.CH_NAMES, seed.POSITIONS)
+    # Cut with its end included, as the makers did: one sample over n seconds.
+    n_times = round(settings["seconds"] * seed.SFREQ) + 1
+    for subject in settings["subjects"]:
+        gain = make_subject_gain(head, make_generator(settings, subject))
+        for session in settings["sessions"]:
+            arrays = {}
+            for film, label in enumerate(seed.LABELS, start=1):
+                state = settings["effect_size"] * np.array([label, 2 * abs(label) - 1])
+                rng = make_generator(settings, subject, session + 1, film)
+                arrays[f"{_SEED_PREFIXES[subject - 1]}_eeg{film}"] = make_eeg(
+                    head, gain, state, seed.SFREQ, n_times, (0.5, 75), rng
+                )
+            # The real files come out in this order: eeg1, eeg10, eeg11, ..., eeg2.
+            arrays = {name: arrays[name] for name in sorted(arrays)}
+            name = f"{subject}_{seed.DATES[subject][session]}.mat"
+            savemat(folder / name, arrays, format="5", do_compression=True)
