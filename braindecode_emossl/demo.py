@@ -87,7 +87,7 @@ def run_demo(
     scores = []
     with (
         folder as root,
-        tempfile.TemporaryDirectory() as store,
+        tempfile.TemporaryDirectory() as results_dir,
         _quiet(),
         _one_thread(),
     ):
@@ -105,7 +105,7 @@ def run_demo(
             dataset = dataset_class(subjects=subjects, sessions=[0], path=path)
             for title, pipeline in pipelines.items():
                 on_step(f"{name}: {title}, {n_subjects} folds", n_steps)
-                scores.append(_evaluate(dataset, title, pipeline, results))
+                scores.append(_evaluate(dataset, title, pipeline, results_dir))
     scores = pd.concat(scores, ignore_index=True)
     scores.to_csv(output / "scores.csv", index=False)
     plot_scores(scores).savefig(output / "scores.png", dpi=150)
