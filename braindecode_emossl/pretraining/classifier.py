@@ -11,7 +11,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.validation import check_is_fitted
 
-from braindecode_emossl.pretraining.pretrainer import SSLPretrainer, seeded
+from braindecode_emossl.pretraining.pretrainer import (
+    RaiseInterrupt,
+    SSLPretrainer,
+    seeded,
+)
 from braindecode_emossl.pretraining.scmm import SCMMPretraining
 
 __all__ = ["SSLClassifier"]
@@ -151,7 +155,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
                 random_state=_draw_seed(),
                 device=self.device,
             ).fit(windows)
-            self.net_ = EEGClassifier(
+            self.net_ = _FineTuner(
                 self.pretrainer_.module_.encoder,
                 optimizer=torch.optim.AdamW,
                 lr=self.finetune_lr,
@@ -222,6 +226,10 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
                 + ("." if windows.ndim != 3 else " or values that are not finite.")
             )
         return windows, signal
+
+
+class _FineTuner(RaiseInterrupt, EEGClassifier):
+    """Train with labels."""
 
 
 def _draw_seed() -> int:

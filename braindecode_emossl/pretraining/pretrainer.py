@@ -14,10 +14,34 @@ from torch import nn
 
 from braindecode_emossl.pretraining.callbacks import RecordTerms
 
-__all__ = ["SSLPretrainer", "seeded"]
+__all__ = ["RaiseInterrupt", "SSLPretrainer", "seeded"]
 
 
-class SSLPretrainer(NeuralNet):
+class RaiseInterrupt:
+    """Mixin of a skorch net: let Ctrl-C end the program, not only the training.
+
+    skorch goes on with what is trained so far, so that an evaluation would score a
+    model that was hardly trained, without a word.
+    """
+
+    def fit_loop(self, *args, **kwargs):
+        """Train, and remember an interrupt."""
+        try:
+            return super().fit_loop(*args, **kwargs)
+        except KeyboardInterrupt:
+            self.interrupted_ = True
+            raise
+
+    def partial_fit(self, *args, **kwargs):
+        """Train, and raise the interrupt that skorch has swallowed."""
+        self.interrupted_ = False
+        super().partial_fit(*args, **kwargs)
+        if self.interrupted_:
+            raise KeyboardInterrupt
+        return self
+
+
+class SSLPretrainer(RaiseInterrupt, NeuralNet):
     """Train a self-supervised objective on windows without labels.
 
     A :class:`skorch.NeuralNet` whose module is the objective: everything that skorch

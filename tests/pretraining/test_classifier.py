@@ -8,6 +8,7 @@ import mne
 import numpy as np
 import pytest
 import torch
+from braindecode import EEGClassifier
 from moabb.evaluations import CrossSubjectEvaluation
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
@@ -119,6 +120,19 @@ def test_differential_entropy_as_input():
     y = np.arange(30) % 3
     classifier = make_classifier(sfreq=None, model_params={"input_domain": "de"})
     assert classifier.fit(X, y).predict_proba(X).shape == (30, 3)
+
+
+@pytest.mark.parametrize("part", ["pre-training", "fine-tuning"])
+def test_an_interrupt_is_not_taken_for_the_end_of_training(windows, monkeypatch, part):
+    """Skorch swallows Ctrl-C, and an evaluation went on with half-trained models."""
+
+    def interrupt(self, *args, **kwargs):
+        raise KeyboardInterrupt
+
+    net = SSLPretrainer if part == "pre-training" else EEGClassifier
+    monkeypatch.setattr(net, "train_step", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make_classifier().fit(*windows)
 
 
 @pytest.mark.parametrize(
