@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import json as json_module
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +47,8 @@ def _one_sentence_errors(command):
     def run(context: typer.Context, **options):
         try:
             return command(context, **options)
+        except typer.Exit:
+            raise
         # RuntimeError: torch's answer to a device that is not there.
         except (EmosslError, OSError, ValueError, RuntimeError) as error:
             if context.find_root().params["debug"]:
@@ -97,6 +101,143 @@ def demo(
     console.print("Synthetic replicas: these numbers say nothing about emotion.")
     for name in ("scores.csv", "scores.png"):
         console.print(f"Saved {(output / name).absolute()}", soft_wrap=True)
+
+
+@app.command()
+@_one_sentence_errors
+def datasets(
+    context: typer.Context,
+    json: Annotated[bool, typer.Option(help="Print JSON instead of a table.")] = False,
+):
+    """Say which corpora are on disk, what of them is missing and where to ask for it.
+
+    They are looked for where the settings MNE_DATASETS_<CORPUS>_PATH point, else below
+    MNE_DATA.
+
+    Example: MNE_DATASETS_SEED_PATH=/data/SEED emossl datasets
+    """
+    from braindecode_emossl.registration import DATASETS
+
+    console = Console()
+    found = [
+        _inspect(console, corpus(on_error="warn"), read_signals=False)
+        for corpus in DATASETS
+    ]
+    if json:
+        _print_json([_as_json(inspection) for inspection in found])
+        return
+    console.print(_inspection_table(found))
+    for inspection in found:
+        _print_problems(console, inspection)
+
+
+@app.command()
+@_one_sentence_errors
+def check(
+    context: typer.Context,
+    corpus: Annotated[str, typer.Argument(help="Code of the corpus, such as SEED.")],
+    path: Annotated[Path, typer.Argument(help="Folder of the corpus.")],
+    json: Annotated[bool, typer.Option(help="Print JSON instead of a table.")] = False,
+):
+    """Read a whole corpus and check each file against the published layout.
+
+    The exit code is 0 if all that is there is sound, 1 if something is broken or
+    nothing is there.
+
+    Example: emossl check SEED /data/SEED
+    """
+    from braindecode_emossl.registration import DATASETS
+
+    known = {cls.code_name: cls for cls in DATASETS}
+    if corpus not in known:
+        raise ValueError(f"CORPUS must be one of {sorted(known)}, but got {corpus!r}.")
+    console = Console()
+    dataset = known[corpus](path=path, on_error="warn")
+    inspection = _inspect(console, dataset, read_signals=True)
+    if json:
+        _print_json(_as_json(inspection))
+    else:
+        console.print(_inspection_table([inspection]))
+        _print_problems(console, inspection)
+        console.print(f"Verdict: {inspection.verdict}.")
+    if inspection.verdict in ("broken", "not found"):
+        raise typer.Exit(1)
+
+
+@app.command()
+@_one_sentence_errors
+def replica(
+    context: typer.Context,
+    corpus: Annotated[str, typer.Argument(help="Code of the corpus, such as SEED.")],
+    path: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    subjects: Annotated[int, typer.Option(help="How many subjects.")] = 3,
+    seconds: Annotated[float, typer.Option(help="Length of a trial.")] = 10.0,
+    seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
+    effect_size: Annotated[float, typer.Option(help="0: no class effects.")] = 1.0,
+):
+    """Write a miniature copy of a corpus in its real file format, to try things on.
+
+    Example: emossl replica DEAP deap-replica --subjects 2
+    """
+    from braindecode_emossl.datasets import write_replica
+
+    root = write_replica(
+        corpus,
+        path,
+        subjects=list(range(1, subjects + 1)),
+        seconds=seconds,
+        seed=seed,
+        effect_size=effect_size,
+    )
+    Console().print(f"Wrote a replica of {corpus} to {root}", soft_wrap=True)
+
+
+def _inspect(console: Console, dataset, read_signals: bool):
+    from braindecode_emossl.datasets.inspection import inspect_corpus
+
+    # The bar goes to the error stream, so that a script can read the output.
+    with _progress(Console(stderr=True)) as progress:
+        task = progress.add_task(dataset.code, total=len(dataset.subject_list))
+        return inspect_corpus(
+            dataset,
+            read_signals=read_signals,
+            on_subject=lambda subject: progress.update(
+                task, description=f"{dataset.code}: subject {subject}", advance=1
+            ),
+        )
+
+
+def _inspection_table(inspections) -> Table:
+    table = Table(title="Corpora")
+    for name in ("corpus", "subjects", "sessions", "trials", "verdict", "where"):
+        table.add_column(name, overflow="fold")
+    for found in inspections:
+        counts = [
+            f"{getattr(found, f'n_{name}')} of {getattr(found, f'expected_{name}')}"
+            for name in ("subjects", "sessions", "trials")
+        ]
+        where = found.root or f"ask for it at {found.access_url}"
+        table.add_row(found.corpus, *counts, found.verdict, where)
+    return table
+
+
+def _print_problems(console: Console, inspection) -> None:
+    if inspection.n_subjects and inspection.missing_subjects:
+        console.print(
+            f"{inspection.corpus}: no files of subjects {inspection.missing_subjects}."
+        )
+    for missing in inspection.missing_sessions:
+        console.print(missing, markup=False, soft_wrap=True)
+    for problem in inspection.problems:
+        console.print(problem, style="red", markup=False, soft_wrap=True)
+
+
+def _as_json(inspection) -> dict:
+    return {**dataclasses.asdict(inspection), "verdict": inspection.verdict}
+
+
+def _print_json(content) -> None:
+    typer.echo(json_module.dumps(content, indent=2))
 
 
 def _progress(console: Console) -> Progress:
