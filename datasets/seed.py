@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from pathlib import Path
-
 import numpy as np
 from moabb.datasets.metadata.schema import (
     AcquisitionMetadata,
@@ -14,25 +10,16 @@ from moabb.datasets.metadata.schema import (
     ExperimentMetadata,
     ParticipantMetadata,
 )
-from scipy.io import loadmat, whosmat
+from scipy.io import loadmat
 
-from braindecode_emossl.datasets.base import EmotionDataset, Trial, find_files
+from braindecode_emossl.datasets.seed_family import (
+    CH_NAMES,
+    SFREQ,
+    SEEDFamilyDataset,
+)
 from braindecode_emossl.errors import CorpusFormatError
 
 __all__ = ["SEED"]
-
-SFREQ = 200.0
-
-# Electrodes in the makers' order, in MNE's case.
-CH_NAMES = (
-    "Fp1 Fpz Fp2 AF3 AF4 F7 F5 F3 F1 Fz F2 F4 F6 F8 FT7 FC5 FC3 FC1 FCz FC2 FC4 FC6 "
-    "FT8 T7 C5 C3 C1 Cz C2 C4 C6 T8 TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 P7 P5 P3 P1 "
-    "Pz P2 P4 P6 P8 PO7 PO5 PO3 POz PO4 PO6 PO8 CB1 O1 Oz O2 CB2"
-).split()
-
-# No template knows CB1 and CB2; the makers' own position file has them on the ring
-# half-way between PO7 and O1, which is the 10-05 site POO7.
-POSITIONS = {"CB1": "POO7", "CB2": "POO8"}
 
 # Emotion of films 1 to 15: 1 positive, 0 neutral, -1 negative.
 LABELS = (1, 0, -1, -1, 0, 1, -1, 0, 1, 1, 0, -1, 0, 1, -1)
@@ -62,11 +49,8 @@ DATES = {
     15: ("20130709", "20131016", "20131105"),
 }
 
-# Folders whose files bear the same names as the EEG's but hold something else.
-_OTHER_FOLDERS = re.compile(r"(?i)extracted_?features|eeg_raw_data|feature_smooth")
 
-
-class SEED(EmotionDataset):
+class SEED(SEEDFamilyDataset):
     """SEED, the emotion corpus of Shanghai Jiao Tong University.
 
     Fifteen subjects watched the same 15 film clips (about four minutes each, five a
@@ -123,8 +107,10 @@ class SEED(EmotionDataset):
 
     code_name = "SEED"
     path_key = "SEED"
+    eeg_folder = "preprocessed_eeg"
     all_subject_numbers = tuple(range(1, 16))
     n_sessions_per_subject = 3
+    n_trials = len(LABELS)
     classes = {"negative": 1, "neutral": 2, "positive": 3}  # noqa: RUF012
     common_interval = (0, min(FILM_SECONDS))
     doi_name = "10.1109/TAMD.2015.2431497"
@@ -187,132 +173,27 @@ class SEED(EmotionDataset):
     }
 
     def _find_recordings(self, root, subject):
-        files = {
-            match["date"]: file
-            for file, match in _eeg_files(root)
-            if int(match["subject"]) == subject
-        }
+        files = {match["date"]: file for file, match in self._find_eeg(root, subject)}
         days = DATES[subject] if set(files) <= set(DATES[subject]) else sorted(files)
         return {str(days.index(day)): files[day] for day in sorted(files)}
 
-    def _read_recording(self, file, session):
-        _check_labels(file.parent / "label.mat")
-        names = self._find_variables(file)
-        for run, (trial,) in self._trials_of(names, file).items():
-            name, _ = names[trial.trial + 1]
-            try:
-                data = loadmat(file, variable_names=[name])[name]
-            except Exception as error:  # scipy raises whatever its parser meets
-                self._broken(
-                    f"SEED: {name} of {file} cannot be read ({error}).",
-                    error,
-                )
-                continue
-            if data.dtype.kind != "f" or not np.isfinite(data).all():
-                self._broken(
-                    f"SEED: trial {trial.trial + 1} of {file} holds values that are "
-                    f"no finite numbers (dtype {data.dtype})."
-                )
-                continue
-            n_times = round(trial.length * SFREQ)
-            raw = self._make_raw(
-                data[:, :n_times] * 1e-6,  # microvolts to volts
-                CH_NAMES,
-                ["eeg"] * len(CH_NAMES),
-                SFREQ,
-                [trial],
-                POSITIONS,
-            )
-            yield run, raw
+    def _describe(self, session, number):
+        return f"{number:02d}", EMOTIONS[LABELS[number - 1]]
 
-    def _read_trials(self, file, session):
-        return self._trials_of(self._find_variables(file), file)
-
-    def _find_variables(self, file: Path) -> dict[int, tuple[str, tuple]]:
-        """Return (name, shape) of the EEG variables of a file by film number."""
+    def _check_labels(self, file):
+        file = file.parent / "label.mat"
+        if not file.is_file():
+            return
         try:
-            variables = {name: shape for name, shape, _ in whosmat(file)}
-        except Exception as error:  # scipy raises whatever its parser meets
-            self._broken(f"SEED: {file} is no readable MATLAB 5 file ({error}).", error)
-            return {}
-        return _by_film(variables, file)
-
-    def _trials_of(self, variables: Mapping[int, tuple[str, tuple]], file: Path):
-        """Return the trials by run key, from (name, shape) by film number."""
-        trials = {}
-        for film, label in enumerate(LABELS, start=1) if variables else ():
-            _, shape = variables.get(film, (None, None))
-            if shape is None:
-                self._broken(
-                    f"SEED: {file} has no variable that ends in _eeg{film}; it may be "
-                    "cut short."
-                )
-                continue
-            if len(shape) != 2 or shape[0] != len(CH_NAMES) or shape[1] < SFREQ:
-                self._broken(
-                    f"SEED: trial {film} of {file} must have the shape "
-                    f"({len(CH_NAMES)} channels, samples at {SFREQ:g} Hz), but has "
-                    f"{shape}."
-                )
-                continue
-            # The cut included its end: 200 n + 1 samples for n seconds.
-            n_times = shape[1] - (shape[1] % SFREQ == 1)
-            trials[f"{film - 1:02d}"] = [
-                Trial(film - 1, f"{film:02d}", EMOTIONS[label], n_times / SFREQ)
-            ]
-        return trials
-
-
-def _eeg_files(root: Path) -> list[tuple[Path, re.Match]]:
-    """Return the EEG recordings below ``root``; there may be one folder of them."""
-    pattern = r"(?P<subject>\d{1,2})_(?P<date>\d{8})\.mat"
-    found = [
-        (file, match)
-        for file, match in find_files(root, pattern)
-        if not any(
-            _OTHER_FOLDERS.search(part) for part in file.parts[len(root.parts) :]
-        )
-    ]
-    folders = sorted({file.parent for file, _ in found})
-    named = [folder for folder in folders if folder.name.lower() == "preprocessed_eeg"]
-    folders = named or folders
-    if len(folders) > 1:
-        raise CorpusFormatError(
-            f"SEED: {root} holds the EEG in more than one folder "
-            f"({', '.join(map(str, folders))}). Let the path name one of them."
-        )
-    return [(file, match) for file, match in found if file.parent in folders]
-
-
-def _by_film(shapes: Mapping[str, tuple], file: Path) -> dict[int, tuple[str, tuple]]:
-    """Return (name, shape) of the EEG by film number, whatever the names' prefix."""
-    matches = {name: re.search(r"_eeg(\d+)$", name) for name in shapes}
-    films = {
-        int(match[1]): (name, shapes[name]) for name, match in matches.items() if match
-    }
-    if not films or len(films) < sum(map(bool, matches.values())):
-        raise CorpusFormatError(
-            f"SEED: {file} must have one variable a film, named ..._eeg1 to ..._eeg15, "
-            f"but has {sorted(shapes)}. Let the path name the folder Preprocessed_EEG, "
-            "or fetch the file again."
-        )
-    return films
-
-
-def _check_labels(file: Path) -> None:
-    """Compare the label file with the published labels, if there is one."""
-    if not file.is_file():
-        return
-    try:
-        labels = np.ravel(loadmat(file)["label"]).astype(int)
-    except Exception as error:  # as above, or no such variable
-        raise CorpusFormatError(
-            f"SEED: {file} must hold the variable 'label', but cannot be read "
-            f"({error}). Fetch the file again, or remove it: the labels are known "
-            "without it."
-        ) from error
-    if tuple(labels) != LABELS:
-        raise CorpusFormatError(
-            f"SEED: {file} must hold the published labels {LABELS}, but holds "
-            f"{tuple(labels.tolist())}. The folder is no original copy of SEED."
-        )
+            labels = np.ravel(loadmat(file)["label"]).astype(int)
+        except Exception as error:  # scipy raises whatever it meets, or no 'label'
+            raise CorpusFormatError(
+                f"SEED: {file} must hold the variable 'label', but cannot be read "
+                f"({error}). Fetch the file again, or remove it: the labels are known "
+                "without it."
+            ) from error
+        if tuple(labels) != LABELS:
+            raise CorpusFormatError(
+                f"SEED: {file} must hold the published labels {LABELS}, but holds "
+                f"{tuple(labels.tolist())}. The folder is no original copy of SEED."
+            )

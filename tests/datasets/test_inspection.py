@@ -57,7 +57,8 @@ def test_a_sound_part_is_incomplete(seed_root, read_signals):
     ],
 )
 def test_verdict(found, verdict):
-    assert Inspection("DEAP", "/", "url", expected_trials=40, **found).verdict == verdict
+    inspection = Inspection("DEAP", "/", "url", expected_trials=40, **found)
+    assert inspection.verdict == verdict
 
 
 def test_what_is_broken_and_what_is_missing_is_told_apart(broken_root, caplog):
