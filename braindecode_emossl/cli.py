@@ -49,8 +49,7 @@ def _one_sentence_errors(command):
             return command(context, **options)
         except typer.Exit:
             raise
-        # RuntimeError: torch's answer to a device that is not there.
-        except (EmosslError, OSError, ValueError, RuntimeError) as error:
+        except (EmosslError, OSError, ValueError) as error:
             if context.find_root().params["debug"]:
                 raise
             Console(stderr=True).print(f"Error: {error}", style="red", markup=False)
@@ -98,7 +97,10 @@ def demo(
         )
         progress.update(task, description="done", advance=1)
     console.print(_table(summarize(scores)))
-    console.print("Synthetic replicas: these numbers say nothing about emotion.")
+    console.print(
+        "Synthetic replicas: these numbers say nothing about emotion, and so few "
+        "windows nothing about what pre-training is worth."
+    )
     for name in ("scores.csv", "scores.png"):
         console.print(f"Saved {(output / name).absolute()}", soft_wrap=True)
 
@@ -141,7 +143,7 @@ def check(
 ):
     """Read a whole corpus and check each file against the published layout.
 
-    The exit code is 0 if all that is there is sound, 1 if something is broken or
+    The exit code is 0 if all that is there is sound, 1 if something is broken, 2 if
     nothing is there.
 
     Example: emossl check SEED /data/SEED
@@ -160,7 +162,9 @@ def check(
         console.print(_inspection_table([inspection]))
         _print_problems(console, inspection)
         console.print(f"Verdict: {inspection.verdict}.")
-    if inspection.verdict in ("broken", "not found"):
+    if inspection.verdict == "not found":
+        dataset.data_path(dataset.subject_list[0])  # raises, with all there is to say
+    if inspection.verdict == "broken":
         raise typer.Exit(1)
 
 

@@ -78,6 +78,7 @@ def run_demo(
     DataFrame
         Accuracy by corpus, pipeline and test subject.
     """
+    _check_device(device)
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     pipelines = _pipelines(random_state, device, pretrain_epochs, finetune_epochs)
@@ -166,6 +167,13 @@ def plot_scores(scores: pd.DataFrame) -> Figure:
         "Leave one subject out, on synthetic replicas (dot: a test subject)"
     )
     return figure
+
+
+def _check_device(device) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device!r} is not to be had here: {error}") from error
 
 
 def _pipelines(random_state, device, pretrain_epochs, finetune_epochs) -> dict:

@@ -7,13 +7,13 @@ import moabb.datasets
 import moabb.datasets.utils
 import moabb.paradigms
 
-from braindecode_emossl.datasets import DEAP, SEED
+from braindecode_emossl.datasets import DEAP, MAHNOB_HCI, SEED, SEED_IV
 from braindecode_emossl.models import SCMM
 from braindecode_emossl.paradigms import Emotion
 
 __all__ = ["register"]
 
-DATASETS = (SEED, DEAP)
+DATASETS = (SEED, SEED_IV, DEAP, MAHNOB_HCI)
 PARADIGMS = (Emotion,)
 MODELS = (SCMM,)
 

@@ -15,8 +15,14 @@ from typing import ClassVar
 import mne
 import numpy as np
 import pandas as pd
-from moabb.datasets.base import BaseDataset, CacheConfig, apply_step
+from moabb.datasets.base import (
+    BaseDataset,
+    CacheConfig,
+    _enrich_raw_info_from_metadata,
+    apply_step,
+)
 from moabb.datasets.bids_interface import StepType
+from moabb.datasets.metadata.schema import DatasetMetadata
 from moabb.datasets.preprocessing import FixedPipeline, FixedTransformer
 
 from braindecode_emossl.errors import CorpusFormatError, CorpusNotFoundError
@@ -25,10 +31,20 @@ __all__ = ["RATING_NAMES", "EmotionDataset", "Trial"]
 
 log = logging.getLogger(__name__)
 
-RATING_NAMES = ("valence", "arousal", "dominance", "liking", "predictability")
+RATING_NAMES = (
+    "valence",
+    "arousal",
+    "dominance",
+    "liking",
+    "predictability",
+    "familiarity",
+)
 
 # MNE 1.14 drops the old name of its 10-05 template; both carry the same positions.
 _MONTAGE_NAMES = ("colin27_1005", "standard_1005")
+
+# One file, or those of a session whose trials lie in files of their own.
+Recording = Path | tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,8 @@ class Trial:
     ratings : mapping of str to float
         Self-assessment by dimension (see ``RATING_NAMES``), empty where the corpus
         has none.
+    details : mapping of str to int, float or str
+        What else the corpus says of the trial, by the dataset's ``details``.
     """
 
     trial: int
@@ -58,6 +76,7 @@ class Trial:
     length: float
     onset: float = 0.0
     ratings: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, int | float | str] = field(default_factory=dict)
 
     def to_extras(self) -> dict:
         """Return what an MNE annotation carries of the trial beside its times."""
@@ -67,6 +86,7 @@ class Trial:
             "length": self.length,
             "emotion": self.emotion,
             **self.ratings,
+            **self.details,
         }
 
 
@@ -111,6 +131,9 @@ class EmotionDataset(BaseDataset):
     # ("negative", "neutral" or "positive") where it has no rating of it.
     ratings: ClassVar[tuple[str, ...]] = ()
     valence_of_class: ClassVar[Mapping[str, str]] = {}
+    # What else the corpus says of its trials: further columns of the metadata.
+    details: ClassVar[tuple[str, ...]] = ()
+    METADATA: ClassVar[DatasetMetadata | None] = None
 
     def __init__(
         self,
@@ -121,6 +144,11 @@ class EmotionDataset(BaseDataset):
         on_error="raise",
         return_all_modalities=False,
     ):
+        for name, value in (("subjects", subjects), ("sessions", sessions)):
+            if isinstance(value, int | str | Path):
+                raise ValueError(
+                    f"{name} must be a list of numbers or None, but got {value!r}."
+                )
         if on_error not in ("raise", "warn"):
             raise ValueError(
                 f'on_error must be "raise" or "warn", but got {on_error!r}.'
@@ -161,15 +189,20 @@ class EmotionDataset(BaseDataset):
         CorpusNotFoundError
             If there is no such folder.
         """
+        root = self._named_root(path)
+        if not root.is_dir():
+            raise self._not_found(root, "There is no such folder.")
+        return root
+
+    def _named_root(self, path=None) -> Path:
+        """Return the folder that argument or settings name, be it there or not."""
         setting = f"MNE_DATASETS_{self.path_key}_PATH"
         path = path or self.path or mne.get_config(setting)
         if path is None:
             mne_data = mne.get_config("MNE_DATA") or Path.home() / "mne_data"
-            path = Path(mne_data) / f"MNE-{self.code}-data"
-        root = Path(path).expanduser().absolute()
-        if not root.is_dir():
-            raise self._not_found(root, "There is no such folder.")
-        return root
+            # Sources of one corpus have codes of their own, but one folder.
+            path = Path(mne_data) / f"MNE-{type(self).code_name}-data"
+        return Path(path).expanduser().absolute()
 
     def data_path(
         self, subject, path=None, force_update=False, update_path=None, verbose=None
@@ -191,7 +224,7 @@ class EmotionDataset(BaseDataset):
         Returns
         -------
         list of str
-            One file a recording, in the order of the sessions.
+            The files of the recordings, in the order of the sessions.
 
         Raises
         ------
@@ -207,9 +240,11 @@ class EmotionDataset(BaseDataset):
                 f"{self.code} cannot be downloaded again: its files come from its "
                 f"makers, who ask for a signed licence ({self.access_url})."
             )
-        return [str(file) for file in self._recordings(subject, path).values()]
+        found = self._recordings(subject, path).values()
+        several = [[one] if isinstance(one, Path) else one for one in found]
+        return [str(file) for files in several for file in files]
 
-    def _recordings(self, subject: int, path=None) -> dict[str, Path]:
+    def _recordings(self, subject: int, path=None) -> dict[str, Recording]:
         """Return the subject's files by session key."""
         root = self.find_root(path)
         found = self._find_recordings(root, subject)
@@ -221,13 +256,10 @@ class EmotionDataset(BaseDataset):
             )
         expected = filter(self._is_selected, map(str, range(self.n_sessions)))
         if missing := [key for key in expected if key not in recordings]:
-            log.warning(
-                "%s: sessions %s of subject %s are missing below %s.",
-                self.code,
-                missing,
-                subject,
-                root,
-            )
+            reason = f"Sessions {missing} of subject {subject} are missing below it."
+            if self._selected_sessions is not None and self.on_error == "raise":
+                raise self._not_found(root, reason)  # it was asked for by number
+            log.warning("%s was looked for in %s. %s", self.code, root, reason)
         return recordings
 
     def _not_found(self, root: Path, reason: str) -> CorpusNotFoundError:
@@ -254,12 +286,12 @@ class EmotionDataset(BaseDataset):
     # -- what a subclass reads -------------------------------------------------
 
     @abstractmethod
-    def _find_recordings(self, root: Path, subject: int) -> dict[str, Path]:
+    def _find_recordings(self, root: Path, subject: int) -> dict[str, Recording]:
         """Return the subject's files below ``root`` by session key, in order."""
 
     @abstractmethod
     def _read_recording(
-        self, file: Path, session: str
+        self, file: Recording, session: str
     ) -> Iterator[tuple[str, mne.io.BaseRaw]]:
         """Yield (run key, raw) of one file, raws made by :meth:`_make_raw`.
 
@@ -267,7 +299,7 @@ class EmotionDataset(BaseDataset):
         """
 
     @abstractmethod
-    def _read_trials(self, file: Path, session: str) -> dict[str, list[Trial]]:
+    def _read_trials(self, file: Recording, session: str) -> dict[str, list[Trial]]:
         """Return the trials of one file by run key, with as little reading as it takes.
 
         MOABB's disk cache gives signals back without the types of the annotations'
@@ -321,16 +353,27 @@ class EmotionDataset(BaseDataset):
 
     def _read_subject(self, subject: int, process: Callable) -> dict:
         """Return what ``process`` makes of each raw, by session and run key."""
-        data = {}
+        data, trials = {}, []
         for session, file in self._recordings(subject).items():
-            recording = self._read_recording(file, session)
-            if runs := {run: process(raw) for run, raw in recording}:
+            runs = {}
+            for run, raw in self._read_recording(file, session):
+                if self.METADATA is not None:
+                    _enrich_raw_info_from_metadata(raw, self.METADATA, subject)
+                keys = {"subject": subject, "session": session, "run": run}
+                extras = filter(None, raw.annotations.extras)
+                trials += [keys | trial for trial in extras]
+                try:
+                    runs[run] = process(raw)
+                except ValueError as error:
+                    raise ValueError(
+                        f"{self.code}, subject {subject}, session {session}, "
+                        f"run {run}: {error}"
+                    ) from error
+            if runs:
                 data[session] = runs
-        if not data:
-            raise CorpusFormatError(
-                f"{self.code}: nothing of subject {subject} could be read, sessions "
-                f"asked for: {self._selected_sessions or 'all'}."
-            )
+        if not data:  # all of it was broken, and on_error is "warn"
+            log.warning("%s: subject %s is left out.", self.code, subject)
+        self._trials[subject] = self._make_trial_table(trials)
         return data
 
     def _is_selected(self, session: str) -> bool:
@@ -340,7 +383,7 @@ class EmotionDataset(BaseDataset):
 
     def _create_process_pipeline(self):
         # MOABB would give every trial the one duration of `interval`; ours are true.
-        return FixedPipeline([(StepType.RAW, _KeepAnnotations())])
+        return FixedPipeline([(StepType.RAW, _KeepAnnotations(self._named_root()))])
 
     def get_additional_metadata(self, subject, session, run):
         """Return what is known of the trials of one run.
@@ -356,7 +399,8 @@ class EmotionDataset(BaseDataset):
         -------
         DataFrame
             One row a trial, with ``subject``, ``session``, ``run``, ``trial``,
-            ``stimulus``, ``length`` (s), ``emotion`` and the ratings.
+            ``stimulus``, ``length`` (s), ``emotion``, the ratings and what else the
+            corpus says of its trials.
         """
         if subject not in self._trials:
             self._trials[subject] = self._trial_table(subject)
@@ -365,15 +409,17 @@ class EmotionDataset(BaseDataset):
         return table[rows].reset_index(drop=True)
 
     def _trial_table(self, subject: int) -> pd.DataFrame:
-        keys = ("subject", "session", "run")
-        rows = [
-            dict(zip(keys, (subject, session, run), strict=True)) | trial.to_extras()
+        return self._make_trial_table(
+            {"subject": subject, "session": session, "run": run} | trial.to_extras()
             for session, file in self._recordings(subject).items()
             for run, trials in self._read_trials(file, session).items()
             for trial in trials
-        ]
+        )
+
+    def _make_trial_table(self, rows) -> pd.DataFrame:
         fields = ("trial", "stimulus", "length", "emotion", *self.ratings)
-        return pd.DataFrame(rows, columns=[*keys, *fields])
+        columns = ["subject", "session", "run", *fields, *self.details]
+        return pd.DataFrame(list(rows), columns=columns)
 
 
 def _apply(raw, step):
@@ -383,8 +429,11 @@ def _apply(raw, step):
 class _KeepAnnotations(FixedTransformer):
     """Hand on the raw as the corpus made it."""
 
+    def __init__(self, root: Path):
+        self.root = root
+
     def __repr__(self):
-        return "KeepAnnotations()"
+        return f"KeepAnnotations({self.root})"
 
     def transform(self, raw, y=None):
         return raw

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from moabb.datasets.metadata.schema import (
     AcquisitionMetadata,
     DatasetMetadata,
@@ -17,12 +17,23 @@ from moabb.datasets.metadata.schema import (
 )
 
 from braindecode_emossl.datasets.base import EmotionDataset, Trial, find_files
+from braindecode_emossl.datasets.deap_files import (
+    N_VIDEOS,
+    RATINGS,
+    ForbiddenPickleError,
+    Presentation,
+    find_tables,
+    read_preprocessed,
+    read_presentations,
+    read_table,
+)
+from braindecode_emossl.datasets.deap_original import SFREQ as ORIGINAL_SFREQ
+from braindecode_emossl.datasets.deap_original import OriginalRecording
 from braindecode_emossl.errors import CorpusFormatError
 
 __all__ = ["DEAP"]
 
 SFREQ = 128.0
-N_VIDEOS = 40
 # The files keep three seconds before each video.
 BASELINE_SECONDS = 3.0
 
@@ -43,12 +54,10 @@ PERIPHERAL_TYPES = {
 }
 CH_NAMES = (*EEG_NAMES, *PERIPHERAL_TYPES)
 CH_TYPES = ("eeg",) * len(EEG_NAMES) + tuple(PERIPHERAL_TYPES.values())
-# What the files give in microvolts, or in units of the amplifier that are its
+# What the preprocessed files give in microvolts, or in units of the amplifier that are its
 # microvolts (resp, bio); the other signals keep the makers' units.
 VOLTAGE_TYPES = ("eeg", "eog", "emg", "resp", "bio")
 
-# Columns of the labels.
-RATINGS = ("valence", "arousal", "dominance", "liking")
 THRESHOLD = 5.0
 
 
@@ -56,14 +65,29 @@ class DEAP(EmotionDataset):
     """DEAP, the music-video corpus of Queen Mary University of London and partners.
 
     Thirty-two subjects watched 40 one-minute music videos and rated each for valence,
-    arousal, dominance and liking (1 to 9, continuous). The loader takes the folder
-    ``data_preprocessed_python`` (``s01.dat`` to ``s32.dat``), at any depth below the
-    corpus folder: 128 Hz, EEG at 4 to 45 Hz with the common average as reference.
+    arousal, dominance and liking (1 to 9, continuous). All files may lie at any depth
+    below the corpus folder. There is one session, ``"0"``.
 
-    There is one session, ``"0"``; a run is one video, ``"00"`` to ``"39"``. The rows
-    of the files are in the order of the Experiment_id, so ``trial`` counts in that
-    order and ``stimulus`` is the Experiment_id. The three seconds before the video are
-    kept, so that ``Emotion(baseline=(-3, 0))`` can use them: a trial starts at 3 s.
+    ``source="preprocessed"`` takes ``s01.dat`` to ``s32.dat`` of the folder
+    ``data_preprocessed_python`` or, of subjects without one, ``s01.mat`` to
+    ``s32.mat`` of ``data_preprocessed_matlab``: 128 Hz, EEG at 4 to 45 Hz with the
+    common average as reference. A run is one video, ``"00"`` to ``"39"``, in the order
+    of the Experiment_id, as in the files. The three seconds before the video are kept,
+    so that ``Emotion(baseline=(-3, 0))`` can use them: a trial starts at 3 s.
+
+    ``source="original"`` takes ``s01.bdf`` to ``s32.bdf`` of the folder
+    ``data_original``: 512 Hz, neither filtered nor referenced, one continuous run
+    ``"00"`` with 40 trials. Its code is ``DEAP-original``, so that MOABB keeps its
+    results apart from those of the preprocessed files.
+
+    ``stimulus`` is the Experiment_id, ``"01"`` to ``"40"``. The table
+    ``participant_ratings`` of the release, as ``.csv``, ``.xls`` (with the package
+    xlrd) or ``.ods`` (odfpy), says in which order a subject saw the videos, so that
+    ``trial`` is the number of the presentation, from 0; how familiar they were
+    (``familiarity``, 1 to 5, of subjects 2, 15 and 23 not known); and ``start``, a
+    number as in the table whose unit is disputed. Its ratings are compared with those
+    of the preprocessed files. The original recordings need it; without it, ``trial``
+    of the preprocessed files counts the Experiment_id from 0.
 
     Parameters
     ----------
@@ -74,6 +98,8 @@ class DEAP(EmotionDataset):
     path : str, Path or None
         Folder of the corpus. By default the MNE setting ``MNE_DATASETS_DEAP_PATH``
         (configuration or environment), else ``<MNE_DATA>/MNE-DEAP-data``.
+    source : {"preprocessed", "original"}
+        Which form of the recordings.
     on_error : {"raise", "warn"}
         What a broken trial or recording does: stop with an error, or be logged and
         left out.
@@ -100,6 +126,15 @@ class DEAP(EmotionDataset):
     Celsius, as in the files. ``Resp`` and ``Plet`` come in units of the amplifier,
     which are taken for its microvolts (inferred) and so given in volts.
 
+    Of the original recordings, electrodes are picked by name, as the two sites
+    (Twente, subjects 1 to 22; Geneva, 23 to 32) have them in different orders. ``hEOG``
+    is EXG1 - EXG2, ``vEOG`` EXG3 - EXG4, ``zEMG`` EXG5 - EXG6, ``tEMG`` EXG7 - EXG8;
+    GSR2, Erg1 and Erg2 were not used and are left out. Twente recorded skin conductance
+    in nanosiemens, which is given as resistance; less than 1 nS is no contact, given as
+    1e9 ohm and logged. The codes are the lowest eight bits of the last channel,
+    whatever its name. A trial starts at a code 4, of which there must be 40, and lasts
+    60 s, or up to the next code if one comes sooner (in miniature copies).
+
     References
     ----------
     .. [1] Koelstra, S., Muehl, C., Soleymani, M., Lee, J.-S., Yazdani, A., Ebrahimi,
@@ -120,7 +155,8 @@ class DEAP(EmotionDataset):
         "data_preprocessed_python/s01.dat",
         "data_preprocessed_python/s32.dat",
     )
-    ratings = RATINGS
+    ratings = (*RATINGS, "familiarity")
+    details = ("start",)
 
     METADATA = DatasetMetadata(
         acquisition=AcquisitionMetadata(
@@ -173,75 +209,151 @@ class DEAP(EmotionDataset):
         "Total_trials": 1280,
     }
 
-    def _find_recordings(self, root, subject):
-        files = [file for file, _ in find_files(root, rf"s{subject:02d}\.dat")]
-        if len(files) > 1:
-            raise CorpusFormatError(
-                f"DEAP: {root} holds subject {subject} more than once "
-                f"({', '.join(map(str, files))}). Let the path name one folder."
+    def __init__(
+        self,
+        subjects=None,
+        sessions=None,
+        *,
+        path=None,
+        source="preprocessed",
+        on_error="raise",
+        return_all_modalities=False,
+    ):
+        if source not in ("preprocessed", "original"):
+            raise ValueError(
+                f'source must be "preprocessed" or "original", but got {source!r}.'
             )
-        return {"0": files[0]} if files else {}
+        self.source = source
+        self._tables: dict[Path, tuple | None] = {}
+        if source == "original":
+            # MOABB's caches and results go by the code.
+            self.code_name = "DEAP-original"
+            self.expected_files = ("data_original/s01.bdf", "data_original/s32.bdf")
+            self.METADATA = replace(
+                self.METADATA,
+                acquisition=replace(
+                    self.METADATA.acquisition,
+                    sampling_rate=ORIGINAL_SFREQ,
+                    reference=None,
+                    filters=None,
+                ),
+                runs_per_session=1,
+                data_processed=False,
+                file_format="BDF",
+            )
+            self._summary_table = self._summary_table | {
+                "Freq (Hz)": int(ORIGINAL_SFREQ),
+                "#Runs": 1,
+            }
+        super().__init__(
+            subjects,
+            sessions,
+            path=path,
+            on_error=on_error,
+            return_all_modalities=return_all_modalities,
+        )
+
+    def _find_recordings(self, root, subject):
+        suffixes = ("bdf",) if self.source == "original" else ("dat", "mat")
+        for suffix in suffixes:
+            name = rf"s{subject:02d}\.{suffix}"
+            files = [file for file, _ in find_files(root, name)]
+            if len(files) > 1:
+                raise CorpusFormatError(
+                    f"{self.code}: {root} holds subject {subject} more than once "
+                    f"({', '.join(map(str, files))}). Let the path name one folder."
+                )
+            if files:
+                return {"0": files[0]}
+        return {}
 
     def _read_recording(self, file, session):
-        content = self._read_dat(file)
-        if content is None:
-            return
-        data, labels = content
-        for run, (trial,) in self._trials_of(labels, data.shape[2], file).items():
-            signals = data[trial.trial]  # (n_chans, n_times)
-            if not np.isfinite(signals).all():
-                self._broken(
-                    f"DEAP: trial {trial.trial + 1} of {file} holds values that are no "
-                    "finite numbers."
-                )
-                continue
-            signals = signals * _to_volts(CH_TYPES)[:, None]
-            yield run, self._make_raw(signals, CH_NAMES, CH_TYPES, SFREQ, [trial])
+        if self.source == "original":
+            return self._read_original(file)
+        return self._read_preprocessed(file)
 
     def _read_trials(self, file, session):
+        if self.source == "original":
+            recording = self._open_original(file)
+            return {} if recording is None else {"00": recording[1]}
         content = self._read_dat(file)
         if content is None:
             return {}
         data, labels = content
         return self._trials_of(labels, data.shape[2], file)
 
-    def _trials_of(self, labels: np.ndarray, n_times: int, file: Path):
-        """Return the trials by run key; ``labels`` (n_trials, 4)."""
-        trials = {}
-        for number, row in enumerate(labels):
-            if not ((row >= 1) & (row <= 9)).all():
+    def _make_trial(self, shown: Presentation, onset: float, length: float) -> Trial:
+        return Trial(
+            trial=shown.trial,
+            stimulus=f"{shown.video:02d}",
+            emotion=_quadrant(shown.ratings),
+            length=length,
+            onset=onset,
+            ratings=shown.ratings,
+            details={} if shown.start is None else {"start": shown.start},
+        )
+
+    # -- preprocessed ----------------------------------------------------------
+
+    def _read_preprocessed(self, file: Path) -> Iterator:
+        content = self._read_dat(file)
+        if content is None:
+            return
+        data, labels = content
+        for run, (trial,) in self._trials_of(labels, data.shape[2], file).items():
+            signals = data[int(run)]  # (n_chans, n_times)
+            if not np.isfinite(signals).all():
                 self._broken(
-                    f"DEAP: the ratings of trial {number + 1} of {file} must lie "
-                    f"between 1 and 9, but are {row.tolist()}."
+                    f"DEAP: trial {int(run) + 1} of {file} holds values that are no "
+                    "finite numbers."
                 )
                 continue
-            ratings = dict(zip(RATINGS, row.tolist(), strict=True))
-            trials[f"{number:02d}"] = [
-                Trial(
-                    trial=number,
-                    stimulus=f"{number + 1:02d}",
-                    emotion=_quadrant(ratings),
-                    length=n_times / SFREQ - BASELINE_SECONDS,
-                    onset=BASELINE_SECONDS,
-                    ratings=ratings,
+            signals = signals * _to_volts(CH_TYPES)[:, None]
+            yield run, self._make_raw(signals, CH_NAMES, CH_TYPES, SFREQ, [trial])
+
+    def _trials_of(self, labels: np.ndarray, n_times: int, file: Path):
+        """Return the trials by run key; ``labels`` (n_trials, 4)."""
+        by_video = {shown.video: shown for shown in self._presentations(file) or ()}
+        trials = {}
+        for video, row in enumerate(labels.tolist(), start=1):
+            if not _in_range(row):
+                self._broken(
+                    f"DEAP: the ratings of trial {video} of {file} must lie "
+                    f"between 1 and 9, but are {row}."
                 )
+                continue
+            ratings = dict(zip(RATINGS, row, strict=True))
+            shown = by_video.get(video, Presentation(video - 1, video, ratings, None))
+            listed = [shown.ratings[name] for name in RATINGS]
+            if not np.allclose(row, listed, rtol=0, atol=0.01 + 1e-9):
+                self._broken(
+                    f"DEAP: the ratings of subject {_subject_of(file)} for the video "
+                    f"with Experiment_id {video} must be the same in {file} and in "
+                    f"participant_ratings, but are {row} and {listed}: one of the two "
+                    "is of another subject or no original copy."
+                )
+                continue
+            shown = replace(shown, ratings=dict(shown.ratings) | ratings)
+            length = n_times / SFREQ - BASELINE_SECONDS
+            trials[f"{video - 1:02d}"] = [
+                self._make_trial(shown, BASELINE_SECONDS, length)
             ]
         return trials
 
     def _read_dat(self, file: Path) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return data (40, 40, n_times) and labels (40, 4) of a .dat file."""
+        """Return data (40, 40, n_times) and labels (40, 4) of a .dat or .mat file."""
         try:
-            content = _read_pickle(file)
-            data, labels = (np.asarray(content[key]) for key in ("data", "labels"))
-        except _ForbiddenPickleError as error:
+            data, labels = read_preprocessed(file)
+        except ForbiddenPickleError as error:
             # No broken copy but an attack, or no DEAP at all: never left out silently.
             raise CorpusFormatError(
                 f"DEAP: {file} is no file of DEAP: {error} Nothing in it was run. "
                 "Fetch the file again from the makers."
             ) from error
-        except Exception as error:  # the unpickler raises whatever it stumbles over
+        except Exception as error:  # the readers raise whatever they stumble over
+            kind = "MATLAB 5 file" if file.suffix == ".mat" else "pickled dictionary"
             self._broken(
-                f"DEAP: {file} is no pickled dictionary with the arrays 'data' and "
+                f"DEAP: {file} is no {kind} with the arrays 'data' and "
                 f"'labels' ({type(error).__name__}: {error}).",
                 error,
             )
@@ -264,37 +376,93 @@ class DEAP(EmotionDataset):
             return None
         return data, labels
 
+    # -- original --------------------------------------------------------------
 
-class _ForbiddenPickleError(pickle.UnpicklingError):
-    """A pickle asks for something that no array needs."""
+    def _read_original(self, file: Path) -> Iterator:
+        opened = self._open_original(file)
+        if opened is None:
+            return
+        recording, trials = opened
+        signals = recording.read_signals(_subject_of(file))
+        if not np.isfinite(signals).all():
+            self._broken(
+                f"{self.code}: {file} holds values that are no finite numbers."
+            )
+            return
+        yield "00", self._make_raw(signals, CH_NAMES, CH_TYPES, ORIGINAL_SFREQ, trials)
+
+    def _open_original(self, file: Path) -> tuple[OriginalRecording, list] | None:
+        """Return the recording, its signals unread, and its trials."""
+        presentations = self._presentations(file)
+        if presentations is None:
+            self._broken(
+                f"{self.code}: which video subject {_subject_of(file)} saw when, and "
+                "how it was rated, is said by participant_ratings (.csv, or .xls or "
+                f".ods) of the release alone, and none that can be read lies below "
+                f"{self.find_root()}, so that {file} is of no use. Put it there."
+            )
+            return None
+        try:
+            recording = OriginalRecording(file, EEG_NAMES, N_VIDEOS)
+        except Exception as error:  # MNE raises whatever its parser meets
+            self._broken(
+                f"{self.code}: {file} is no BDF file of DEAP ({error}).", error
+            )
+            return None
+        trials = []
+        for shown, video in zip(presentations, recording.videos, strict=True):
+            if not _in_range(shown.ratings[name] for name in RATINGS):
+                self._broken(
+                    f"{self.code}: the ratings of subject {_subject_of(file)} for the "
+                    f"video with Experiment_id {shown.video} in participant_ratings "
+                    f"must lie between 1 and 9, but are {dict(shown.ratings)}."
+                )
+            elif video[1] < 1:
+                self._broken(
+                    f"{self.code}: trial {shown.trial + 1} of {file} must last a "
+                    f"second or more, but the recording ends after {video[1]:g} s."
+                )
+            else:
+                trials.append(self._make_trial(shown, *video))
+        return recording, trials
+
+    # -- participant_ratings ---------------------------------------------------
+
+    def _presentations(self, file: Path) -> list[Presentation] | None:
+        """Return what the subject of a file saw, in order; None without a table."""
+        root = self.find_root()
+        if root not in self._tables:
+            self._tables[root] = self._find_table(root)
+        if self._tables[root] is None:
+            return None
+        source, table = self._tables[root]
+        try:
+            return read_presentations(table, _subject_of(file))
+        except ValueError as error:
+            self._broken(f"DEAP: {source} is not as published: {error}.", error)
+            return None
+
+    def _find_table(self, root: Path) -> tuple[Path, pd.DataFrame] | None:
+        """Return the first table below the root that can be read, with its file."""
+        for file in find_tables(root):
+            try:
+                table = read_table(file)
+            except Exception as error:  # pandas raises whatever its parsers meet
+                self._broken(
+                    f"DEAP: {file} is no table of the release ({error}).", error
+                )
+                continue
+            if table is not None:
+                return file, table
+        return None
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickle numpy arrays and nothing else, so that a file can run no code."""
-
-    allowed = frozenset(
-        {
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("_codecs", "encode"),
-        }
-    )
-
-    def find_class(self, module, name):
-        if (module, name) not in self.allowed:
-            raise _ForbiddenPickleError(f"its pickle asks for {module}.{name}.")
-        found = super().find_class(module.replace("numpy.core", "numpy._core"), name)
-        # A pickle can set attributes of what it is given: of a function, hand out a
-        # stand-in. Those of a built-in type cannot be set.
-        return found if isinstance(found, type) else partial(found)
+def _subject_of(file: Path) -> int:
+    return int(file.stem[1:])
 
 
-def _read_pickle(file: Path):
-    with file.open("rb") as stream:
-        # Python 2 wrote the files, so its byte strings hold the arrays.
-        return _ArrayUnpickler(stream, encoding="latin1").load()
+def _in_range(ratings) -> bool:
+    return all(1 <= rating <= 9 for rating in ratings)
 
 
 def _quadrant(ratings) -> str:

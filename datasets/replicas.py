@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from braindecode_emossl.datasets.deap import DEAP
+from braindecode_emossl.datasets.mahnob_hci import MAHNOB_HCI
 from braindecode_emossl.datasets.replica_deap import write_deap
+from braindecode_emossl.datasets.replica_mahnob_hci import write_mahnob_hci
 from braindecode_emossl.datasets.replica_seed import write_seed
+from braindecode_emossl.datasets.replica_seed_iv import write_seed_iv
 from braindecode_emossl.datasets.seed import SEED
+from braindecode_emossl.datasets.seed_iv import SEED_IV
 
 __all__ = ["write_replica"]
 
@@ -37,7 +41,7 @@ def write_replica(
 
     Parameters
     ----------
-    corpus : {"SEED", "DEAP"}
+    corpus : {"SEED", "SEED-IV", "DEAP", "MAHNOB-HCI"}
         Code of the corpus.
     root : str or Path
         Folder to write to; made where missing. Nothing that is there is overwritten.
@@ -54,7 +58,8 @@ def write_replica(
         Recording sessions to write, from 0; all by default.
     variant : str or None
         Which form of the release: of SEED the ``"new"`` (default) or ``"old"`` tree;
-        of DEAP the ``"dat"`` files.
+        of SEED-IV the ``"mat"`` files, of DEAP the ``"dat"`` files, of
+        MAHNOB-HCI the ``"bdf"`` files.
 
     Returns
     -------
@@ -149,5 +154,9 @@ class _Writer:
 
 _WRITERS = {
     "SEED": _Writer(write_seed, SEED.all_subject_numbers, (0, 1, 2), ("new", "old")),
+    "SEED-IV": _Writer(write_seed_iv, SEED_IV.all_subject_numbers, (0, 1, 2), ("mat",)),
     "DEAP": _Writer(write_deap, DEAP.all_subject_numbers, (0,), ("dat",)),
+    "MAHNOB-HCI": _Writer(
+        write_mahnob_hci, MAHNOB_HCI.all_subject_numbers, (0,), ("bdf",)
+    ),
 }

@@ -14,12 +14,13 @@ from scipy.io import loadmat
 
 from braindecode_emossl.datasets.seed_family import (
     CH_NAMES,
+    POSITIONS,
     SFREQ,
     SEEDFamilyDataset,
 )
 from braindecode_emossl.errors import CorpusFormatError
 
-__all__ = ["SEED"]
+__all__ = ["CH_NAMES", "POSITIONS", "SEED", "SFREQ"]
 
 # Emotion of films 1 to 15: 1 positive, 0 neutral, -1 negative.
 LABELS = (1, 0, -1, -1, 0, 1, -1, 0, 1, 1, 0, -1, 0, 1, -1)
@@ -146,6 +147,7 @@ class SEED(SEEDFamilyDataset):
         ),
         documentation=DocumentationMetadata(
             doi="10.1109/TAMD.2015.2431497",
+            related_paper_dois=["10.1109/NER.2013.6695876"],
             description="EEG of film-induced negative, neutral and positive emotion.",
             investigators=["Wei-Long Zheng", "Bao-Liang Lu"],
             senior_author="Bao-Liang Lu",

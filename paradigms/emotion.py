@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
+import joblib
 import mne
 import numpy as np
 import pandas as pd
@@ -113,12 +115,18 @@ class Emotion(BaseParadigm):
     corpus     rule                 two classes    three classes
     ========== ==================== ============== ===============================
     SEED       its classes          neutral out    negative, neutral, positive
+    SEED-IV    sad, fear: negative; neutral out    negative, neutral, positive
+               happy: positive
     DEAP       valence rating       ``threshold``  ``<= 3``, ``3 < r <= 6``, ``> 6``
+    MAHNOB-HCI valence rating       ``threshold``  ``<= 3``, ``3 < r <= 6``, ``> 6``
     ========== ==================== ============== ===============================
 
     The metadata of :meth:`get_data` have ``subject``, ``session``, ``run``, ``trial``
     (number within the session), ``window`` (number within the trial), ``stimulus``,
     ``corpus``, ``length`` of the trial in seconds, ``emotion`` and the ratings.
+
+    The signals of a whole corpus are large: those of SEED take 15 GB. Ask for
+    ``features``, or load subjects in turn.
 
     Voltages are in microvolts; other modalities keep the unit of the corpus.
 
@@ -172,11 +180,16 @@ class Emotion(BaseParadigm):
         self._check()
 
     def _check(self):
-        for name in ("window", "stride"):
-            if getattr(self, name) <= 0:
+        numbers = {"window": self.window, "stride": self.stride}
+        if self.resample is not None:
+            numbers["resample"] = self.resample
+        for name, value in numbers.items():
+            if not isinstance(value, int | float | np.number) or value <= 0:
                 raise ValueError(
-                    f"{name} must be positive, but got {getattr(self, name)}."
+                    f"{name} must be a positive number, but got {value!r}."
                 )
+        if self.channels is not None and len(set(self.channels)) < len(self.channels):
+            raise ValueError(f"channels must differ, but got {self.channels}.")
         if self.tmin < 0:
             raise ValueError(
                 f"tmin must not lie before the trial, but got {self.tmin}."
@@ -282,9 +295,10 @@ class Emotion(BaseParadigm):
         if return_epochs and return_raws:
             raise ValueError("Ask for epochs or for raws, not for both.")
         # MOABB's own first step is left out: it would give all trials one length.
+        pick = _Pick(_root_of(dataset), self.channels, dataset.return_all_modalities)
         steps = [
-            (StepType.RAW, _Pick(self.channels, dataset.return_all_modalities)),
-            (StepType.RAW, get_filter_pipeline(self.fmin, self.fmax)),
+            (StepType.RAW, pick),
+            (StepType.RAW, _FilterEEG(self.fmin, self.fmax)),
         ]
         if self.baseline is not None:
             steps.append((StepType.RAW, _SubtractBaseline(self.baseline)))
@@ -299,7 +313,12 @@ class Emotion(BaseParadigm):
                 dataset.unit_factor, self.features, postprocess_pipeline
             )
             steps.append((StepType.ARRAY, to_arrays))
-        return [FixedPipeline(steps)]
+        identity = {
+            "scorer": _without_addresses(repr(self.scorer)),
+            "subjects": list(dataset.subject_list),
+            "sessions": getattr(dataset, "_selected_sessions", None),
+        }
+        return [_IdentifiedPipeline(steps, identity)]
 
     def _windows(self, dataset) -> _CutWindows:
         return _CutWindows(
@@ -309,7 +328,6 @@ class Emotion(BaseParadigm):
             stride=self.stride,
             tmin=self.tmin,
             tmax=self.tmax,
-            scorer=self.scorer,
         )
 
     def _trials(self, dataset) -> _CutTrials:
@@ -421,6 +439,11 @@ class Emotion(BaseParadigm):
             metadata["window"] = labels["window"]
         metadata = _add_trials(metadata, dataset)
         if isinstance(additional_metadata, list):
+            if unknown := set(additional_metadata) - set(metadata):
+                raise ValueError(
+                    f"additional_metadata must be among {list(metadata)}, but got "
+                    f"{sorted(unknown)}."
+                )
             metadata = metadata[["subject", "session", "run", *additional_metadata]]
         if return_epochs:
             X.metadata = metadata
@@ -490,15 +513,35 @@ class _Labeller:
         return sum(rating > cut for cut in cuts)
 
 
-class _Pick(FixedTransformer):
-    """Keep the channels asked for, by name and in their order, or by modality."""
+class _IdentifiedPipeline(FixedPipeline):
+    """A pipeline that also names what results depend on, but signals do not.
 
-    def __init__(self, channels: Sequence[str] | None, modalities: bool | dict):
+    MOABB finds stored results by the code of the corpus, the number of the subject and
+    this pipeline's parameters alone: it would give the scores of another metric, or of
+    fewer training subjects, for those asked for.
+    """
+
+    def __init__(self, steps, identity):
+        super().__init__(steps)
+        self.identity = identity
+
+
+class _Pick(FixedTransformer):
+    """Keep the channels asked for, by name and in their order, or by modality.
+
+    ``root`` is the folder of the corpus. It changes nothing, but MOABB's caches and
+    results would take two copies of a corpus (a replica and the real one) for one.
+    """
+
+    def __init__(
+        self, root: str, channels: Sequence[str] | None, modalities: bool | dict
+    ):
+        self.root = root
         self.channels = channels
         self.modalities = modalities
 
     def __repr__(self):
-        return f"Pick({self.channels}, {self.modalities})"
+        return f"Pick({self.root}, {self.channels}, {self.modalities})"
 
     def transform(self, raw, y=None):
         if self.channels is None:
@@ -511,6 +554,22 @@ class _Pick(FixedTransformer):
         return raw.pick(list(self.channels)).reorder_channels(list(self.channels))
 
 
+class _FilterEEG(FixedTransformer):
+    """Band-pass the EEG with MOABB's filter, where there is EEG."""
+
+    def __init__(self, fmin: float | None, fmax: float | None):
+        self.fmin = fmin
+        self.fmax = fmax
+
+    def __repr__(self):
+        return f"FilterEEG({self.fmin}, {self.fmax})"
+
+    def transform(self, raw, y=None):
+        if not len(mne.pick_types(raw.info, eeg=True)):
+            return raw
+        return get_filter_pipeline(self.fmin, self.fmax).transform(raw)
+
+
 class _SubtractBaseline(FixedTransformer):
     """Subtract from each trial's EEG its mean before (or in) the trial."""
 
@@ -521,6 +580,8 @@ class _SubtractBaseline(FixedTransformer):
         return f"SubtractBaseline{self.interval}"
 
     def transform(self, raw, y=None):
+        if not len(mne.pick_types(raw.info, eeg=True)):
+            return raw
         start, stop = self.interval
         sfreq, data = raw.info["sfreq"], raw.get_data("eeg")
         original = data.copy()  # a baseline may lie in the trial before
@@ -601,7 +662,6 @@ class _CutWindows(FixedTransformer):
         stride: float,
         tmin: float,
         tmax: float | None,
-        scorer=None,
     ):
         self.event_id = event_id
         self.labeller = labeller
@@ -609,13 +669,10 @@ class _CutWindows(FixedTransformer):
         self.stride = stride
         self.tmin = tmin
         self.tmax = tmax
-        # Cuts nothing, but MOABB finds results by this step's representation alone,
-        # and would give those of one metric for another.
-        self.scorer = scorer
 
     def __repr__(self):
         values = ", ".join(f"{name}={value}" for name, value in vars(self).items())
-        return _without_addresses(f"CutWindows({values})")
+        return f"CutWindows({values})"
 
     def transform(self, raw, y=None):
         sfreq = raw.info["sfreq"]
@@ -647,6 +704,11 @@ class _CutWindows(FixedTransformer):
         sfreq = raw.info["sfreq"]
         stop = trial["length"] if self.tmax is None else min(self.tmax, trial["length"])
         n_window, n_stride = round(self.window * sfreq), round(self.stride * sfreq)
+        if not n_window or not n_stride:
+            raise ValueError(
+                f"window and stride must last at least one sample of {1 / sfreq:g} s, "
+                f"but got {self.window:g} s and {self.stride:g} s."
+            )
         # Durations, not end points, are rounded: a window starts on the same sample
         # of its trial wherever the trial lies in the recording.
         first = round(onset * sfreq) + round(self.tmin * sfreq)
@@ -711,9 +773,21 @@ class _EventsToLabels(FixedTransformer):
 
 
 def _identity(step) -> str:
-    """Name a processing step by all its parameters, without memory addresses."""
-    params = step.get_params() if hasattr(step, "get_params") else {}
-    return _without_addresses(f"{step!r}{params}")
+    """Name a transformer by its class and all its contents, large arrays included."""
+    if step is None or isinstance(step, str):
+        return repr(step)
+    try:
+        return f"{type(step).__name__}({joblib.hash(step)})"
+    except pickle.PicklingError as error:
+        raise ValueError(
+            f"A transformer of windows must be picklable, so that its results can be "
+            f"told from others', but {step!r} is not ({error}). Use a function with a "
+            "name instead of a lambda."
+        ) from error
+
+
+def _root_of(dataset) -> str:
+    return str(dataset._named_root()) if hasattr(dataset, "_named_root") else ""
 
 
 def _without_addresses(text: str) -> str:

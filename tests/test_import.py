@@ -206,7 +206,9 @@ def test_importing_a_part_registers():
         before = len(moabb.datasets.utils.dataset_list)
         from braindecode_emossl.datasets import SEED
         assert moabb.datasets.SEED is SEED
-        assert len(moabb.datasets.utils.dataset_list) == before + 2
+        from braindecode_emossl.registration import DATASETS
+        after = len(moabb.datasets.utils.dataset_list)
+        assert after == before + len(DATASETS)
         """
     )
 

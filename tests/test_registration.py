@@ -190,12 +190,29 @@ def test_folder_of_the_shipped_pipelines(pipelines):
     assert {config["name"] for config in configs} == {"DE + LogReg", "SCMM"}
 
 
+# MOABB's command takes all corpora of a paradigm, and whole ones; two are enough here.
+TWO_CORPORA = """
+import moabb.datasets
+from sklearn.dummy import DummyClassifier
+
+from braindecode_emossl.registration import DATASETS
+
+for cls in DATASETS:
+    if cls.__name__ not in ("SEED", "DEAP"):
+        delattr(moabb.datasets, cls.__name__)
+moabb.datasets.utils._init_dataset()
+
+PIPELINE = {"name": "Dummy", "paradigms": ["Emotion"], "pipeline": DummyClassifier()}
+"""
+
+
 @pytest.mark.slow
 def test_command_line_of_moabb(whole_corpora, contexts, tmp_path):
     """The pipelines' ``from`` makes the plug-in known; MOABB 1.7 cannot read -e."""
     folder = tmp_path / "pipelines"
     folder.mkdir()
     (folder / "de_logreg.yml").write_text((PIPELINES / "de_logreg.yml").read_text())
+    (folder / "two_corpora.py").write_text(TWO_CORPORA)
     options = {"-p": folder, "-r": "results", "-o": "output", "-c": contexts}
     command = [sys.executable, "-m", "moabb.run", *sum(options.items(), ())]
     result = subprocess.run(
@@ -211,10 +228,11 @@ def test_command_line_of_moabb(whole_corpora, contexts, tmp_path):
     for evaluation in ("WithinSession", "CrossSession", "CrossSubject"):
         folder = tmp_path / "results/results/Emotion" / f"{evaluation}Evaluation"
         assert (folder / "results_.hdf5").is_file()
-    # Only the last evaluation's table stays: 15 subjects in 2 sessions, 32 in one.
+    # Only the last evaluation's table stays: 15 subjects in 2 sessions, 32 in one,
+    # each with two pipelines.
     table = pd.read_csv(tmp_path / "output/Emotion/analysis/data.csv")
-    assert table["dataset"].value_counts().to_dict() == {"DEAP": 32, "SEED": 30}
-    assert set(table["pipeline"]) == {"DE + LogReg"}
+    assert table["dataset"].value_counts().to_dict() == {"DEAP": 64, "SEED": 60}
+    assert set(table["pipeline"]) == {"DE + LogReg", "Dummy"}
 
 
 # -- braindecode ---------------------------------------------------------------

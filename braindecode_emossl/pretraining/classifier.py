@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import mne
 import numpy as np
 import torch
@@ -156,7 +158,8 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
                 device=self.device,
             ).fit(windows)
             self.net_ = _FineTuner(
-                self.pretrainer_.module_.encoder,
+                # A copy: what the pretrainer holds stays free of labels.
+                copy.deepcopy(self.pretrainer_.module_.encoder),
                 optimizer=torch.optim.AdamW,
                 lr=self.finetune_lr,
                 max_epochs=self.finetune_epochs,

@@ -29,6 +29,9 @@ def no_home(tmp_path, monkeypatch):
     """Give an empty home, so that no test depends on the data of the user."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    # MOABB sets MNE_DATA, in configuration and environment, when it first wants it.
+    monkeypatch.setenv("_MNE_FAKE_HOME_DIR", str(tmp_path / "home"))
+    monkeypatch.delenv("MNE_DATA", raising=False)
     return tmp_path / "home"
 
 

@@ -83,7 +83,8 @@ def test_check_ends_in_a_verdict_and_an_exit_code(run, seed_root, broken_root):
     assert broken.exit_code == 1 and "Verdict: broken." in broken.stdout
     assert "1_20131030.mat" in broken.stdout
     nothing = run("check", "SEED", seed_root / "nothing")
-    assert nothing.exit_code == 1 and "Verdict: not found." in nothing.stdout
+    assert nothing.exit_code == 2 and "Verdict: not found." in nothing.stdout
+    assert str(seed_root / "nothing") in nothing.stderr.replace("\n", "")
 
 
 def test_check_gives_json_alone_to_a_script(run, broken_root):

@@ -203,7 +203,7 @@ def test_sessions_keep_their_number_when_a_file_is_missing(tmp_path, missing, ca
     for key, file in files.items():
         assert file.name == f"1_{DAYS[int(key)]}.mat"
     (record,) = caplog.records
-    assert f"sessions ['{missing}'] of subject 1 are missing" in record.getMessage()
+    assert f"Sessions ['{missing}'] of subject 1 are missing" in record.getMessage()
 
 
 def test_unknown_days_are_ranked(tmp_path):
@@ -353,7 +353,16 @@ def test_features_in_place_of_the_eeg_are_named(tmp_path):
     assert str(file) in str(error.value)
 
 
-def test_nothing_left_is_an_error(tmp_path):
+def test_a_subject_of_whom_nothing_is_left_is_left_out(tmp_path, caplog):
+    """It was an error whatever ``on_error`` said."""
     write(tmp_path).write_bytes(b"")
-    with pytest.raises(CorpusFormatError, match="nothing of subject 1 could be read"):
-        read(tmp_path, on_error="warn")
+    with caplog.at_level(logging.WARNING):
+        assert not read(tmp_path, on_error="warn")
+    assert "subject 1 is left out" in caplog.text
+
+
+def test_a_session_asked_for_by_number_must_be_there(tmp_path):
+    """It was only logged, and results were those of fewer sessions."""
+    write(tmp_path)
+    with pytest.raises(CorpusNotFoundError, match=r"Sessions \['1'\] of subject 1"):
+        SEED(subjects=[1], sessions=[0, 1], path=tmp_path).get_data()

@@ -57,12 +57,18 @@ def test_it_learns_and_gives_probabilities_of_the_given_labels(windows):
     assert classifier.predict(X[40:]).tolist() == expected.tolist()
 
 
-def test_pretraining_happens_and_its_weights_are_fine_tuned(windows):
+def test_fine_tuning_starts_from_the_pretrained_weights_and_leaves_them(windows):
+    """Fine-tuning changed the pretrainer's own encoder, which then knew the labels."""
     X, y = windows
     classifier = make_classifier(pretrain_epochs=3).fit(X, y)
     assert len(classifier.pretrainer_.history) == 3
     assert len(classifier.net_.history) == 15
-    assert classifier.net_.module_ is classifier.pretrainer_.module_.encoder
+    untuned = make_classifier(pretrain_epochs=3, finetune_epochs=0).fit(X, y)
+    encoder = classifier.pretrainer_.module_.encoder
+    for name, tensor in untuned.net_.module_.state_dict().items():
+        assert torch.equal(tensor, encoder.state_dict()[name]), name
+    tuned = classifier.net_.module_.state_dict()
+    assert not torch.equal(tuned["final_layer.0.weight"], encoder.final_layer[0].weight)
 
 
 def test_pretraining_sees_no_label(windows):

@@ -1,0 +1,574 @@
+"""MAHNOB-HCI: 30 subjects, 20 film clips, felt emotion and four ratings of each."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from xml.etree.ElementTree import ParseError
+
+import defusedxml.ElementTree
+import mne
+import numpy as np
+from defusedxml import DefusedXmlException
+from moabb.datasets.metadata.schema import (
+    AcquisitionMetadata,
+    DatasetMetadata,
+    DocumentationMetadata,
+    ExperimentMetadata,
+    ParticipantMetadata,
+)
+
+from braindecode_emossl.datasets.base import EmotionDataset, Trial, find_files
+from braindecode_emossl.errors import CorpusFormatError, CorpusNotFoundError
+
+__all__ = ["MAHNOB_HCI"]
+
+log = logging.getLogger(__name__)
+
+SFREQ = 256
+N_CLIPS = 20
+# The files begin this long before the clip and end this long after it.
+MARGIN_SECONDS = 30
+
+# Participants of whom there is no physiology: 26 has it in some downloads.
+WITHOUT_PHYSIOLOGY = (12, 15, 26)
+
+# Channels of the files that are read, in their order.
+EEG_NAMES = (
+    "Fp1 AF3 F3 F7 FC5 FC1 C3 T7 CP5 CP1 P3 P7 PO3 O1 Oz Pz Fp2 AF4 Fz F4 F8 FC6 "
+    "FC2 Cz C4 T8 CP6 CP2 P4 P8 PO4 O2"
+).split()
+ECG_NAMES = ("EXG1", "EXG2", "EXG3")
+OTHER_TYPES = {"GSR1": "gsr", "Resp": "resp", "Temp": "temperature"}
+STATUS = "Status"
+STATUS_MASK = 0xFF
+
+# Channels of the raws; ECG is EXG2 against EXG3.
+CH_NAMES = (*EEG_NAMES, *ECG_NAMES, "ECG", *OTHER_TYPES)
+CH_TYPES = ("eeg",) * len(EEG_NAMES) + ("ecg",) * 4 + tuple(OTHER_TYPES.values())
+
+# Felt emotions by the makers' code, 0 to 12.
+EMOTIONS = (
+    "neutral anger disgust fear joy sadness surprise scream bored sleepy unknown "
+    "amusement anxiety"
+).split()
+
+# Attribute of session.xml by rating.
+RATINGS = {
+    "valence": "feltVlnc",
+    "arousal": "feltArsl",
+    "dominance": "feltCtrl",
+    "predictability": "feltPred",
+}
+
+# What MNE makes of the physical dimension of a channel.
+_VOLTS = {"uV": 1e-6, "\u00b5V": 1e-6, "\x83\xcaV": 1e-6, "mV": 1e-3, "V": 1.0}
+
+# Sessions of a participant are numbered within a block of this size: neutral clips
+# by the odd, the 20 stimuli by the even numbers up to 40, tagging by those above.
+_SESSION_BLOCK = 130
+
+_BDF_NAME = re.compile(
+    r"Part_(?P<subject>\d+)_(?:(?P<kind>[SN])_)?Trial(?P<number>\d+)_(?P<task>\w+)\.bdf",
+    re.IGNORECASE,
+)
+
+
+class MAHNOB_HCI(EmotionDataset):
+    """MAHNOB-HCI, the implicit-tagging corpus of Imperial College and Geneva.
+
+    Thirty participants watched 20 film clips (34 to 117 s) and named the emotion they
+    felt, with ratings of valence, arousal, dominance and predictability (1 to 9, whole
+    numbers). The loader takes the folders with a ``session.xml`` and a ``.bdf`` file
+    (256 Hz, no reference, not filtered), at any depth below the corpus folder. The
+    neutral clips between the stimuli and the sessions of image and video tagging are
+    no trials and are passed over.
+
+    There is one session, ``"0"``; a run is one clip (``"00"`` to ``"19"``) in the order
+    of presentation, which differs from participant to participant. ``stimulus`` is the
+    name of the clip's file in small letters, such as ``"53.avi"``. The 30 s before the
+    clip are kept, so that ``Emotion(baseline=(-3, 0))`` can use them, and those after.
+
+    Parameters
+    ----------
+    subjects : list of int or None
+        Participants to use, 1 to 30; all by default.
+    sessions : list of int or None
+        Sessions to use; there is only 0.
+    path : str, Path or None
+        Folder of the corpus. By default the MNE setting
+        ``MNE_DATASETS_MAHNOBHCI_PATH`` (configuration or environment), else
+        ``<MNE_DATA>/MNE-MAHNOB-HCI-data``.
+    on_error : {"raise", "warn"}
+        What a broken trial or recording does: stop with an error, or be logged and
+        left out.
+    return_all_modalities : bool or dict
+        ``False`` keeps the 32 EEG channels; ``True`` adds the three leads of the ECG
+        and ``ECG``, which is ``EXG2`` minus ``EXG3`` (V), skin resistance,
+        respiration and skin temperature.
+
+    Raises
+    ------
+    CorpusNotFoundError
+        When data are asked for and the files are not there. Of the participants 12
+        and 15 there is no physiology, 26 is missing from some downloads: these are
+        logged and left out where all 30 are asked for, and an error otherwise.
+    CorpusFormatError
+        When a file is not in the published layout, or when an XML file defines
+        entities: nothing of it is used.
+
+    Notes
+    -----
+    Verified on byte-format replicas, not on the licensed files.
+
+    The classes are the keywords of the felt emotion. All 13 of the makers' list are
+    known; ``scream``, ``bored``, ``sleepy`` and ``unknown`` do not occur in published
+    counts. Participants 3, 9 and 16 have 17, 14 and 16 trials, the others 20: 527 in
+    all, 547 with participant 26.
+
+    A clip starts and ends with a pulse on the status channel, measured against the
+    most common value of its lower eight bits (two pulses: inferred from three loaders
+    that agree). Where a pulse is missing, the clip is taken to fill all but the first
+    and the last 30 s of the recording, which is logged as a warning. The order of
+    presentation is that of the trial numbers in the names of the ``.bdf`` files, else
+    of the session numbers (participant ``P``, trial ``k``: ``130 (P - 1) + 2 k``,
+    inferred from a published list of all sessions, without exception).
+
+    ``GSR1`` is skin resistance in ohm, although MNE's type ``gsr`` means siemens, and
+    ``Temp`` is in degrees Celsius, both as in the files. ``Resp`` comes in units of the
+    amplifier, which are taken for its microvolts (inferred) and so given in volts. The
+    EEG has offsets of millivolts: filter it before use, as `Emotion` does.
+    ``interval`` ends at 34 s, the length of the shortest clip.
+
+    References
+    ----------
+    .. [1] Soleymani, M., Lichtenauer, J., Pun, T., & Pantic, M. (2012). A multimodal
+       database for affect recognition and implicit tagging. IEEE Transactions on
+       Affective Computing, 3(1), 42-55. https://doi.org/10.1109/T-AFFC.2011.25
+    """
+
+    code_name = "MAHNOB-HCI"
+    path_key = "MAHNOBHCI"
+    all_subject_numbers = tuple(range(1, 31))
+    n_sessions_per_subject = 1
+    classes = {name: code + 1 for code, name in enumerate(EMOTIONS)}  # noqa: RUF012
+    common_interval = (0, 34)
+    doi_name = "10.1109/T-AFFC.2011.25"
+    access_url = "https://mahnob-db.eu/hci-tagging/"
+    expected_files = (
+        "Sessions/2/session.xml",
+        "Sessions/2/Part_1_S_Trial1_emotion.bdf",
+    )
+    ratings = tuple(RATINGS)
+
+    METADATA = DatasetMetadata(
+        acquisition=AcquisitionMetadata(
+            sampling_rate=float(SFREQ),
+            channel_types={"eeg": 32, "ecg": 4, "gsr": 1, "resp": 1, "temperature": 1},
+            sensors=list(CH_NAMES),
+            hardware="BioSemi ActiveTwo",
+        ),
+        participants=ParticipantMetadata(n_subjects=30),
+        experiment=ExperimentMetadata(
+            paradigm="emotion",
+            events={name: code + 1 for code, name in enumerate(EMOTIONS)},
+            n_classes=len(EMOTIONS),
+            class_labels=list(EMOTIONS),
+            stimulus_type="film clips",
+            stimulus_modalities=["visual", "auditory"],
+            primary_modality="multisensory",
+            synchronicity="asynchronous",
+            mode="offline",
+        ),
+        documentation=DocumentationMetadata(
+            doi="10.1109/T-AFFC.2011.25",
+            description="EEG and peripheral signals during self-assessed film clips.",
+            investigators=["Mohammad Soleymani", "Jeroen Lichtenauer", "Thierry Pun"],
+            senior_author="Maja Pantic",
+            institution="Imperial College London",
+            country="GB",
+            data_url="https://mahnob-db.eu/hci-tagging/",
+            license="On request, academic use only, signed agreement",
+            publication_year=2012,
+        ),
+        sessions_per_subject=1,
+        runs_per_session=N_CLIPS,
+        data_processed=False,
+        file_format="BDF",
+    )
+    _summary_table = {  # noqa: RUF012
+        "#Subj": 30,
+        "#Chan": 32,
+        "#Classes": 13,
+        "#Trials / class": "varies",
+        "Trials length (s)": "34-117",
+        "Freq (Hz)": SFREQ,
+        "#Sessions": 1,
+        "#Runs": N_CLIPS,
+        "Total_trials": 527,
+    }
+
+    # -- where the files are ---------------------------------------------------
+
+    def _not_found(self, root, reason):
+        note = " The address may have moved since."
+        return CorpusNotFoundError(f"{super()._not_found(root, reason)}{note}")
+
+    def _find_recordings(self, root, subject):
+        found: dict[int, _Session] = {}
+        without = []
+        for file, _ in find_files(root, r"(?i:session\.xml)"):
+            session = _read_session(file)
+            if session.subject not in (subject, None):
+                continue
+            self._refuse_attack(session)
+            if not session.is_stimulus:
+                continue
+            if session.subject is None:
+                self._broken(
+                    f"MAHNOB-HCI: {file} must name its participant, but cannot be "
+                    f"read ({session.problem}), and no file name beside it does."
+                )
+            elif not session.bdfs:
+                without.append(file.parent.name)
+            elif session.number not in range(1, N_CLIPS + 1):
+                self._broken(
+                    f"MAHNOB-HCI: the trial number of {session.bdfs[0]} must lie "
+                    f"between 1 and {N_CLIPS}, but is {session.number}."
+                )
+            elif len(session.bdfs) > 1 or session.number in found:
+                others = found.get(session.number, session).bdfs
+                bdfs = sorted({*others, *session.bdfs})
+                raise CorpusFormatError(
+                    f"MAHNOB-HCI: {root} holds trial {session.number} of participant "
+                    f"{subject} more than once ({', '.join(map(str, bdfs))}). Let the "
+                    "path name one of them, or remove the others."
+                )
+            else:
+                found[session.number] = session
+        if not found:
+            self._raise_without_physiology(root, subject, without)
+            return {}
+        if without:
+            log.warning(
+                "MAHNOB-HCI: the stimulus sessions %s of participant %s below %s have "
+                "no .bdf file and are left out.",
+                ", ".join(without),
+                subject,
+                root,
+            )
+        return {"0": tuple(found[number].bdfs[0] for number in sorted(found))}
+
+    def _raise_without_physiology(self, root, subject, sessions) -> None:
+        reason = f"No physiology (.bdf file) of participant {subject} lies below it"
+        if sessions:
+            reason += f", though {len(sessions)} of its stimulus sessions do"
+        if subject in WITHOUT_PHYSIOLOGY:
+            raise self._not_found(
+                root,
+                f"{reason}. This is known: there is none of the participants 12 and "
+                "15, and 26 is missing from some downloads. Leave it out by subjects.",
+            )
+        if sessions:
+            raise self._not_found(root, f"{reason}.")
+
+    def _read_subject(self, subject, process):
+        try:
+            return super()._read_subject(subject, process)
+        except CorpusNotFoundError as error:
+            everybody = self.subject_list == self.all_subjects
+            if subject not in WITHOUT_PHYSIOLOGY or not everybody:
+                raise
+            log.warning("Participant %s is left out. %s", subject, error)
+            self._trials[subject] = self._make_trial_table([])
+            return {}
+
+    def _refuse_attack(self, session: _Session) -> None:
+        # No broken copy but an attack: never left out silently.
+        if isinstance(session.problem, DefusedXmlException):
+            raise CorpusFormatError(
+                f"MAHNOB-HCI: {session.file} must be plain XML, but defines or asks "
+                f"for entities ({session.problem}). Nothing of it was used. Fetch the "
+                "file again from the makers."
+            ) from session.problem
+
+    # -- trials ----------------------------------------------------------------
+
+    def _read_recording(self, file, session):
+        for bdf in file:
+            trial, signals = self._read_trial(bdf, CH_NAMES)
+            if trial is not None:
+                raw = self._make_raw(signals, CH_NAMES, CH_TYPES, SFREQ, [trial])
+                yield f"{trial.trial:02d}", raw
+
+    def _read_trials(self, file, session):
+        trials = [self._read_trial(bdf, ())[0] for bdf in file]
+        return {f"{trial.trial:02d}": [trial] for trial in trials if trial is not None}
+
+    def _read_trial(
+        self, bdf: Path, ch_names: Sequence[str]
+    ) -> tuple[Trial | None, np.ndarray | None]:
+        """Return the trial of one file and its signals (n_chans, n_times).
+
+        None for a trial that is broken, if the user lets that pass.
+        """
+        try:
+            # Of Windows' spelling of the name there may be another case.
+            names = {file.name.lower(): file for file in bdf.parent.iterdir()}
+            session = _read_session(names["session.xml"])
+            self._refuse_attack(session)
+            description = _describe(session)
+            signals, status = _read_bdf(bdf, ch_names)
+            onset, length = _find_clip(status, bdf)
+        except CorpusFormatError:
+            raise
+        except Exception as error:  # MNE raises whatever its reader meets
+            what = error if isinstance(error, _BrokenTrialError) else repr(error)
+            self._broken(
+                f"MAHNOB-HCI: the trial of {bdf} cannot be used: {what}", error
+            )
+            return None, None
+        return Trial(onset=onset, length=length, **description), signals
+
+
+class _BrokenTrialError(ValueError):
+    """A trial is not as published; the message is a sentence."""
+
+
+# -- session.xml ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Session:
+    """One folder with a session.xml; ``number`` counts the stimuli from 1."""
+
+    file: Path
+    bdfs: tuple[Path, ...]
+    subject: int | None
+    number: int | None
+    is_stimulus: bool
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    problem: Exception | None = None
+
+
+def _read_session(file: Path) -> _Session:
+    """Return what a session.xml and the names beside it say."""
+    bdfs = tuple(
+        sorted(
+            bdf
+            for bdf in file.parent.iterdir()
+            if bdf.suffix.lower() == ".bdf" and not bdf.name.startswith(".")
+        )
+    )
+    match = _BDF_NAME.fullmatch(bdfs[0].name) if bdfs else None
+    attributes, subject, problem = {}, None, None
+    try:
+        stat = file.stat()
+        attributes, subject = _parse(file, stat.st_mtime_ns, stat.st_size)
+    except (ParseError, ValueError, LookupError, OSError) as error:
+        problem = error
+    if match:
+        kind = (match["kind"] or match["task"]).lower()
+        named, number = int(match["subject"]), int(match["number"])
+    else:
+        kind, named, number = _by_id(attributes.get("sessionId", file.parent.name))
+    if match and subject not in (named, None):
+        subject, problem = (
+            named,
+            _BrokenTrialError(
+                f"it names participant {subject}, but {bdfs[0].name} lies beside it"
+            ),
+        )
+    return _Session(
+        file=file,
+        bdfs=bdfs,
+        subject=named if subject is None else subject,
+        number=number,
+        is_stimulus=_is_stimulus(kind, attributes),
+        attributes=attributes,
+        problem=problem,
+    )
+
+
+def _by_id(session_id: str) -> tuple[str, int | None, int | None]:
+    """Return kind, participant and trial number by the number of a session."""
+    if not (number := _to_int(session_id)):
+        return "", None, None
+    block, place = divmod(number - 1, _SESSION_BLOCK)
+    number, is_odd = divmod(place + 1, 2)
+    if number > N_CLIPS or (number == N_CLIPS and is_odd):
+        return "tagging", block + 1, None
+    return ("n", block + 1, number + 1) if is_odd else ("s", block + 1, number)
+
+
+def _is_stimulus(kind: str, attributes: Mapping[str, str]) -> bool:
+    """Say whether a session showed an emotional clip, not a neutral one or tagging."""
+    task = attributes.get("experimentType", "").lower()
+    if (
+        kind == "n"
+        or "tagging" in kind + task
+        or attributes.get("isStim", "1") != "1"
+        or {"tagValid", "tagAgree"} & set(attributes)
+    ):
+        return False
+    return kind == "s" or any(name.startswith("felt") for name in attributes)
+
+
+@lru_cache(maxsize=8192)
+def _parse(file: Path, mtime_ns: int, size: int) -> tuple[dict, int]:
+    """Return attributes and participant of a session.xml, read once while unchanged."""
+    root = defusedxml.ElementTree.parse(file).getroot()
+    if root.tag != "session":
+        raise _BrokenTrialError(f"its root must be <session>, but is <{root.tag}>")
+    subject = root.find("subject")
+    text = "" if subject is None else subject.get("id", "")
+    if (number := _to_int(text)) is None:
+        raise _BrokenTrialError(f"it must have a <subject id=...>, but has {text!r}")
+    return {name: value.strip() for name, value in root.attrib.items()}, number
+
+
+def _describe(session: _Session) -> dict:
+    """Return what a session.xml says of its trial, as arguments of `Trial`."""
+    if session.problem is not None:
+        raise _BrokenTrialError(f"{session.file} cannot be read ({session.problem}).")
+    stimulus = session.attributes.get("mediaFile", "").lower()
+    if not stimulus:
+        raise _BrokenTrialError(f"{session.file} names no mediaFile.")
+    values = {
+        name: _whole_number(session, attribute, 1, 9)
+        for name, attribute in RATINGS.items()
+    }
+    return {
+        "trial": session.number - 1,
+        "stimulus": stimulus,
+        "emotion": EMOTIONS[_whole_number(session, "feltEmo", 0, len(EMOTIONS) - 1)],
+        "ratings": {name: float(value) for name, value in values.items()},
+    }
+
+
+def _whole_number(session: _Session, attribute: str, low: int, high: int) -> int:
+    text = session.attributes.get(attribute)
+    if (number := _to_int(text or "")) is None or not low <= number <= high:
+        raise _BrokenTrialError(
+            f"{attribute} in {session.file} must be a whole number between {low} and "
+            f"{high}, but is {text!r}."
+        )
+    return number
+
+
+def _to_int(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"\s*[0-9]{1,9}\s*", text) else None
+
+
+# -- BDF -----------------------------------------------------------------------
+
+
+def _read_bdf(
+    file: Path, ch_names: Sequence[str]
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return signals (n_chans, n_times), if any are asked for, and status (n_times)."""
+    dimensions = _check_header(file)
+    sources = [*EEG_NAMES, *ECG_NAMES, *OTHER_TYPES] if ch_names else []
+    raw = mne.io.read_raw_bdf(
+        file, stim_channel=STATUS, include=[*sources, STATUS], verbose="ERROR"
+    )
+    data = dict(zip(raw.ch_names, raw.get_data(), strict=True))
+    status = data[STATUS].astype(int) & STATUS_MASK
+    if not ch_names:
+        return None, status
+    # MNE scales what the header calls a voltage, whatever the sensor measures.
+    for name, unit in {"GSR1": 1.0, "Resp": 1e-6, "Temp": 1.0}.items():
+        data[name] *= unit / _VOLTS.get(dimensions[name], 1.0)
+    data["ECG"] = data["EXG2"] - data["EXG3"]
+    return np.stack([data[name] for name in ch_names]), status
+
+
+def _check_header(file: Path) -> dict[str, str]:
+    """Return the dimension of each channel of a file that is whole and as published.
+
+    MNE would guess the length of a file that was cut short.
+    """
+    with file.open("rb") as stream:
+        start = stream.read(256)
+        try:
+            n_header, n_records, duration, n_chans = (
+                convert(start[low:high].decode("latin-1"))
+                for convert, low, high in (
+                    (int, 184, 192),
+                    (int, 236, 244),
+                    (float, 244, 252),
+                    (int, 252, 256),
+                )
+            )
+        except ValueError as error:
+            raise _BrokenTrialError(f"it has no header of BDF ({error}).") from error
+        if start[:1] != b"\xff" or n_chans < 1 or n_header != 256 * (n_chans + 1):
+            raise _BrokenTrialError("it has no header of BDF.")
+        # Widths of the fields that each channel has in the header.
+        widths = {"label": 16, "transducer": 80, "dimension": 8, "range": 32}
+        widths |= {"filter": 80, "n_samples": 8, "reserved": 32}
+        fields = {
+            name: [stream.read(width).decode("latin-1").strip() for _ in range(n_chans)]
+            for name, width in widths.items()
+        }
+    labels, dimensions = fields["label"], fields["dimension"]
+    needed = (*EEG_NAMES, *ECG_NAMES, *OTHER_TYPES, STATUS)
+    if missing := [name for name in needed if labels.count(name) != 1]:
+        raise _BrokenTrialError(
+            f"the channels {', '.join(missing)} must each be there once; it has "
+            f"{', '.join(labels)}."
+        )
+    try:
+        n_samples = np.array(fields["n_samples"], int)
+    except ValueError as error:
+        raise _BrokenTrialError(f"it has no header of BDF ({error}).") from error
+    rates = sorted(set(n_samples.tolist()))
+    if rates != [round(SFREQ * duration)] or duration <= 0:
+        raise _BrokenTrialError(
+            f"the sampling rate must be {SFREQ} Hz, but there are {rates} samples in "
+            f"{duration:g} s."
+        )
+    whole, rest = divmod(file.stat().st_size - n_header, 3 * int(n_samples.sum()))
+    if rest or whole < 1 or n_records not in (whole, -1):
+        raise _BrokenTrialError(
+            f"it is cut short or damaged: the header promises {n_records} records, "
+            f"there are {whole} and {rest} bytes."
+        )
+    by_name = dict(zip(labels, dimensions, strict=True))
+    if wrong := [n for n in (*EEG_NAMES, *ECG_NAMES) if by_name[n] not in _VOLTS]:
+        raise _BrokenTrialError(
+            f"{wrong[0]} must be a voltage, but its dimension is {by_name[wrong[0]]!r}."
+        )
+    return by_name
+
+
+def _find_clip(status: np.ndarray, file: Path) -> tuple[float, float]:
+    """Return onset and length of the clip in seconds; ``status`` (n_times)."""
+    is_pulse = status != np.bincount(status).argmax()
+    rises = np.flatnonzero(is_pulse[1:] & ~is_pulse[:-1]) + 1
+    if len(rises) > 2:
+        raise _BrokenTrialError(
+            "the status channel must have two pulses, at the start and at the end of "
+            f"the clip, but has {len(rises)}."
+        )
+    start, end = MARGIN_SECONDS * SFREQ, len(status) - MARGIN_SECONDS * SFREQ
+    if len(rises) == 2:
+        start, end = rises.tolist()
+    if end - start < SFREQ:
+        raise _BrokenTrialError(
+            f"the clip must last at least 1 s, but lasts {(end - start) / SFREQ:g} s "
+            f"(pulses: {len(rises)}, recording: {len(status) / SFREQ:g} s)."
+        )
+    if len(rises) < 2:
+        log.warning(
+            "MAHNOB-HCI: the status channel of %s has %d pulses, not two: the clip is "
+            "taken to fill all but the first and last %d s.",
+            file,
+            len(rises),
+            MARGIN_SECONDS,
+        )
+    return start / SFREQ, (end - start) / SFREQ

@@ -1,0 +1,115 @@
+"""Replica of SEED-IV: MATLAB 5 files of the EEG and of the eye features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from scipy.io import savemat
+
+from braindecode_emossl.datasets import seed_family, seed_iv
+from braindecode_emossl.datasets.replica_signals import (
+    Head,
+    make_eeg,
+    make_generator,
+    make_subject_gain,
+)
+
+__all__ = ["write_seed_iv"]
+
+# Variable prefixes that the real files bear, and the days in their names, by subject.
+_PREFIXES = "cz ha hql ldy ly mhw mz qyt rx tyc whh wll wq zjd zjy".split()
+_DATES = {
+    0: "20160518 20150915 20150919 20151111 20160406 20150507 20150715 20151103 "
+    "20151028 20151014 20150916 20150725 20151115 20151205 20150508".split(),
+    1: "20161125 20150920 20151018 20151118 20160413 20150511 20150717 20151110 "
+    "20151119 20151021 20150921 20150804 20151125 20151208 20150514".split(),
+    2: "20161126 20151012 20151101 20151123 20160420 20150512 20150721 20151117 "
+    "20151209 20151023 20151011 20150807 20161130 20151215 20150527".split(),
+}
+
+# Valence and arousal of each emotion.
+_STATES = {
+    "neutral": (0.0, -1.0),
+    "sad": (-1.0, -0.5),
+    "fear": (-1.0, 1.0),
+    "happy": (1.0, 0.5),
+}
+
+# Usual size of each eye feature, in the makers' units.
+_EYE_LEVELS = np.array(
+    [45, 3, 2.0, 1.2, 0.8, 0.6] * 2  # pupil: pixels, then differential entropy
+    + [9, 5, 8, 5]  # dispersion
+    + [280, 160]  # fixation, ms
+    + [40, 3.5, 18, 3]  # saccade, ms and degrees
+    + [0.3, 2.6, 700, 60, 25, 2.4, 40, 3.5, 210]  # events
+)
+
+_README = """\
+A synthetic replica of SEED-IV, not the corpus.
+The eye features are those of windows of 4 seconds.
+
+Label:
+The labels of the three sessions for the same subjects are as follows,
+{labels}
+The labels 0, 1, 2 and 3 denote the emotions neutral, sad, fear and happy.
+"""
+
+
+def write_seed_iv(folder: Path, settings: Mapping) -> None:
+    """Write the release into an empty folder; ``settings`` as of `write_replica`."""
+    folder = folder / "SEED_IV"
+    folder.mkdir(parents=True)
+    labels = [
+        f"session{int(session) + 1}_label = [{','.join(map(str, row))}];"
+        for session, row in seed_iv.LABELS.items()
+    ]
+    (folder / "ReadMe.txt").write_text(_README.format(labels="\n".join(labels)))
+    head = Head.of(seed_family.CH_NAMES, seed_family.POSITIONS)
+    for subject in settings["subjects"]:
+        rng = make_generator(settings, subject)
+        gain = make_subject_gain(head, rng)
+        level = rng.normal(0, 0.15, len(_EYE_LEVELS))
+        for session in settings["sessions"]:
+            _write_recording(folder, settings, subject, session, head, gain, level)
+
+
+def _write_recording(folder, settings, subject, session, head, gain, level):
+    """Write EEG and eye features; ``level`` (31,) is the subject's own, as log."""
+    # Cut with its end included, as the makers did: one sample over n seconds.
+    n_times = round(settings["seconds"] * seed_family.SFREQ) + 1
+    n_windows = max(1, int(settings["seconds"] // seed_iv.EYE_WINDOW))
+    eeg, eye = {}, {}
+    for trial, label in enumerate(seed_iv.LABELS[str(session)], start=1):
+        state = np.array(_STATES[seed_iv.EMOTIONS[label]]) * settings["effect_size"]
+        rng = make_generator(settings, subject, session + 1, trial)
+        eeg[f"{_PREFIXES[subject - 1]}_eeg{trial}"] = make_eeg(
+            head, gain, state, seed_family.SFREQ, n_times, (1, 75), rng
+        )
+        rng = make_generator(settings, subject, session + 1, trial, 1)
+        eye[f"eye_{trial}"] = _make_eye(level, state, n_windows, rng)
+    if (subject, session) == (1, 0):
+        # The real files have NaN where a window had no such event.
+        eye["eye_5"][list(seed_iv.EYE_FEATURES).index("fix_dur_mean"), -1] = np.nan
+    rng = make_generator(settings, subject, session + 1)
+    name = f"{subject}_{_DATES[session][subject - 1]}.mat"
+    for kind, arrays in (("eeg_raw_data", eeg), ("eye_feature_smooth", eye)):
+        # In no order that a reader could go by.
+        arrays = {key: arrays[key] for key in rng.permutation(list(arrays)).tolist()}
+        file = folder / kind / str(session + 1) / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        savemat(file, arrays, format="5", do_compression=True)
+
+
+def _make_eye(level, state, n_windows, rng):
+    """Return the eye features of one trial (31, n_windows)."""
+    valence, arousal = state
+    effect = {name: 0.0 for name in seed_iv.EYE_FEATURES}
+    # Pupils widen with arousal; one blinks less when alert or displeased.
+    effect |= dict.fromkeys(("pupil_x_mean", "pupil_y_mean"), 0.15 * arousal)
+    effect |= {"ev_blink_freq": 0.15 * valence - 0.15 * arousal}
+    log_value = (level + list(effect.values()))[:, None]
+    log_value = log_value + rng.normal(0, 0.08, (len(level), 1))
+    steps = np.cumsum(rng.normal(0, 0.03, (len(level), n_windows)), axis=1)
+    return _EYE_LEVELS[:, None] * np.exp(log_value + steps)

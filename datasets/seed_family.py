@@ -1,0 +1,193 @@
+"""What the SEED corpora share: a cap of 62 electrodes, MATLAB files at 200 Hz."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from scipy.io import loadmat, whosmat
+
+from braindecode_emossl.datasets.base import EmotionDataset, Trial, find_files
+from braindecode_emossl.errors import CorpusFormatError
+
+__all__ = ["CH_NAMES", "POSITIONS", "SFREQ", "SEEDFamilyDataset"]
+
+SFREQ = 200.0
+
+# Electrodes in the makers' order, in MNE's case.
+CH_NAMES = (
+    "Fp1 Fpz Fp2 AF3 AF4 F7 F5 F3 F1 Fz F2 F4 F6 F8 FT7 FC5 FC3 FC1 FCz FC2 FC4 FC6 "
+    "FT8 T7 C5 C3 C1 Cz C2 C4 C6 T8 TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 P7 P5 P3 P1 "
+    "Pz P2 P4 P6 P8 PO7 PO5 PO3 POz PO4 PO6 PO8 CB1 O1 Oz O2 CB2"
+).split()
+
+# No template knows CB1 and CB2; the makers' own position file has them on the ring
+# half-way between PO7 and O1, which is the 10-05 site POO7.
+POSITIONS = {"CB1": "POO7", "CB2": "POO8"}
+
+# Folders whose files bear the names of EEG files; the corpus's own is none of them.
+_OTHER_FOLDERS = re.compile(
+    "extracted_?features|preprocessed_eeg|eeg_raw_data|eye_raw_data|feature_smooth"
+)
+
+
+class SEEDFamilyDataset(EmotionDataset):
+    """Base class of the SEED corpora with MATLAB files, one a recording.
+
+    A subclass says in which folder they lie, what trial ``n`` shows, and with what
+    its labels are to be compared. Parameters are those of `EmotionDataset`.
+    """
+
+    n_trials: ClassVar[int]
+    # Folder of the EEG, in small letters, and whether it has a folder a session.
+    eeg_folder: ClassVar[str]
+    session_folders: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def _check_labels(self, file: Path) -> None:
+        """Compare the labels that lie beside a recording with the published ones."""
+
+    @abstractmethod
+    def _describe(self, session: str, number: int) -> tuple[str, str]:
+        """Return (stimulus, emotion) of a trial by its number, from 1."""
+
+    def _read_recording(self, file, session):
+        self._check_labels(file)
+        names = self._find_variables(file)
+        for run, (trial,) in self._trials_of(names, file, session).items():
+            name, _ = names[trial.trial + 1]
+            data = self._read_variable(file, name)
+            if data is None:
+                continue
+            if data.dtype.kind != "f" or not np.isfinite(data).all():
+                self._broken(
+                    f"{self.code}: trial {trial.trial + 1} of {file} holds values that "
+                    f"are no finite numbers (dtype {data.dtype})."
+                )
+                continue
+            n_times = round(trial.length * SFREQ)
+            raw = self._make_raw(
+                data[:, :n_times] * 1e-6,  # microvolts to volts
+                CH_NAMES,
+                ["eeg"] * len(CH_NAMES),
+                SFREQ,
+                [trial],
+                POSITIONS,
+            )
+            yield run, raw
+
+    def _read_trials(self, file, session):
+        return self._trials_of(self._find_variables(file), file, session)
+
+    def _trials_of(
+        self, variables: Mapping[int, tuple[str, tuple]], file: Path, session: str
+    ) -> dict[str, list[Trial]]:
+        """Return the trials by run key, from (name, shape) by trial number."""
+        trials = {}
+        for number in range(1, self.n_trials + 1) if variables else ():
+            _, shape = variables.get(number, (None, None))
+            if shape is None:
+                self._broken(
+                    f"{self.code}: {file} has no variable that ends in _eeg{number}; "
+                    "it may be cut short."
+                )
+                continue
+            if len(shape) != 2 or shape[0] != len(CH_NAMES) or shape[1] < SFREQ:
+                self._broken(
+                    f"{self.code}: trial {number} of {file} must have the shape "
+                    f"({len(CH_NAMES)} channels, samples at {SFREQ:g} Hz), but has "
+                    f"{shape}."
+                )
+                continue
+            # The cut included its end: 200 n + 1 samples for n seconds.
+            n_times = shape[1] - (shape[1] % SFREQ == 1)
+            stimulus, emotion = self._describe(session, number)
+            trials[f"{number - 1:02d}"] = [
+                Trial(number - 1, stimulus, emotion, n_times / SFREQ)
+            ]
+        return trials
+
+    # -- MATLAB files ----------------------------------------------------------
+
+    def _find_variables(
+        self, file: Path, ending: str = "_eeg"
+    ) -> dict[int, tuple[str, tuple]]:
+        """Return (name, shape) by trial number, whatever the names' prefix.
+
+        Nothing where the file cannot be read and the user lets that pass.
+        """
+        try:
+            variables = {name: shape for name, shape, _ in whosmat(file)}
+        except Exception as error:  # scipy raises whatever its parser meets
+            self._broken(
+                f"{self.code}: {file} is no readable MATLAB 5 file ({error}).", error
+            )
+            return {}
+        matches = {name: re.search(rf"{ending}(\d+)$", name) for name in variables}
+        found = [(int(match[1]), name) for name, match in matches.items() if match]
+        numbers = [number for number, _ in found]
+        if (
+            not found
+            or len(set(numbers)) < len(numbers)
+            or not set(numbers) <= set(range(1, self.n_trials + 1))
+        ):
+            raise CorpusFormatError(
+                f"{self.code}: {file} must have one variable a trial, named ..."
+                f"{ending}1 to ...{ending}{self.n_trials}, but has "
+                f"{sorted(variables)}. Let the path name a folder with files such as "
+                f"{self.expected_files[0]}, or fetch the file again."
+            )
+        return {number: (name, variables[name]) for number, name in found}
+
+    def _read_variable(self, file: Path, name: str) -> np.ndarray | None:
+        """Return one variable of a file, None if it is broken and that may pass."""
+        try:
+            return loadmat(file, variable_names=[name])[name]
+        except Exception as error:  # scipy raises whatever its parser meets
+            self._broken(
+                f"{self.code}: {name} of {file} cannot be read ({error}).", error
+            )
+            return None
+
+    # -- where they lie --------------------------------------------------------
+
+    def _find_eeg(self, root: Path, subject: int) -> list[tuple[Path, re.Match]]:
+        """Return (file, match with the ``date``) of a subject's recordings.
+
+        All recordings of the corpus must lie in one folder, or in one with a folder
+        for each session.
+        """
+        pattern = r"(?P<subject>\d{1,2})_(?P<date>\d{8})\.mat"
+        found = [
+            (file, match)
+            for file, match in find_files(root, pattern)
+            if not any(map(self._is_other_folder, file.parts[len(root.parts) : -1]))
+            and self._is_session_folder(file.parent)
+        ]
+        folders = sorted({self._folder_of(file) for file, _ in found})
+        named = [folder for folder in folders if folder.name.lower() == self.eeg_folder]
+        folders = named or folders
+        if len(folders) > 1:
+            raise CorpusFormatError(
+                f"{self.code}: {root} holds the EEG in more than one folder "
+                f"({', '.join(map(str, folders))}). Let the path name one of them."
+            )
+        return [
+            (file, match)
+            for file, match in found
+            if self._folder_of(file) in folders and int(match["subject"]) == subject
+        ]
+
+    def _folder_of(self, file: Path) -> Path:
+        return file.parent.parent if self.session_folders else file.parent
+
+    def _is_session_folder(self, folder: Path) -> bool:
+        return not self.session_folders or folder.name in self.session_folders
+
+    def _is_other_folder(self, name: str) -> bool:
+        name = name.lower()
+        return bool(_OTHER_FOLDERS.search(name)) and self.eeg_folder not in name

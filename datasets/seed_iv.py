@@ -1,0 +1,394 @@
+"""SEED-IV: 15 subjects, three sessions of 24 film clips, all 72 of them different."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import mne
+import numpy as np
+from moabb.datasets.bids_interface import StepType
+from moabb.datasets.metadata.schema import (
+    AcquisitionMetadata,
+    AuxiliaryChannelsMetadata,
+    DatasetMetadata,
+    DocumentationMetadata,
+    ExperimentMetadata,
+    ParticipantMetadata,
+)
+from moabb.datasets.preprocessing import FixedPipeline, FixedTransformer
+
+from braindecode_emossl.datasets.seed_family import (
+    CH_NAMES,
+    SFREQ,
+    SEEDFamilyDataset,
+)
+from braindecode_emossl.errors import CorpusFormatError
+
+__all__ = ["EYE_FEATURES", "SEED_IV"]
+
+log = logging.getLogger(__name__)
+
+# Emotions by the makers' label, 0 to 3.
+EMOTIONS = ("neutral", "sad", "fear", "happy")
+
+# Labels of trials 1 to 24, by session.
+LABELS = {
+    session: tuple(map(int, labels.split()))
+    for session, labels in {
+        "0": "1 2 3 0 2 0 0 1 0 1 2 1 1 1 2 3 2 2 3 3 0 3 0 3",
+        "1": "2 1 3 0 0 2 0 2 3 3 2 3 2 0 1 1 2 1 0 3 0 1 3 1",
+        "2": "1 2 2 1 3 3 3 1 1 2 1 0 2 3 3 0 2 3 0 0 2 0 1 0",
+    }.items()
+}
+
+# Length in seconds of trials 1 to 24 of the first session, the only ones known.
+FIRST_SESSION_SECONDS = tuple(
+    map(
+        int,
+        "168 95 199 130 88 162 153 209 145 169 50 110 217 169 259 141 68 179 140 48 "
+        "112 112 175 137".split(),
+    )
+)
+
+# The smoothed eye features are given once for each window of this many seconds.
+EYE_WINDOW = 4
+
+# Rows of the eye features, by names that fit the 16 characters of the EDF format.
+_BANDS = {"0-.2": "0-0.2", ".2-.4": "0.2-0.4", ".4-.6": "0.4-0.6", ".6-1": "0.6-1"}
+EYE_FEATURES = {
+    **{
+        f"pupil_{axis}_{short}": f"pupil diameter {axis.upper()}, {long}"
+        for axis in "xy"
+        for short, long in {
+            "mean": "mean",
+            "std": "standard deviation",
+            **{
+                f"de_{band}": f"differential entropy in {hertz} Hz"
+                for band, hertz in _BANDS.items()
+            },
+        }.items()
+    },
+    "disp_x_mean": "dispersion X, mean",
+    "disp_x_std": "dispersion X, standard deviation",
+    "disp_y_mean": "dispersion Y, mean",
+    "disp_y_std": "dispersion Y, standard deviation",
+    "fix_dur_mean": "fixation duration (ms), mean",
+    "fix_dur_std": "fixation duration (ms), standard deviation",
+    "sacc_dur_mean": "saccade duration (ms), mean",
+    "sacc_amp_mean": "saccade amplitude (degrees), mean",
+    "sacc_dur_std": "saccade duration (ms), standard deviation",
+    "sacc_amp_std": "saccade amplitude (degrees), standard deviation",
+    "ev_blink_freq": "events: blink frequency",
+    "ev_fix_freq": "events: fixation frequency",
+    "ev_fix_dur_max": "events: longest fixation",
+    "ev_fix_disp_sum": "events: total dispersion of fixations",
+    "ev_fix_disp_max": "events: largest dispersion of a fixation",
+    "ev_sacc_freq": "events: saccade frequency",
+    "ev_sacc_dur": "events: average saccade duration",
+    "ev_sacc_amp": "events: average saccade amplitude",
+    "ev_sacc_latency": "events: average saccade latency",
+}
+
+
+class SEED_IV(SEEDFamilyDataset):
+    """SEED-IV, four emotions under EEG and eye tracking (EmotionMeter).
+
+    Fifteen subjects watched 24 film clips (about two minutes each, six a class) in
+    each of three sessions, under 62 EEG channels and eye-tracking glasses. The loader
+    takes the folder ``eeg_raw_data`` with its folders ``1``, ``2`` and ``3``, at any
+    depth below the corpus folder: 200 Hz, 1 to 75 Hz, one MATLAB file a recording.
+
+    A session is the folder (``"0"`` for ``1`` to ``"2"`` for ``3``), a run is one clip
+    (``"00"`` to ``"23"``). No clip is shown twice: ``stimulus`` is the number of the
+    session and of the trial from 1, ``"1-01"`` to ``"3-24"``, 72 in all. So leaving
+    out a session leaves out its stimuli, and all subjects saw the same ones.
+
+    Parameters
+    ----------
+    subjects : list of int or None
+        Subjects to use, 1 to 15; all by default.
+    sessions : list of int or None
+        Sessions to use, 0 to 2; all by default.
+    path : str, Path or None
+        Folder of the corpus. By default the MNE setting ``MNE_DATASETS_SEEDIV_PATH``
+        (configuration or environment), else ``<MNE_DATA>/MNE-SEED-IV-data``.
+    on_error : {"raise", "warn"}
+        What a broken trial or recording does: stop with an error, or be logged and
+        left out.
+    return_all_modalities : bool or dict
+        ``False`` keeps the EEG; ``True``, or a dict that asks for ``misc`` channels,
+        adds the 31 eye features, see Notes. Only then are their files needed and
+        read, and only then are they in the raws.
+
+    Raises
+    ------
+    CorpusNotFoundError
+        When data are asked for and the files are not there.
+    CorpusFormatError
+        When a file is not in the published layout.
+
+    Notes
+    -----
+    Verified on byte-format replicas, not on the licensed files.
+
+    The labels are those that the makers publish in ``ReadMe.txt``. Where this file
+    lies beside ``eeg_raw_data`` and names labels, they are compared; files in the
+    folder of another session cannot be told from the right ones.
+
+    Voltages are given in microvolts by the files (inferred: the makers name no unit,
+    the range of the values admits no other) and in volts here. A trial has one sample
+    over a whole number of seconds, which is dropped (inferred from the lengths of the
+    first session, which the makers' page shows). The electrodes CB1 and CB2 are placed
+    at POO7 and POO8, where the makers' own position file has them. ``interval`` ends
+    at 48 s, the shortest clip of the first session; the lengths of the clips of the
+    second and third session are not known, and may be less.
+
+    The eye features are those of ``eye_feature_smooth``, smoothed by the makers, one
+    value for each window of 4 s, as many as a trial has whole windows (inferred: so it
+    is in all trials of the first session). Here each value is held for its 4 s at the
+    rate of the EEG, the last one to the end of the trial. The smoothing looks at the
+    neighbouring windows of the trial. The values keep the makers' units (pixels,
+    milliseconds, degrees) although MNE takes ``misc`` channels for volts. The files
+    may hold NaN, where a window had no such event: such a value is replaced by the
+    median of the feature over the trial, or by 0 where the whole trial has none, and
+    their number is logged for each recording. An infinite value is an error.
+
+    The channels are, in the order of the rows: ``pupil_x_mean``, ``pupil_x_std``, its
+    differential entropy (``pupil_x_de_0-.2`` to ``pupil_x_de_.6-1``, in Hz), the same
+    six of ``pupil_y``; mean and deviation of the dispersion (``disp_x_*``,
+    ``disp_y_*``), of the duration of fixations (``fix_dur_*``), of the duration and
+    amplitude of saccades (``sacc_*``); and nine statistics of the events (``ev_*``).
+    ``EYE_FEATURES`` of this module describes each. The makers name the groups of rows
+    and what is in them; that X comes before Y, each with all its statistics, is
+    inferred.
+
+    References
+    ----------
+    .. [1] Zheng, W.-L., Liu, W., Lu, Y., Lu, B.-L., & Cichocki, A. (2019).
+       EmotionMeter: A multimodal framework for recognizing human emotions. IEEE
+       Transactions on Cybernetics, 49(3), 1110-1122.
+       https://doi.org/10.1109/TCYB.2018.2797176
+    """
+
+    code_name = "SEED-IV"
+    path_key = "SEEDIV"
+    eeg_folder = "eeg_raw_data"
+    session_folders = ("1", "2", "3")
+    all_subject_numbers = tuple(range(1, 16))
+    n_sessions_per_subject = 3
+    n_trials = 24
+    classes = {"neutral": 1, "sad": 2, "fear": 3, "happy": 4}  # noqa: RUF012
+    common_interval = (0, min(FIRST_SESSION_SECONDS))
+    doi_name = "10.1109/TCYB.2018.2797176"
+    access_url = "https://bcmi.sjtu.edu.cn/home/seed/"
+    expected_files = (
+        "eeg_raw_data/1/1_20160518.mat",
+        "eeg_raw_data/3/15_20150527.mat",
+    )
+    valence_of_class = {  # noqa: RUF012
+        "neutral": "neutral",
+        "sad": "negative",
+        "fear": "negative",
+        "happy": "positive",
+    }
+
+    METADATA = DatasetMetadata(
+        acquisition=AcquisitionMetadata(
+            sampling_rate=SFREQ,
+            channel_types={"eeg": len(CH_NAMES), "misc": len(EYE_FEATURES)},
+            sensors=[*CH_NAMES, *EYE_FEATURES],
+            hardware="ESI NeuroScan",
+            filters="1-75 Hz band-pass after downsampling to 200 Hz",
+            auxiliary_channels=AuxiliaryChannelsMetadata(
+                other_physiological=["eye tracking (SMI glasses)"]
+            ),
+        ),
+        participants=ParticipantMetadata(n_subjects=15),
+        experiment=ExperimentMetadata(
+            paradigm="emotion",
+            events={"neutral": 1, "sad": 2, "fear": 3, "happy": 4},
+            n_classes=4,
+            class_labels=["neutral", "sad", "fear", "happy"],
+            trials_per_class={"neutral": 6, "sad": 6, "fear": 6, "happy": 6},
+            stimulus_type="film clips",
+            stimulus_modalities=["visual", "auditory"],
+            primary_modality="multisensory",
+            synchronicity="asynchronous",
+            mode="offline",
+        ),
+        documentation=DocumentationMetadata(
+            doi="10.1109/TCYB.2018.2797176",
+            description="EEG and eye features of film-induced neutral, sad, fearful "
+            "and happy emotion.",
+            investigators=[
+                "Wei-Long Zheng",
+                "Wei Liu",
+                "Yifei Lu",
+                "Bao-Liang Lu",
+                "Andrzej Cichocki",
+            ],
+            senior_author="Bao-Liang Lu",
+            institution="Shanghai Jiao Tong University",
+            country="CN",
+            data_url="https://bcmi.sjtu.edu.cn/home/seed/",
+            license="On request, academic use only, signed agreement",
+            publication_year=2019,
+        ),
+        sessions_per_subject=3,
+        runs_per_session=24,
+        data_processed=True,
+        file_format="MAT",
+    )
+    _summary_table = {  # noqa: RUF012
+        "#Subj": 15,
+        "#Chan": 62,
+        "#Classes": 4,
+        "#Trials / class": 6,
+        "Trials length (s)": "48-259 (first session)",
+        "Freq (Hz)": 200,
+        "#Sessions": 3,
+        "#Runs": 24,
+        "Total_trials": 1080,
+    }
+
+    def _find_recordings(self, root, subject):
+        recordings = {}
+        for file, _ in self._find_eeg(root, subject):
+            session = str(self.session_folders.index(file.parent.name))
+            if session in recordings:
+                raise CorpusFormatError(
+                    f"SEED-IV: subject {subject} must have one file a session, but "
+                    f"has {recordings[session].name} and {file.name} in {file.parent}. "
+                    "Remove the one that is not of the release."
+                )
+            recordings[session] = file
+        return dict(sorted(recordings.items()))
+
+    def _describe(self, session, number):
+        stimulus = f"{int(session) + 1}-{number:02d}"
+        return stimulus, EMOTIONS[LABELS[session][number - 1]]
+
+    def _check_labels(self, file):
+        folder = self._folder_of(file)
+        readmes = [_child(place, "readme.txt") for place in (folder.parent, folder)]
+        for readme in filter(Path.is_file, readmes):
+            text = readme.read_text(encoding="utf-8", errors="replace")
+            for number, found in re.findall(
+                r"session\s*(\d+)\s*_label\s*=\s*\[([^\]]*)\]", text
+            ):
+                expected = LABELS.get(str(int(number) - 1), ())
+                if found.replace(",", " ").split() != list(map(str, expected)):
+                    raise CorpusFormatError(
+                        f"SEED-IV: session{number}_label in {readme} must be the "
+                        f"published labels {expected}, but is [{found}]. The folder "
+                        "is no original copy of SEED-IV."
+                    )
+
+    def _read_recording(self, file, session):
+        recording = super()._read_recording(file, session)
+        return self._add_eye_features(recording, file) if self._wants_eye else recording
+
+    @property
+    def _wants_eye(self) -> bool:
+        asked = self.return_all_modalities
+        if not isinstance(asked, dict):
+            return bool(asked)
+        return bool(asked.get("misc")) or bool(
+            set(asked.get("include", ())) & set(EYE_FEATURES)
+        )
+
+    def _create_process_pipeline(self):
+        pipeline = super()._create_process_pipeline()
+        if not self._wants_eye:
+            return pipeline
+        # MOABB's cache goes by the steps' names; raws without them must not pass.
+        return FixedPipeline([*pipeline.steps, (StepType.RAW, _WithEyeFeatures())])
+
+    # -- eye features ----------------------------------------------------------
+
+    def _add_eye_features(self, recording, file: Path) -> Iterator:
+        """Yield (run key, raw) with the eye features of each trial added."""
+        eye_file = _child(self._folder_of(file).parent, "eye_feature_smooth")
+        eye_file = eye_file / file.parent.name / file.name
+        if not eye_file.is_file():
+            self._broken(
+                f"SEED-IV: the eye features of {file} must lie in {eye_file}, which "
+                "is not there. Pass return_all_modalities=False for the EEG alone."
+            )
+            return
+        variables = self._find_variables(eye_file, ending="eye_")
+        missing = {}
+        for run, raw in recording if variables else ():
+            number = int(run) + 1
+            values = self._read_eye_features(variables, eye_file, number, raw.n_times)
+            if values is None:
+                continue
+            values, n_missing = _fill(values)
+            if n_missing:
+                missing[number] = n_missing
+            window = np.arange(raw.n_times) // round(EYE_WINDOW * SFREQ)
+            held = values[:, np.minimum(window, values.shape[1] - 1)]
+            info = mne.create_info(list(EYE_FEATURES), SFREQ, "misc")
+            eye = mne.io.RawArray(held, info, verbose=False)
+            yield run, raw.add_channels([eye], force_update_info=True)
+        if missing:
+            log.warning(
+                "SEED-IV: %s values of %s are NaN (number by trial: %s) and were "
+                "replaced by the median of the feature over its trial, or by 0.",
+                sum(missing.values()),
+                eye_file,
+                missing,
+            )
+
+    def _read_eye_features(self, variables, file, number, n_times):
+        """Return the eye features (31, n_windows) of a trial, None if broken."""
+        name, shape = variables.get(number, (None, None))
+        n_windows = max(1, n_times // round(EYE_WINDOW * SFREQ))
+        expected = (len(EYE_FEATURES), n_windows)
+        if shape != expected:
+            self._broken(
+                f"SEED-IV: eye_{number} of {file} must have the shape {expected}, a "
+                f"column for each {EYE_WINDOW} s of the EEG, but "
+                f"{'is not there' if shape is None else f'has {shape}'}. Pass "
+                "return_all_modalities=False for the EEG alone."
+            )
+            return None
+        values = self._read_variable(file, name)
+        if values is None:
+            return None
+        if values.dtype.kind != "f" or np.isinf(values).any():
+            self._broken(
+                f"SEED-IV: eye_{number} of {file} holds values that are neither "
+                f"finite numbers nor NaN (dtype {values.dtype})."
+            )
+            return None
+        return values
+
+
+class _WithEyeFeatures(FixedTransformer):
+    """Change nothing: the name says what the raws hold."""
+
+    def __repr__(self):
+        return "WithEyeFeatures()"
+
+    def transform(self, raw, y=None):
+        return raw
+
+
+def _fill(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the features (n_features, n_windows) without NaN, and how many were."""
+    values, missing = values.copy(), np.isnan(values)
+    for row in np.flatnonzero(missing.any(axis=1)):
+        known = values[row, ~missing[row]]
+        values[row, missing[row]] = np.median(known) if len(known) else 0.0
+    return values, int(missing.sum())
+
+
+def _child(folder: Path, name: str) -> Path:
+    """Return what a folder calls ``name``, in whatever case it is written there."""
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    by_name = (entry for entry in entries if entry.name.lower() == name)
+    return next(by_name, folder / name)
