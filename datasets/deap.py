@@ -54,8 +54,8 @@ PERIPHERAL_TYPES = {
 }
 CH_NAMES = (*EEG_NAMES, *PERIPHERAL_TYPES)
 CH_TYPES = ("eeg",) * len(EEG_NAMES) + tuple(PERIPHERAL_TYPES.values())
-# What the preprocessed files give in microvolts, or in units of the amplifier that are its
-# microvolts (resp, bio); the other signals keep the makers' units.
+# What the preprocessed files give in microvolts, or in units of the amplifier that are
+# its microvolts (resp, bio); the other signals keep the makers' units.
 VOLTAGE_TYPES = ("eeg", "eog", "emg", "resp", "bio")
 
 THRESHOLD = 5.0

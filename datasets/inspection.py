@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from braindecode_emossl.datasets import base
+from braindecode_emossl.datasets.base import EmotionDataset
 from braindecode_emossl.errors import CorpusFormatError, CorpusNotFoundError
 
 __all__ = ["Inspection", "inspect_corpus"]
@@ -62,7 +62,7 @@ class Inspection:
 
 
 def inspect_corpus(
-    dataset: base.EmotionDataset,
+    dataset: EmotionDataset,
     *,
     read_signals: bool,
     on_subject: Callable[[int], None] = lambda subject: None,
@@ -137,12 +137,13 @@ def _count_trials(dataset, file, session, read_signals) -> int:
 @contextmanager
 def _collect_warnings(messages: list[str]) -> Iterator[None]:
     """Append what the loaders log of broken or missing files, not to show it."""
+    log = logging.getLogger("braindecode_emossl.datasets")  # parent of all loaders'
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: messages.append(record.getMessage())
-    base.log.addHandler(handler)
-    propagate, base.log.propagate = base.log.propagate, False
+    log.addHandler(handler)
+    propagate, log.propagate = log.propagate, False
     try:
         yield
     finally:
-        base.log.removeHandler(handler)
-        base.log.propagate = propagate
+        log.removeHandler(handler)
+        log.propagate = propagate

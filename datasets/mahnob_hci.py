@@ -30,6 +30,7 @@ __all__ = ["MAHNOB_HCI"]
 log = logging.getLogger(__name__)
 
 SFREQ = 256
+N_SUBJECTS = 30
 N_CLIPS = 20
 # The files begin this long before the clip and end this long after it.
 MARGIN_SECONDS = 30
@@ -153,7 +154,7 @@ class MAHNOB_HCI(EmotionDataset):
 
     code_name = "MAHNOB-HCI"
     path_key = "MAHNOBHCI"
-    all_subject_numbers = tuple(range(1, 31))
+    all_subject_numbers = tuple(range(1, N_SUBJECTS + 1))
     n_sessions_per_subject = 1
     classes = {name: code + 1 for code, name in enumerate(EMOTIONS)}  # noqa: RUF012
     common_interval = (0, 34)
@@ -172,7 +173,7 @@ class MAHNOB_HCI(EmotionDataset):
             sensors=list(CH_NAMES),
             hardware="BioSemi ActiveTwo",
         ),
-        participants=ParticipantMetadata(n_subjects=30),
+        participants=ParticipantMetadata(n_subjects=N_SUBJECTS),
         experiment=ExperimentMetadata(
             paradigm="emotion",
             events={name: code + 1 for code, name in enumerate(EMOTIONS)},
@@ -201,7 +202,7 @@ class MAHNOB_HCI(EmotionDataset):
         file_format="BDF",
     )
     _summary_table = {  # noqa: RUF012
-        "#Subj": 30,
+        "#Subj": N_SUBJECTS,
         "#Chan": 32,
         "#Classes": 13,
         "#Trials / class": "varies",
@@ -317,7 +318,7 @@ class MAHNOB_HCI(EmotionDataset):
         None for a trial that is broken, if the user lets that pass.
         """
         try:
-            # Of Windows' spelling of the name there may be another case.
+            # In whatever case the name is written there.
             names = {file.name.lower(): file for file in bdf.parent.iterdir()}
             session = _read_session(names["session.xml"])
             self._refuse_attack(session)
@@ -376,13 +377,15 @@ def _read_session(file: Path) -> _Session:
         named, number = int(match["subject"]), int(match["number"])
     else:
         kind, named, number = _by_id(attributes.get("sessionId", file.parent.name))
+        if problem is None and kind != "s":
+            kind = ""  # what it was, its attributes tell better
+        if subject not in (named, None):
+            number = None  # of another participant, so it tells nothing
     if match and subject not in (named, None):
-        subject, problem = (
-            named,
-            _BrokenTrialError(
-                f"it names participant {subject}, but {bdfs[0].name} lies beside it"
-            ),
+        problem = _BrokenTrialError(
+            f"it names participant {subject}, but {bdfs[0].name} lies beside it"
         )
+        subject = named
     return _Session(
         file=file,
         bdfs=bdfs,
@@ -395,14 +398,17 @@ def _read_session(file: Path) -> _Session:
 
 
 def _by_id(session_id: str) -> tuple[str, int | None, int | None]:
-    """Return kind, participant and trial number by the number of a session."""
+    """Return kind, participant and trial number by the number of a session.
+
+    The kind is "s" for a stimulus, else "n".
+    """
     if not (number := _to_int(session_id)):
         return "", None, None
     block, place = divmod(number - 1, _SESSION_BLOCK)
     number, is_odd = divmod(place + 1, 2)
-    if number > N_CLIPS or (number == N_CLIPS and is_odd):
-        return "tagging", block + 1, None
-    return ("n", block + 1, number + 1) if is_odd else ("s", block + 1, number)
+    if is_odd or number > N_CLIPS:
+        return "n", block + 1, None
+    return "s", block + 1, number
 
 
 def _is_stimulus(kind: str, attributes: Mapping[str, str]) -> bool:
@@ -426,8 +432,11 @@ def _parse(file: Path, mtime_ns: int, size: int) -> tuple[dict, int]:
         raise _BrokenTrialError(f"its root must be <session>, but is <{root.tag}>")
     subject = root.find("subject")
     text = "" if subject is None else subject.get("id", "")
-    if (number := _to_int(text)) is None:
-        raise _BrokenTrialError(f"it must have a <subject id=...>, but has {text!r}")
+    if (number := _to_int(text)) not in range(1, N_SUBJECTS + 1):
+        raise _BrokenTrialError(
+            f"it must have a <subject id=...> between 1 and {N_SUBJECTS}, but has "
+            f"{text!r}"
+        )
     return {name: value.strip() for name, value in root.attrib.items()}, number
 
 

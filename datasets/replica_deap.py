@@ -1,4 +1,4 @@
-"""Replica of DEAP: pickles as Python 2 wrote them."""
+"""Replica of DEAP: pickles as Python 2 wrote them, MATLAB 5 files, BioSemi files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from edfio import Bdf, BdfSignal
+from scipy.io import savemat
 
-from braindecode_emossl.datasets import deap
+from braindecode_emossl.datasets import deap, deap_original
 from braindecode_emossl.datasets.replica_signals import (
     Head,
     make_eeg,
@@ -20,21 +23,56 @@ from braindecode_emossl.datasets.replica_signals import (
 __all__ = ["write_deap", "write_python2_pickle"]
 
 
+_FOLDERS = {
+    "dat": "data_preprocessed_python",
+    "mat": "data_preprocessed_matlab",
+    "bdf": "data_original",
+}
+_N_VIDEOS = deap.N_VIDEOS
+
+# Electrodes in the order of the recordings of Twente, subjects 1 to 22.
+_TWENTE_NAMES = (
+    "Fp1 AF3 F7 F3 FC1 FC5 T7 C3 CP1 CP5 P7 P3 Pz PO3 O1 Oz O2 PO4 P4 P8 CP6 CP2 C4 "
+    "T8 FC6 FC2 F4 F8 AF4 Fp2 Fz Cz"
+).split()
+_LAST_OF_TWENTE = 22
+# Who did not say how familiar the videos were.
+_UNFAMILIAR = (2, 15, 23)
+
+# Seconds of an original recording before its first trial; in a trial, from the
+# fixation cross (code 3) to the video (4), from its end (5) to the rating screen (1)
+# and from there to the next cross.
+_PRELUDE = 4.0
+_CROSS, _AFTER, _RATING = 1.0, 0.5, 0.5
+
+# Physical range of the original recordings, in microvolts; ohm need more room.
+_RANGE = 262144
+_GSR_RANGE = 1048576
+_DIGITAL = 2**23
+
+
 def write_deap(folder: Path, settings: Mapping) -> None:
     """Write the release into an empty folder; ``settings`` as of `write_replica`."""
-    folder = folder / "data_preprocessed_python"
-    folder.mkdir(parents=True)
+    recordings = folder / _FOLDERS[settings["variant"]]
+    for place in (recordings, folder / "metadata_csv"):
+        place.mkdir(parents=True)
     head = Head.of(deap.EEG_NAMES, {})
     # What the videos were chosen for: ten of each quadrant, in an order of their own.
-    corners = np.repeat(
-        [[-1, -1], [-1, 1], [1, -1], [1, 1]], deap.N_VIDEOS // 4, axis=0
-    )
+    corners = np.repeat([[-1, -1], [-1, 1], [1, -1], [1, 1]], _N_VIDEOS // 4, axis=0)
     targets = make_generator(settings).permutation(corners)
+    table = []
     for subject in settings["subjects"]:
         rng = make_generator(settings, subject)
         gain = make_subject_gain(head, rng)
         mood = np.hstack([targets, rng.normal(size=targets.shape)])
         ratings = np.clip(5 + 2 * mood + rng.normal(0, 0.7, mood.shape), 1, 9).round(2)
+        rows = _make_rows(settings, subject, ratings)
+        table.append(rows)
+        file = recordings / f"s{subject:02d}.{settings['variant']}"
+        if settings["variant"] == "bdf":
+            order = rows["Experiment_id"].to_numpy() - 1
+            _write_bdf(file, settings, subject, head, gain, ratings[order])
+            continue
         data = np.stack(
             [
                 _deap_trial(
@@ -43,40 +81,169 @@ def write_deap(folder: Path, settings: Mapping) -> None:
                 for k, row in enumerate(ratings, start=1)
             ]
         )
-        write_python2_pickle(
-            folder / f"s{subject:02d}.dat", {"labels": ratings, "data": data}
-        )
+        arrays = {"labels": ratings, "data": data}
+        if settings["variant"] == "mat":
+            savemat(file, arrays, format="5", do_compression=True)
+        else:
+            write_python2_pickle(file, arrays)
+    pd.concat(table).to_csv(
+        folder / "metadata_csv" / "participant_ratings.csv", index=False
+    )
+
+
+def _make_rows(settings, subject, ratings):
+    """Return the subject's rows of participant_ratings, in order of presentation."""
+    rng = make_generator(settings, subject, _N_VIDEOS + 1)
+    videos = rng.permutation(_N_VIDEOS) + 1
+    familiarity = rng.integers(1, 6, _N_VIDEOS)
+    starts = np.cumsum(rng.integers(70_000, 90_000, _N_VIDEOS))
+    columns = ("Valence", "Arousal", "Dominance", "Liking")
+    return pd.DataFrame(
+        {
+            "Participant_id": subject,
+            "Trial": np.arange(_N_VIDEOS) + 1,
+            "Experiment_id": videos,
+            "Start_time": starts,
+            **dict(zip(columns, ratings[videos - 1].T, strict=True)),
+            "Familiarity": "" if subject in _UNFAMILIAR else familiarity,
+        }
+    )
 
 
 def _deap_trial(head, gain, ratings, settings, rng):
     """Return baseline and trial of one video, (40 channels, n_times)."""
     n_baseline = round(deap.BASELINE_SECONDS * deap.SFREQ)
     n_trial = round(settings["seconds"] * deap.SFREQ)
-    state = settings["effect_size"] * np.clip((ratings[:2] - 5) / 2, -1, 1)
+    state = _state(ratings, settings)
     parts = []
     for n_times, felt in ((n_baseline, np.zeros(2)), (n_trial, state)):
         eeg = make_eeg(head, gain, felt, deap.SFREQ, n_times, (4, 45), rng)
         eeg -= eeg.mean(axis=0)  # the common average is the reference
-        parts.append(np.vstack([eeg, _peripherals(felt, n_times, rng)]))
+        parts.append(np.vstack([eeg, _peripherals(felt, n_times, deap.SFREQ, rng)]))
     return np.hstack(parts)
 
 
-def _peripherals(state, n_times, rng):
+def _state(ratings, settings):
+    return settings["effect_size"] * np.clip((ratings[:2] - 5) / 2, -1, 1)
+
+
+def _peripherals(state, n_times, sfreq, rng):
     """Return DEAP's eight peripheral channels (8, n_times) in the files' units."""
     valence, arousal = state
-    time = np.arange(n_times) / deap.SFREQ
-    eog = rng.normal(0, 20, (2, n_times)) * slow_drift(n_times, deap.SFREQ, rng)
+    time = np.arange(n_times) / sfreq
+    eog = rng.normal(0, 20, (2, n_times)) * slow_drift(n_times, sfreq, rng)
     smile = np.exp(0.4 * np.array([[valence], [arousal]]))
     emg = rng.normal(0, 8, (2, n_times)) * smile
     # Sweating lowers the resistance of the skin, in ohm.
-    skin = 2e5 * np.exp(-0.2 * arousal) * slow_drift(n_times, deap.SFREQ, rng)
+    skin = 2e5 * np.exp(-0.2 * arousal) * slow_drift(n_times, sfreq, rng)
     breath = 500 * np.sin(
         2 * np.pi * (0.25 + 0.05 * arousal) * time + rng.uniform(0, 6)
     )
     pulse = 800 * np.sin(2 * np.pi * (1.15 + 0.1 * arousal) * time + rng.uniform(0, 6))
-    warmth = 33 + 0.5 * valence + 0.1 * np.log(slow_drift(n_times, deap.SFREQ, rng))
+    warmth = 33 + 0.5 * valence + 0.1 * np.log(slow_drift(n_times, sfreq, rng))
     slow = np.stack([skin, breath, pulse, warmth])
     return np.vstack([eog, emg, slow * (1 + rng.normal(0, 1e-3, slow.shape))])
+
+
+# -- original recordings -------------------------------------------------------
+
+
+def _write_bdf(file, settings, subject, head, gain, ratings):
+    """Write one recording; ``ratings`` (40, 4) in the order of presentation."""
+    sfreq, rest = deap_original.SFREQ, np.zeros(2)
+    parts = [(_PRELUDE, rest)]
+    codes = [(0.5, 1), (1.0, 1), (1.5, 2)]
+    if subject > _LAST_OF_TWENTE:
+        codes += [(2.0, 3), (2.5, 5)]  # practice
+    onset = _PRELUDE
+    for row in ratings:
+        start, stop = onset + _CROSS, onset + _CROSS + settings["seconds"]
+        codes += [(onset, 3), (start, 4), (stop, 5), (stop + _AFTER, 1)]
+        onset = stop + _AFTER + _RATING
+        parts += [(_CROSS, rest), (settings["seconds"], _state(row, settings))]
+        parts += [(_AFTER + _RATING, rest)]
+    codes.append((onset, 7))
+    parts.append((np.ceil(onset) + 1 - onset, rest))  # records last a second
+    edges = np.round(np.cumsum([0, *(seconds for seconds, _ in parts)]) * sfreq)
+    rng = make_generator(settings, subject, _N_VIDEOS + 2)
+    signals = []
+    for (_, felt), n_times in zip(parts, np.diff(edges).astype(int), strict=True):
+        eeg = make_eeg(head, gain, felt, sfreq, n_times, (0.5, 100), rng)
+        signals.append(np.vstack([eeg, _peripherals(felt, n_times, sfreq, rng)]))
+    samples = [(round(seconds * sfreq), code) for seconds, code in codes]
+    status = _make_status(samples, int(edges[-1]), subject)
+    channels = _make_channels(np.hstack(signals), status, subject, rng)
+    Bdf(channels, data_record_duration=1).write(file)
+
+
+def _make_status(codes, n_times, subject):
+    """Return the status channel (n_times); ``codes`` are pairs of sample and code."""
+    status = np.zeros(n_times, np.int32)
+    stops = [*(sample for sample, _ in codes[1:]), n_times]
+    for (start, code), stop in zip(codes, stops, strict=True):
+        # A code may be held up to the next one or be short: both must be understood.
+        held = stop - start if subject > _LAST_OF_TWENTE else 8
+        status[start : start + held] = code
+    if subject < 24:
+        return status
+    status += 0x18FF00
+    status[: codes[0][0]] = 0x19FF00
+    if subject == 28:  # the battery is low from the end of the 37th video on
+        ends = [sample for sample, code in codes if code == 5]
+        status[ends[-4] :] += 0x400000
+    return status
+
+
+def _make_channels(signals, status, subject, rng):
+    """Return the channels of a file; ``signals`` (40, n_times) as preprocessed."""
+    n_times = signals.shape[1]
+    n_eeg = len(deap.EEG_NAMES)
+    heog, veog, zemg, temg, gsr, resp, plet, temp = signals[n_eeg:]
+    twente = subject <= _LAST_OF_TWENTE
+    # Without a reference, all leads share what the whole body carries, and electrodes
+    # have offsets of millivolts.
+    common = 50 * np.sin(2 * np.pi * 0.05 * np.arange(n_times) / deap_original.SFREQ)
+    eeg = signals[:n_eeg] + common + rng.normal(0, 2000, (n_eeg, 1))
+    unused = np.zeros(n_times)
+    leads = {
+        name: (eeg[deap.EEG_NAMES.index(name)], "uV")
+        for name in (_TWENTE_NAMES if twente else deap.EEG_NAMES)
+    }
+    for number, difference in enumerate((heog, veog, zemg, temg)):
+        leads[f"EXG{2 * number + 1}"] = (common + difference / 2, "uV")
+        leads[f"EXG{2 * number + 2}"] = (common - difference / 2, "uV")
+    leads["GSR1"] = (1e9 / gsr, "nS") if twente else (gsr, "Ohm")
+    leads |= {"GSR2": (unused, "nS" if twente else "Ohm")}
+    leads |= {"Erg1": (unused, "uV"), "Erg2": (unused, "uV")}
+    leads |= {"Resp": (resp, "uV"), "Plet": (plet, "uV"), "Temp": (temp, "Degree")}
+    if subject >= 29:
+        leads[""] = (unused, "uV")
+    channels = []
+    for label, (values, unit) in leads.items():
+        limit = _GSR_RANGE if label.startswith("GSR") else _RANGE
+        digital = (values + limit) * (2 * _DIGITAL - 1) / (2 * limit) - _DIGITAL
+        digital = np.clip(np.round(digital), -_DIGITAL, _DIGITAL - 1)
+        digital = digital.astype(np.int32)
+        channels.append(_make_channel(digital, label, unit, (-limit, limit)))
+    name = "Status" if subject < 24 else ""
+    return [
+        *channels,
+        _make_channel(status, name, "Boolean", (-_DIGITAL, _DIGITAL - 1)),
+    ]
+
+
+def _make_channel(digital, label, unit, limits):
+    return BdfSignal.from_digital(
+        digital,
+        deap_original.SFREQ,
+        label=label,
+        physical_dimension=unit,
+        physical_range=limits,
+        digital_range=(-_DIGITAL, _DIGITAL - 1),
+    )
+
+
+# -- pickles -------------------------------------------------------------------
 
 
 def write_python2_pickle(file: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -58,8 +58,8 @@ def write_replica(
         Recording sessions to write, from 0; all by default.
     variant : str or None
         Which form of the release: of SEED the ``"new"`` (default) or ``"old"`` tree;
-        of SEED-IV the ``"mat"`` files, of DEAP the ``"dat"`` files, of
-        MAHNOB-HCI the ``"bdf"`` files.
+        of SEED-IV the ``"mat"`` files; of DEAP the ``"dat"`` (default), ``"mat"``
+        or original ``"bdf"`` files; of MAHNOB-HCI the ``"bdf"`` files.
 
     Returns
     -------
@@ -155,7 +155,7 @@ class _Writer:
 _WRITERS = {
     "SEED": _Writer(write_seed, SEED.all_subject_numbers, (0, 1, 2), ("new", "old")),
     "SEED-IV": _Writer(write_seed_iv, SEED_IV.all_subject_numbers, (0, 1, 2), ("mat",)),
-    "DEAP": _Writer(write_deap, DEAP.all_subject_numbers, (0,), ("dat",)),
+    "DEAP": _Writer(write_deap, DEAP.all_subject_numbers, (0,), ("dat", "mat", "bdf")),
     "MAHNOB-HCI": _Writer(
         write_mahnob_hci, MAHNOB_HCI.all_subject_numbers, (0,), ("bdf",)
     ),

@@ -7,12 +7,13 @@ import pickle
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy._core.multiarray import _reconstruct
 
-from braindecode_emossl.datasets import DEAP, deap
+from braindecode_emossl.datasets import DEAP, deap_files
 from braindecode_emossl.datasets.replica_deap import write_python2_pickle
 from braindecode_emossl.errors import CorpusFormatError
 
@@ -136,14 +137,17 @@ def test_the_trial_starts_after_the_baseline_that_is_kept(runs):
         assert raw.n_times == 7 * 128
 
 
-def test_trials_carry_ratings_quadrant_stimulus_and_number(runs, content):
+def test_trials_carry_ratings_quadrant_stimulus_and_number(runs, content, deap_root):
+    """Rows of the file are videos; the table of ratings says when each was shown."""
+    table = pd.read_csv(deap_root / "metadata_csv" / "participant_ratings.csv")
+    table = table[table["Participant_id"] == 2].set_index("Experiment_id")
     for number, raw in enumerate(runs.values()):
         valence, arousal, dominance, liking = content["labels"][number].tolist()
         quadrant = f"{'LH'[valence > 5]}V{'LH'[arousal > 5]}A"
         trial = trial_of(raw)
         assert trial["description"] == quadrant
         assert trial["extras"] == {
-            "trial": number,
+            "trial": table.loc[number + 1, "Trial"] - 1,
             "stimulus": f"{number + 1:02d}",
             "length": 4.0,
             "emotion": quadrant,
@@ -151,6 +155,7 @@ def test_trials_carry_ratings_quadrant_stimulus_and_number(runs, content):
             "arousal": arousal,
             "dominance": dominance,
             "liking": liking,
+            "start": table.loc[number + 1, "Start_time"],
         }
 
 
@@ -446,7 +451,7 @@ def test_mutated_files_load_whole_or_raise_the_format_error(small_file, changes,
 
 
 def test_unpickler_allows_no_more_than_arrays_need():
-    assert {name for _, name in deap._ArrayUnpickler.allowed} == {
+    assert {name for _, name in deap_files._ArrayUnpickler.allowed} == {
         "_reconstruct",
         "ndarray",
         "dtype",

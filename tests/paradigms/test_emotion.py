@@ -511,7 +511,8 @@ def test_metadata_of_deap(deap_root):
     dataset = DEAP(subjects=[1, 2], path=deap_root)
     X, y, metadata = Emotion("arousal", window=2.0, **AS_IS).get_data(dataset)
     ratings = ["valence", "arousal", "dominance", "liking"]
-    assert set(metadata) == {*KEYS, "corpus", "length", "emotion", *ratings}
+    details = ["familiarity", "start"]
+    assert set(metadata) == {*KEYS, "corpus", "length", "emotion", *ratings, *details}
     assert len(X) == len(y) == len(metadata) == 2 * 40 * 2
     assert set(metadata[ratings].dtypes) == {np.dtype(float)}
     assert_array_equal(y == "high", metadata["arousal"] > 5)
