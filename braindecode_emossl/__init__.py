@@ -21,9 +21,35 @@ from braindecode_emossl import (
     paradigms,
     pretraining,
 )
+from braindecode_emossl.datasets import (
+    DEAP,
+    MAHNOB_HCI,
+    SEED,
+    SEED_IV,
+    write_replica,
+)
+from braindecode_emossl.errors import CorpusFormatError, CorpusNotFoundError
+from braindecode_emossl.models import SCMM
+from braindecode_emossl.paradigms import Emotion
+from braindecode_emossl.pretraining import (
+    SCMMPretraining,
+    SSLClassifier,
+    SSLPretrainer,
+)
 from braindecode_emossl.registration import register
 
 __all__ = [
+    "DEAP",
+    "MAHNOB_HCI",
+    "SCMM",
+    "SEED",
+    "SEED_IV",
+    "CorpusFormatError",
+    "CorpusNotFoundError",
+    "Emotion",
+    "SCMMPretraining",
+    "SSLClassifier",
+    "SSLPretrainer",
     "augmentation",
     "datasets",
     "errors",
@@ -33,6 +59,7 @@ __all__ = [
     "paradigms",
     "pretraining",
     "register",
+    "write_replica",
 ]
 
 __version__ = version("braindecode-emossl")

@@ -154,17 +154,13 @@ def plot_scores(scores: pd.DataFrame) -> Figure:
         names = list(shown["pipeline"].unique())
         means = shown.groupby("pipeline")["score"].mean().loc[names]
         ax.barh(names, means, color="#0072b2", alpha=0.35)
-        ax.plot(
-            shown["score"], shown["pipeline"], "o", color="#0072b2", ms=5, alpha=0.8
-        )
-        ax.axvline(chance, color="k", ls="--", lw=1, label=f"chance ({chance:.2f})")
-        ax.set(
-            xlim=(0, 1), xlabel="accuracy", title=f"{corpus}: {rows['target'].iloc[0]}"
-        )
-        ax.legend(loc="lower left", fontsize="small")
+        ax.plot(shown["score"], shown["pipeline"], "o", color="#0072b2", alpha=0.8)
+        ax.axvline(chance, color="k", ls="--", lw=1)
+        title = f"{corpus}: {rows['target'].iloc[0]} (dashed: chance, {chance:.2f})"
+        ax.set(xlim=(0, 1), xlabel="accuracy", title=title)
     axes[0].invert_yaxis()
     figure.suptitle(
-        "Leave one subject out, on synthetic replicas (dot: a test subject)"
+        "Leave one subject out, synthetic replicas; a dot is a test subject"
     )
     return figure
 
