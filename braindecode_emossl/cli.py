@@ -31,6 +31,10 @@ app = typer.Typer(
 )
 
 
+_Corpus = Annotated[str, typer.Argument(help="Code of the corpus, such as SEED.")]
+_Json = Annotated[bool, typer.Option(help="Print JSON instead of a table.")]
+
+
 @app.callback()
 def _options(
     debug: Annotated[
@@ -109,7 +113,7 @@ def demo(
 @_one_sentence_errors
 def datasets(
     context: typer.Context,
-    json: Annotated[bool, typer.Option(help="Print JSON instead of a table.")] = False,
+    json: _Json = False,
 ):
     """Say which corpora are on disk, what of them is missing and where to ask for it.
 
@@ -137,9 +141,9 @@ def datasets(
 @_one_sentence_errors
 def check(
     context: typer.Context,
-    corpus: Annotated[str, typer.Argument(help="Code of the corpus, such as SEED.")],
+    corpus: _Corpus,
     path: Annotated[Path, typer.Argument(help="Folder of the corpus.")],
-    json: Annotated[bool, typer.Option(help="Print JSON instead of a table.")] = False,
+    json: _Json = False,
 ):
     """Read a whole corpus and check each file against the published layout.
 
@@ -172,7 +176,7 @@ def check(
 @_one_sentence_errors
 def replica(
     context: typer.Context,
-    corpus: Annotated[str, typer.Argument(help="Code of the corpus, such as SEED.")],
+    corpus: _Corpus,
     path: Annotated[Path, typer.Argument(help="Folder to write to.")],
     subjects: Annotated[int, typer.Option(help="How many subjects.")] = 3,
     seconds: Annotated[float, typer.Option(help="Length of a trial.")] = 10.0,

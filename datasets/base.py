@@ -110,7 +110,8 @@ class EmotionDataset(BaseDataset):
         where it was never set. The files may lie at any depth below it.
     on_error : {"raise", "warn"}
         What a broken trial or recording does: stop with an error, or be logged and
-        left out.
+        left out. Labels that contradict the published ones, files of another corpus
+        and hostile files are always an error.
     return_all_modalities : bool or dict
         As in MOABB: ``False`` keeps the EEG alone, ``True`` all channels, a dict
         what :func:`mne.pick_types` makes of it.

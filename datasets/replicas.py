@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from braindecode_emossl.datasets.deap import DEAP
 from braindecode_emossl.datasets.mahnob_hci import MAHNOB_HCI
 from braindecode_emossl.datasets.replica_deap import write_deap
@@ -85,7 +87,7 @@ def write_replica(
     writer = _WRITERS[corpus]
     sessions = writer.sessions if sessions is None else tuple(sessions)
     variant = writer.variants[0] if variant is None else variant
-    _check_arguments(writer, subjects, seconds, effect_size, sessions, variant)
+    _check_arguments(writer, subjects, seconds, seed, effect_size, sessions, variant)
     settings = {
         "corpus": corpus,
         "subjects": [int(subject) for subject in subjects],
@@ -113,7 +115,7 @@ def write_replica(
     return root
 
 
-def _check_arguments(writer, subjects, seconds, effect_size, sessions, variant):
+def _check_arguments(writer, subjects, seconds, seed, effect_size, sessions, variant):
     allowed = {
         "subjects": (subjects, writer.subjects),
         "sessions": (sessions, writer.sessions),
@@ -124,6 +126,8 @@ def _check_arguments(writer, subjects, seconds, effect_size, sessions, variant):
             raise ValueError(f"{name} must be among {known}, but got {values}.")
     if seconds < 1:
         raise ValueError(f"seconds must be at least 1, but got {seconds}.")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed must be an integer from 0 on, but got {seed!r}.")
     if effect_size < 0:
         raise ValueError(f"effect_size must not be negative, but got {effect_size}.")
 

@@ -339,6 +339,7 @@ def test_an_interrupted_call_leaves_nothing(
         ({"sessions": []}, "sessions must be among"),
         ({"variant": "newest"}, "variant must be among"),
         ({"seconds": 0.5}, r"seconds must be at least 1, but got 0\.5"),
+        ({"seed": None}, "seed must be an integer from 0 on, but got None"),
         ({"effect_size": -1}, "effect_size must not be negative, but got -1"),
     ],
 )
