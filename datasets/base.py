@@ -43,6 +43,9 @@ RATING_NAMES = (
 # MNE 1.14 drops the old name of its 10-05 template; both carry the same positions.
 _MONTAGE_NAMES = ("colin27_1005", "standard_1005")
 
+# What unfinished downloads and archives are called.
+_REMAINS = r"(?i).+\.(zip|rar|7z|tar|t?gz|zip\.\d+|part|partial|crdownload|html?)"
+
 # One file, or those of a session whose trials lie in files of their own.
 Recording = Path | tuple[Path, ...]
 
@@ -110,8 +113,8 @@ class EmotionDataset(BaseDataset):
         where it was never set. The files may lie at any depth below it.
     on_error : {"raise", "warn"}
         What a broken trial or recording does: stop with an error, or be logged and
-        left out. Labels that contradict the published ones, files of another corpus
-        and hostile files are always an error.
+        left out. Labels that contradict the published ones, recordings that are
+        there twice, files of another corpus and hostile files are always an error.
     return_all_modalities : bool or dict
         As in MOABB: ``False`` keeps the EEG alone, ``True`` all channels, a dict
         what :func:`mne.pick_types` makes of it.
@@ -120,6 +123,9 @@ class EmotionDataset(BaseDataset):
     # What a subclass states.
     all_subject_numbers: ClassVar[Sequence[int]]
     n_sessions_per_subject: ClassVar[int]
+    n_trials_per_session: ClassVar[int]
+    # Subjects of whom the release, or some copy of it, has no recording.
+    unreleased_subjects: ClassVar[Sequence[int]] = ()
     classes: ClassVar[Mapping[str, int]]
     code_name: ClassVar[str]
     path_key: ClassVar[str]
@@ -192,7 +198,10 @@ class EmotionDataset(BaseDataset):
         """
         root = self._named_root(path)
         if not root.is_dir():
-            raise self._not_found(root, "There is no such folder.")
+            reason = "There is no such folder."
+            if root.is_file():
+                reason = "It is a file, not the folder that the files lie in."
+            raise self._not_found(root, reason)
         return root
 
     def _named_root(self, path=None) -> Path:
@@ -260,24 +269,26 @@ class EmotionDataset(BaseDataset):
             reason = f"Sessions {missing} of subject {subject} are missing below it."
             if self._selected_sessions is not None and self.on_error == "raise":
                 raise self._not_found(root, reason)  # it was asked for by number
+            reason += _hint_at_remains(root)
             log.warning("%s was looked for in %s. %s", self.code, root, reason)
         return recordings
 
     def _not_found(self, root: Path, reason: str) -> CorpusNotFoundError:
         first, second = self.expected_files
         return CorpusNotFoundError(
-            f"{self.code} was looked for in {root}. {reason} Expected are files such "
-            f"as {first} and {second}, at any depth below that folder. The corpus "
-            f"cannot be downloaded by a program: ask its makers for it at "
-            f"{self.access_url} (a signed licence is needed). If you have it, say "
-            f"where: {type(self).__name__}(path=...), or set "
+            f"{self.code} was looked for in {root}. {reason}{_hint_at_remains(root)} "
+            f"Expected are files such as {first} and {second}, at any depth below "
+            f"that folder. The corpus cannot be downloaded by a program: ask its "
+            f"makers for it at {self.access_url} (a signed licence is needed). If you "
+            f"have it, say where: {type(self).__name__}(path=...), or set "
             f"MNE_DATASETS_{self.path_key}_PATH."
         )
 
     def _broken(self, message: str, cause: Exception | None = None) -> None:
         """Raise for a broken file, or log it if the user asked for that."""
         if self.on_error == "warn":
-            log.warning("%s Left out, as on_error='warn'.", message)
+            text = "%s Left out, as on_error='warn'."
+            log.warning(text, message, extra={"left_out": True})
             return
         raise CorpusFormatError(
             f'{message} Fetch the file again, or pass on_error="warn" to leave out '
@@ -306,6 +317,17 @@ class EmotionDataset(BaseDataset):
         MOABB's disk cache gives signals back without the types of the annotations'
         extras, or without annotations; the metadata come from here.
         """
+
+    def _count_published_trials(self, subject: int) -> int:
+        """Return how many trials a session of a subject has in the release."""
+        return self.n_trials_per_session
+
+    def _other_checks(self, root: Path) -> Iterator[Callable[[], object]]:
+        """Yield a check for each file that reading the trials does not look at.
+
+        A check raises, or logs, as reading a recording does.
+        """
+        yield from ()
 
     def _make_raw(
         self,
@@ -360,6 +382,9 @@ class EmotionDataset(BaseDataset):
             for run, raw in self._read_recording(file, session):
                 if self.METADATA is not None:
                     _enrich_raw_info_from_metadata(raw, self.METADATA, subject)
+                # Labels may depend on the subject, of whom a paradigm knows by this.
+                known = raw.info["subject_info"] or {}
+                raw.info["subject_info"] = {**known, "his_id": str(subject)}
                 keys = {"subject": subject, "session": session, "run": run}
                 extras = filter(None, raw.annotations.extras)
                 trials += [keys | trial for trial in extras]
@@ -384,7 +409,17 @@ class EmotionDataset(BaseDataset):
 
     def _create_process_pipeline(self):
         # MOABB would give every trial the one duration of `interval`; ours are true.
-        return FixedPipeline([(StepType.RAW, _KeepAnnotations(self._named_root()))])
+        return FixedPipeline([(StepType.RAW, _KeepAnnotations(self._cache_key()))])
+
+    def _cache_key(self) -> str:
+        """Name what recordings depend on, as MOABB's caches know the code alone.
+
+        A replica would come back for the corpus itself, one session for all of them.
+        """
+        return (
+            f"root={self._named_root()}, sessions={self._selected_sessions}, "
+            f"on_error={self.on_error}, modalities={self.return_all_modalities}"
+        )
 
     def get_additional_metadata(self, subject, session, run):
         """Return what is known of the trials of one run.
@@ -404,18 +439,44 @@ class EmotionDataset(BaseDataset):
             corpus says of its trials.
         """
         if subject not in self._trials:
-            self._trials[subject] = self._trial_table(subject)
+            self._trials[subject] = self.trial_table(subject)
         table = self._trials[subject]
         rows = (table["session"] == session) & (table["run"] == run)
         return table[rows].reset_index(drop=True)
 
-    def _trial_table(self, subject: int) -> pd.DataFrame:
+    def trial_table(self, subject):
+        """Return what is known of all trials of a subject, without their signals.
+
+        Parameters
+        ----------
+        subject : int
+            Number of the subject.
+
+        Returns
+        -------
+        DataFrame
+            One row a trial, as in :meth:`get_additional_metadata`.
+        """
         return self._make_trial_table(
             {"subject": subject, "session": session, "run": run} | trial.to_extras()
             for session, file in self._recordings(subject).items()
             for run, trials in self._read_trials(file, session).items()
             for trial in trials
         )
+
+    def first_raw(self):
+        """Return the first recording that can be read, for what it says of channels.
+
+        Returns
+        -------
+        mne.io.BaseRaw
+            One run of the first subject that has one.
+        """
+        for subject in self.subject_list:
+            for session, file in self._recordings(subject).items():
+                for _, raw in self._read_recording(file, session):
+                    return raw
+        raise self._not_found(self.find_root(), "No recording in it can be read.")
 
     def _make_trial_table(self, rows) -> pd.DataFrame:
         fields = ("trial", "stimulus", "length", "emotion", *self.ratings)
@@ -430,20 +491,24 @@ def _apply(raw, step):
 class _KeepAnnotations(FixedTransformer):
     """Hand on the raw as the corpus made it."""
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, source: str):
+        self.source = source
 
     def __repr__(self):
-        return f"KeepAnnotations({self.root})"
+        return f"KeepAnnotations({self.source})"
 
     def transform(self, raw, y=None):
         return raw
 
 
-def find_files(root: Path, pattern: str) -> Iterator[tuple[Path, re.Match]]:
+def find_files(
+    root: Path, pattern: str | re.Pattern
+) -> Iterator[tuple[Path, re.Match]]:
     """Yield (file, match) of the names below ``root`` that match, in sorted order."""
     seen = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(
+        root, followlinks=True, onerror=_log_unreadable
+    ):
         # Corpora are often links to a shared disk; a link upwards must not loop.
         real = os.path.realpath(folder)
         if real in seen:
@@ -454,6 +519,45 @@ def find_files(root: Path, pattern: str) -> Iterator[tuple[Path, re.Match]]:
         for name in sorted(names):
             if match := re.fullmatch(pattern, name):
                 yield Path(folder, name), match
+
+
+def _log_unreadable(error: OSError) -> None:
+    log.warning("A folder cannot be read, so it is left out: %s", error)
+
+
+def find_remains(root: Path) -> list[Path]:
+    """Return what looks like archives and unfinished downloads, by its name."""
+    return [file for file, _ in find_files(root, _REMAINS)]
+
+
+def _hint_at_remains(root: Path) -> str:
+    remains = find_remains(root) if root.is_dir() else []
+    if not remains:
+        return ""
+    return (
+        f" But {remains[0]} lies there ({len(remains)} archives, web pages or "
+        "unfinished downloads in all): unpack it, or fetch it again."
+    )
+
+
+def find_flaw(data: np.ndarray, sfreq: float, n_eeg: int) -> str | None:
+    """Say what shows that signals are damaged, None where nothing does.
+
+    ``data`` (n_chans, n_times) are those of one trial, the first ``n_eeg`` channels
+    EEG.
+    """
+    if data.dtype.kind != "f":
+        return f"holds no floating-point numbers, but {data.dtype}"
+    if not np.isfinite(data).all():
+        return "holds values that are no finite numbers"
+    second = round(sfreq)
+    whole = data[:n_eeg, : data.shape[1] // second * second]
+    seconds = whole.reshape(n_eeg, -1, second)
+    # As in files whose rest was never written, be there room for it on the disk.
+    still = (np.ptp(seconds, axis=2) == 0).all(axis=0)
+    if still.any():
+        return f"holds EEG that stands still for a second, {np.argmax(still)} s in"
+    return None
 
 
 def template_positions(

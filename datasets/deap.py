@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +19,17 @@ from moabb.datasets.metadata.schema import (
     ParticipantMetadata,
 )
 
-from braindecode_emossl.datasets.base import EmotionDataset, Trial, find_files
+from braindecode_emossl.datasets.base import (
+    EmotionDataset,
+    Trial,
+    find_files,
+    find_flaw,
+)
 from braindecode_emossl.datasets.deap_files import (
     N_VIDEOS,
     RATINGS,
     ForbiddenPickleError,
+    MissingReaderError,
     Presentation,
     find_tables,
     read_preprocessed,
@@ -33,9 +42,12 @@ from braindecode_emossl.errors import CorpusFormatError
 
 __all__ = ["DEAP"]
 
+log = logging.getLogger(__name__)
+
 SFREQ = 128.0
-# The files keep three seconds before each video.
+# The files keep three seconds before each video of a minute.
 BASELINE_SECONDS = 3.0
+VIDEO_SECONDS = 60.0
 
 # Channels in the order of the preprocessed files ("Geneva" order), by MNE's names.
 EEG_NAMES = (
@@ -81,13 +93,13 @@ class DEAP(EmotionDataset):
     results apart from those of the preprocessed files.
 
     ``stimulus`` is the Experiment_id, ``"01"`` to ``"40"``. The table
-    ``participant_ratings`` of the release, as ``.csv``, ``.xls`` (with the package
-    xlrd) or ``.ods`` (odfpy), says in which order a subject saw the videos, so that
-    ``trial`` is the number of the presentation, from 0; how familiar they were
-    (``familiarity``, 1 to 5, of subjects 2, 15 and 23 not known); and ``start``, a
-    number as in the table whose unit is disputed. Its ratings are compared with those
-    of the preprocessed files. The original recordings need it; without it, ``trial``
-    of the preprocessed files counts the Experiment_id from 0.
+    ``participant_ratings`` of the release, as ``.csv``, ``.xls`` or ``.ods`` (these two
+    with ``pip install "braindecode-emossl[spreadsheets]"``), says in which order a
+    subject saw the videos, so that ``trial`` is the number of the presentation, from 0;
+    how familiar they were (``familiarity``, 1 to 5, of subjects 2, 15 and 23 not
+    known); and ``start``, a number as in the table whose unit is disputed. Its ratings
+    are compared with those of the preprocessed files. The original recordings need
+    it; without it, ``trial`` of the preprocessed files counts the Experiment_id from 0.
 
     Parameters
     ----------
@@ -147,6 +159,7 @@ class DEAP(EmotionDataset):
     path_key = "DEAP"
     all_subject_numbers = tuple(range(1, 33))
     n_sessions_per_subject = 1
+    n_trials_per_session = N_VIDEOS
     classes = {"LVLA": 1, "LVHA": 2, "HVLA": 3, "HVHA": 4}  # noqa: RUF012
     common_interval = (0, 60)
     doi_name = "10.1109/T-AFFC.2011.15"
@@ -302,11 +315,8 @@ class DEAP(EmotionDataset):
         data, labels = content
         for run, (trial,) in self._trials_of(labels, data.shape[2], file).items():
             signals = data[int(run)]  # (n_chans, n_times)
-            if not np.isfinite(signals).all():
-                self._broken(
-                    f"DEAP: trial {int(run) + 1} of {file} holds values that are no "
-                    "finite numbers."
-                )
+            if flaw := find_flaw(signals, SFREQ, len(EEG_NAMES)):
+                self._broken(f"DEAP: trial {int(run) + 1} of {file} {flaw}.")
                 continue
             signals = signals * _to_volts(CH_TYPES)[:, None]
             yield run, self._make_raw(signals, CH_NAMES, CH_TYPES, SFREQ, [trial])
@@ -359,19 +369,20 @@ class DEAP(EmotionDataset):
             )
             return None
         shortest = round((BASELINE_SECONDS + 1) * SFREQ)
+        longest = round((BASELINE_SECONDS + VIDEO_SECONDS) * SFREQ)
         if (
             data.ndim != 3
             or data.shape[:2] != (N_VIDEOS, len(CH_NAMES))
-            or data.shape[2] < shortest
+            or not shortest <= data.shape[2] <= longest
             or labels.shape != (N_VIDEOS, len(RATINGS))
             or data.dtype.kind != "f"
             or labels.dtype.kind != "f"
         ):
             self._broken(
                 f"DEAP: {file} must hold floating-point 'data' ({N_VIDEOS} videos, "
-                f"{len(CH_NAMES)} channels, at least {shortest} samples) and 'labels' "
-                f"({N_VIDEOS}, {len(RATINGS)}), but holds {data.dtype} {data.shape} "
-                f"and {labels.dtype} {labels.shape}."
+                f"{len(CH_NAMES)} channels, {shortest} to {longest} samples at "
+                f"{SFREQ:g} Hz) and 'labels' ({N_VIDEOS}, {len(RATINGS)}), but holds "
+                f"{data.dtype} {data.shape} and {labels.dtype} {labels.shape}."
             )
             return None
         return data, labels
@@ -384,12 +395,18 @@ class DEAP(EmotionDataset):
             return
         recording, trials = opened
         signals = recording.read_signals(_subject_of(file))
-        if not np.isfinite(signals).all():
-            self._broken(
-                f"{self.code}: {file} holds values that are no finite numbers."
+        sound = []
+        for trial in trials:
+            start, stop = (
+                round(seconds * ORIGINAL_SFREQ)
+                for seconds in (trial.onset, trial.onset + trial.length)
             )
-            return
-        yield "00", self._make_raw(signals, CH_NAMES, CH_TYPES, ORIGINAL_SFREQ, trials)
+            shown = signals[:, start:stop]
+            if flaw := find_flaw(shown, ORIGINAL_SFREQ, len(EEG_NAMES)):
+                self._broken(f"{self.code}: trial {trial.trial + 1} of {file} {flaw}.")
+            else:
+                sound.append(trial)
+        yield "00", self._make_raw(signals, CH_NAMES, CH_TYPES, ORIGINAL_SFREQ, sound)
 
     def _open_original(self, file: Path) -> tuple[OriginalRecording, list] | None:
         """Return the recording, its signals unread, and its trials."""
@@ -426,6 +443,57 @@ class DEAP(EmotionDataset):
                 trials.append(self._make_trial(shown, *video))
         return recording, trials
 
+    # -- files that are not read for the trials --------------------------------
+
+    def _other_checks(self, root):
+        for file in find_tables(root):
+            yield partial(self._check_table, file)
+        original = DEAP(path=root, source="original", on_error=self.on_error)
+        used = {self._find_recordings(root, k).get("0") for k in self.all_subjects}
+        for file, match in find_files(root, r"s(\d\d)\.(dat|mat|bdf)"):
+            if int(match[1]) not in self.all_subjects:
+                text = "%s: there is no subject %s, so %s is of another corpus."
+                yield partial(log.warning, text, self.code, match[1], file)
+            elif match[2] == "bdf":
+                yield partial(original._read_trials, file, "0")
+            elif file not in used:
+                yield partial(deque, self._read_preprocessed(file), maxlen=0)
+
+    def _check_table(self, file: Path) -> None:
+        try:
+            table = read_table(file)
+        except MissingReaderError as error:
+            log.warning("%s", error)
+            return
+        except Exception as error:  # pandas raises whatever its parsers meet
+            self._broken(f"DEAP: {file} is no table of the release ({error}).", error)
+            return
+        listed = set(table["participant_id"])
+        if listed != set(self.all_subjects):
+            log.warning(
+                "DEAP: %s must list participants 1 to 32, but does not list %s, and "
+                "lists %s.",
+                file,
+                sorted(set(self.all_subjects) - listed),
+                sorted(listed - set(self.all_subjects)),
+            )
+        for subject in sorted(listed & set(self.all_subjects)):
+            self._check_rows(file, table, subject)
+
+    def _check_rows(self, file: Path, table: pd.DataFrame, subject: int) -> None:
+        try:
+            rows = read_presentations(table, subject)
+        except ValueError as error:
+            self._broken(f"DEAP: {file} is not as published: {error}.", error)
+            return
+        for row in rows:
+            if not _in_range(row.ratings[name] for name in RATINGS):
+                self._broken(
+                    f"DEAP: the ratings of subject {subject} for the video with "
+                    f"Experiment_id {row.video} in {file} must lie between 1 and 9, "
+                    f"but are {dict(row.ratings)}."
+                )
+
     # -- participant_ratings ---------------------------------------------------
 
     def _presentations(self, file: Path) -> list[Presentation] | None:
@@ -446,14 +514,13 @@ class DEAP(EmotionDataset):
         """Return the first table below the root that can be read, with its file."""
         for file in find_tables(root):
             try:
-                table = read_table(file)
+                return file, read_table(file)
+            except MissingReaderError:
+                raise
             except Exception as error:  # pandas raises whatever its parsers meet
                 self._broken(
                     f"DEAP: {file} is no table of the release ({error}).", error
                 )
-                continue
-            if table is not None:
-                return file, table
         return None
 
 

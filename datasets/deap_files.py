@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +13,13 @@ import pandas as pd
 from scipy.io import loadmat
 
 from braindecode_emossl.datasets.base import find_files
+from braindecode_emossl.errors import EmosslError
 
 __all__ = [
     "N_VIDEOS",
     "RATINGS",
     "ForbiddenPickleError",
+    "MissingReaderError",
     "Presentation",
     "find_tables",
     "read_preprocessed",
@@ -26,15 +27,13 @@ __all__ = [
     "read_table",
 ]
 
-log = logging.getLogger(__name__)
-
 N_VIDEOS = 40
 
 # Columns of the labels.
 RATINGS = ("valence", "arousal", "dominance", "liking")
 
-# Forms of the table, the first one is preferred, and what pandas needs to read them.
-_TABLE_FORMS = {".csv": None, ".xls": "xlrd", ".ods": "odfpy"}
+# Forms of the table, the first one is preferred, and pandas' engine to read them.
+_TABLE_FORMS = {".csv": None, ".xls": "xlrd", ".ods": "odf"}
 _TABLE_COLUMNS = ("participant_id", "trial", "experiment_id", "start_time", *RATINGS)
 
 
@@ -104,27 +103,28 @@ def find_tables(root: Path) -> list[Path]:
     )
 
 
-def read_table(file: Path) -> pd.DataFrame | None:
+class MissingReaderError(EmosslError, ImportError):
+    """A package that is needed to read a file is not installed."""
+
+
+def read_table(file: Path) -> pd.DataFrame:
     """Return the table with columns in small letters, all of them numbers.
 
-    None, and a message in the log, where the package to read it is missing. Raises
-    whatever pandas meets in a broken file.
+    Raises `MissingReaderError` where the package to read it is missing, and whatever
+    pandas meets in a broken file.
     """
-    form = file.suffix.lower()
-    if form == ".csv":
+    engine = _TABLE_FORMS[file.suffix.lower()]
+    if engine is None:
         cells = pd.read_csv(file, header=None, dtype=str, encoding="utf-8-sig")
     else:
         try:
-            cells = pd.read_excel(file, header=None, dtype=object)
+            cells = pd.read_excel(file, header=None, dtype=object, engine=engine)
         except ImportError as error:
-            log.warning(
-                "DEAP: %s cannot be read without the package %s (%s). Install it, or "
-                "put participant_ratings.csv of the release beside it.",
-                file,
-                _TABLE_FORMS[form],
-                error,
-            )
-            return None
+            raise MissingReaderError(
+                f"DEAP: {file} cannot be read ({error}). Run "
+                '`pip install "braindecode-emossl[spreadsheets]"`, or put '
+                "participant_ratings.csv of the release beside it."
+            ) from error
     # A spreadsheet may have a line before the header.
     for number in range(min(5, len(cells))):
         names = [str(cell).strip().lower() for cell in cells.iloc[number]]
@@ -132,9 +132,18 @@ def read_table(file: Path) -> pd.DataFrame | None:
             continue
         table = cells.iloc[number + 1 :].set_axis(names, axis=1)
         columns = [*_TABLE_COLUMNS, *({"familiarity"} & set(names))]
-        return table[columns].apply(pd.to_numeric, errors="coerce")
+        return table[columns].apply(_to_numbers)
     missing = missing if len(cells) else list(_TABLE_COLUMNS)
     raise ValueError(f"it has no header with the columns {missing}")
+
+
+def _to_numbers(cells: pd.Series) -> pd.Series:
+    """Return a column as numbers, NaN where a cell is empty."""
+    cells = cells.replace(r"^\s*$", np.nan, regex=True)
+    numbers = pd.to_numeric(cells, errors="coerce")
+    if (wrong := cells[numbers.isna() & cells.notna()]).size:
+        raise ValueError(f"its column {cells.name} holds {wrong.iloc[0]!r}")
+    return numbers
 
 
 def read_presentations(table: pd.DataFrame, subject: int) -> list[Presentation]:
@@ -153,8 +162,15 @@ def read_presentations(table: pd.DataFrame, subject: int) -> list[Presentation]:
     presentations = []
     for row in rows.to_dict("records"):
         ratings = {name: float(row[name]) for name in RATINGS}
-        if np.isfinite(row.get("familiarity", np.nan)):
-            ratings["familiarity"] = float(row["familiarity"])
+        familiarity = row.get("familiarity", np.nan)
+        if not np.isnan(familiarity):
+            if not 1 <= familiarity <= 5:
+                raise ValueError(
+                    f"the Familiarity of the video with Experiment_id "
+                    f"{row['experiment_id']:g} for subject {subject} must lie between "
+                    f"1 and 5, but is {familiarity:g}"
+                )
+            ratings["familiarity"] = float(familiarity)
         start = row["start_time"]
         presentations.append(
             Presentation(

@@ -150,7 +150,7 @@ class OriginalRecording:
 
 
 def _check_size(file: Path) -> None:
-    """Raise where a file is shorter than its header says."""
+    """Raise where a file is shorter than its header says, or of several rates."""
     with file.open("rb") as stream:
         if stream.read(8) != b"\xffBIOSEMI":
             raise ValueError("it does not start as one")
@@ -159,8 +159,13 @@ def _check_size(file: Path) -> None:
         stream.seek(236)
         n_records, _, n_chans = (int(float(stream.read(n))) for n in (8, 8, 4))
         stream.seek(256 + n_chans * 216)
-        n_samples = sum(int(stream.read(8)) for _ in range(n_chans))
-    expected = n_header + 3 * n_samples * n_records
+        n_samples = [int(stream.read(8)) for _ in range(n_chans)]
+    if len(set(n_samples)) > 1:  # MNE would bring them to the highest rate
+        raise ValueError(
+            f"all its channels must be sampled at one rate, but have {set(n_samples)} "
+            "samples a record"
+        )
+    expected = n_header + 3 * sum(n_samples) * n_records
     if file.stat().st_size < expected:
         raise ValueError(
             f"it is cut short: {expected} bytes by its header, but it has "

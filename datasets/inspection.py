@@ -6,9 +6,11 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
 
-from braindecode_emossl.datasets.base import EmotionDataset
-from braindecode_emossl.errors import CorpusFormatError, CorpusNotFoundError
+from braindecode_emossl.datasets.base import EmotionDataset, find_files, find_remains
+from braindecode_emossl.errors import CorpusNotFoundError, EmosslError
 
 __all__ = ["Inspection", "inspect_corpus"]
 
@@ -28,13 +30,18 @@ class Inspection:
     n_subjects, n_sessions, n_trials : int
         What was found.
     expected_subjects, expected_sessions, expected_trials : int
-        What the whole release holds.
+        What the whole release holds, with those who are in some copies of it only if
+        they were found.
     missing_subjects : list of int
-        Subjects without a file.
+        Subjects of the release without a file.
     missing_sessions : list of str
         One sentence for each subject some of whose sessions are not there.
+    missing_trials : list of str
+        One sentence for each session with fewer trials than the release has.
     problems : list of str
         One sentence for each thing that is not as published.
+    remarks : list of str
+        One sentence for each thing that is worth a look, but breaks nothing.
     """
 
     corpus: str
@@ -48,7 +55,9 @@ class Inspection:
     expected_trials: int = 0
     missing_subjects: list[int] = field(default_factory=list)
     missing_sessions: list[str] = field(default_factory=list)
+    missing_trials: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
@@ -57,7 +66,7 @@ class Inspection:
             return "broken"
         if not self.n_subjects:
             return "not found"
-        whole = self.n_trials >= self.expected_trials
+        whole = self.n_trials >= self.expected_trials and not self.missing_trials
         return "complete" if whole else "incomplete"
 
 
@@ -74,7 +83,8 @@ def inspect_corpus(
     dataset : EmotionDataset
         The corpus; made with ``on_error="warn"``, so that the walk goes on.
     read_signals : bool
-        Whether to read the signals too, not only what tells of the trials.
+        Whether to read the signals too, and the files beside the recordings, not
+        only what tells of the trials.
     on_subject : callable
         Called before each subject with its number.
 
@@ -84,44 +94,77 @@ def inspect_corpus(
         What was found.
     """
     expected = dataset.METADATA
+    n_subjects = expected.participants.n_subjects - len(dataset.unreleased_subjects)
     report = Inspection(
         corpus=dataset.code,
         root=None,
         access_url=dataset.access_url,
-        expected_subjects=expected.participants.n_subjects,
-        expected_sessions=expected.participants.n_subjects
-        * expected.sessions_per_subject,
+        expected_subjects=n_subjects,
+        expected_sessions=n_subjects * expected.sessions_per_subject,
         expected_trials=dataset._summary_table["Total_trials"],
     )
     try:
-        report.root = str(dataset.find_root())
+        root = dataset.find_root()
     except CorpusNotFoundError:
-        report.missing_subjects = list(dataset.subject_list)
+        report.missing_subjects = _released(dataset)
         return report
+    report.root = str(root)
     for subject in dataset.subject_list:
         on_subject(subject)
         _inspect_subject(dataset, subject, read_signals, report)
+    if read_signals:
+        for check in _other_checks(dataset, root, report):
+            with _collect_messages(report, report.remarks):
+                check()
+        report.remarks += _find_leftovers(root)
+    # What concerns all subjects was met with each of them.
+    report.problems = list(dict.fromkeys(report.problems))
+    report.remarks = list(dict.fromkeys(report.remarks))
     return report
 
 
+def _released(dataset) -> list[int]:
+    return [
+        subject
+        for subject in dataset.subject_list
+        if subject not in dataset.unreleased_subjects
+    ]
+
+
 def _inspect_subject(dataset, subject, read_signals, report) -> None:
-    try:
-        with _collect_warnings(report.missing_sessions):
+    recordings = {}
+    n_problems = len(report.problems)
+    with _collect_messages(report, report.missing_sessions):
+        try:
             recordings = dataset._recordings(subject)
-    except CorpusNotFoundError:
-        report.missing_subjects.append(subject)
-        return
-    except CorpusFormatError as error:
-        report.problems.append(str(error))
+        except CorpusNotFoundError:
+            # One whose only file is broken is not missing.
+            if subject in _released(dataset) and len(report.problems) == n_problems:
+                report.missing_subjects.append(subject)
+    if not recordings:
         return
     report.n_subjects += 1
+    if subject in dataset.unreleased_subjects:  # this copy has it
+        report.expected_subjects += 1
+        report.expected_sessions += dataset.n_sessions
+        report.expected_trials += dataset._count_published_trials(subject)
     for session, file in recordings.items():
         report.n_sessions += 1
-        try:
-            with _collect_warnings(report.problems):
-                report.n_trials += _count_trials(dataset, file, session, read_signals)
-        except CorpusFormatError as error:
-            report.problems.append(str(error))
+        n_trials = 0
+        with _collect_messages(report, report.remarks):
+            n_trials = _count_trials(dataset, file, session, read_signals)
+        report.n_trials += n_trials
+        expected = dataset._count_published_trials(subject)
+        if n_trials < expected:
+            report.missing_trials.append(
+                f"{dataset.code}: session {session} of subject {subject} has "
+                f"{n_trials} sound trials of {expected}."
+            )
+        elif n_trials > expected:
+            report.remarks.append(
+                f"{dataset.code}: session {session} of subject {subject} has "
+                f"{n_trials} trials, {expected} are published."
+            )
 
 
 def _count_trials(dataset, file, session, read_signals) -> int:
@@ -134,16 +177,48 @@ def _count_trials(dataset, file, session, read_signals) -> int:
     )
 
 
+def _other_checks(dataset, root, report) -> list[Callable[[], object]]:
+    checks = []
+    with _collect_messages(report, report.remarks):
+        checks.extend(dataset._other_checks(root))
+    return checks
+
+
+def _find_leftovers(root: Path) -> Iterator[str]:
+    """Yield what seems to remain of downloads, one sentence a folder."""
+    empty = [
+        file
+        for file, _ in find_files(root, r"[^.].*")
+        if file.is_file() and file.stat().st_size == 0
+    ]
+    files = sorted({*find_remains(root), *empty})
+    for folder, names in groupby(files, key=lambda file: file.parent):
+        yield (
+            f"{folder} holds empty files, archives, web pages or unfinished downloads: "
+            f"{', '.join(file.name for file in names)}."
+        )
+
+
 @contextmanager
-def _collect_warnings(messages: list[str]) -> Iterator[None]:
-    """Append what the loaders log of broken or missing files, not to show it."""
+def _collect_messages(report: Inspection, others: list[str]) -> Iterator[None]:
+    """Append what the loaders find broken to the problems, not to show it.
+
+    Other warnings go to ``others``.
+    """
     log = logging.getLogger("braindecode_emossl.datasets")  # parent of all loaders'
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: messages.append(record.getMessage())
+
+    def emit(record):
+        broken = getattr(record, "left_out", False)
+        (report.problems if broken else others).append(record.getMessage())
+
+    handler.emit = emit
     log.addHandler(handler)
     propagate, log.propagate = log.propagate, False
     try:
         yield
+    except EmosslError as error:
+        report.problems.append(str(error))
     finally:
         log.removeHandler(handler)
         log.propagate = propagate

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
 
@@ -22,7 +22,12 @@ from moabb.datasets.metadata.schema import (
     ParticipantMetadata,
 )
 
-from braindecode_emossl.datasets.base import EmotionDataset, Trial, find_files
+from braindecode_emossl.datasets.base import (
+    EmotionDataset,
+    Trial,
+    find_files,
+    find_flaw,
+)
 from braindecode_emossl.errors import CorpusFormatError, CorpusNotFoundError
 
 __all__ = ["MAHNOB_HCI"]
@@ -37,6 +42,9 @@ MARGIN_SECONDS = 30
 
 # Participants of whom there is no physiology: 26 has it in some downloads.
 WITHOUT_PHYSIOLOGY = (12, 15, 26)
+
+# Trials of the participants who lack some.
+_N_TRIALS = {3: 17, 9: 14, 16: 16}
 
 # Channels of the files that are read, in their order.
 EEG_NAMES = (
@@ -156,6 +164,8 @@ class MAHNOB_HCI(EmotionDataset):
     path_key = "MAHNOBHCI"
     all_subject_numbers = tuple(range(1, N_SUBJECTS + 1))
     n_sessions_per_subject = 1
+    n_trials_per_session = N_CLIPS
+    unreleased_subjects = WITHOUT_PHYSIOLOGY
     classes = {name: code + 1 for code, name in enumerate(EMOTIONS)}  # noqa: RUF012
     common_interval = (0, 34)
     doi_name = "10.1109/T-AFFC.2011.25"
@@ -220,6 +230,7 @@ class MAHNOB_HCI(EmotionDataset):
         return CorpusNotFoundError(f"{super()._not_found(root, reason)}{note}")
 
     def _find_recordings(self, root, subject):
+        self._report_bare_recordings(root, subject)
         found: dict[int, _Session] = {}
         without = []
         for file, _ in find_files(root, r"(?i:session\.xml)"):
@@ -264,6 +275,18 @@ class MAHNOB_HCI(EmotionDataset):
             )
         return {"0": tuple(found[number].bdfs[0] for number in sorted(found))}
 
+    def _report_bare_recordings(self, root, subject) -> None:
+        for bdf, match in find_files(root, _BDF_NAME):
+            if int(match["subject"]) != subject or match["kind"] not in ("S", "s"):
+                continue
+            if "session.xml" not in {
+                file.name.lower() for file in bdf.parent.iterdir()
+            }:
+                self._broken(
+                    f"MAHNOB-HCI: {bdf} must have a session.xml beside it, which says "
+                    f"what was felt in trial {match['number']}, but has none."
+                )
+
     def _raise_without_physiology(self, root, subject, sessions) -> None:
         reason = f"No physiology (.bdf file) of participant {subject} lies below it"
         if sessions:
@@ -297,6 +320,33 @@ class MAHNOB_HCI(EmotionDataset):
                 "file again from the makers."
             ) from session.problem
 
+    def _count_published_trials(self, subject):
+        return _N_TRIALS.get(subject, N_CLIPS)
+
+    # -- files that are not read for the trials --------------------------------
+
+    def _other_checks(self, root):
+        for file, _ in find_files(root, r"(?i:session|subject\d+)\.(?i:xml)"):
+            yield partial(self._check_xml, file)
+        for file, match in find_files(root, _BDF_NAME):
+            if match["kind"] not in ("S", "s"):
+                yield partial(self._check_other_bdf, file)
+
+    def _check_xml(self, file: Path) -> None:
+        if file.name.lower() == "session.xml":
+            session = _read_session(file)
+            problem = None if session.is_stimulus else session.problem
+        else:
+            problem = _problem_of_xml(file)
+        if problem is not None:
+            self._broken(f"MAHNOB-HCI: {file} cannot be read ({problem}).", problem)
+
+    def _check_other_bdf(self, file: Path) -> None:
+        try:
+            _check_header(file)
+        except (_BrokenTrialError, OSError) as error:
+            self._broken(f"MAHNOB-HCI: {file} is broken: {error}", error)
+
     # -- trials ----------------------------------------------------------------
 
     def _read_recording(self, file, session):
@@ -325,6 +375,10 @@ class MAHNOB_HCI(EmotionDataset):
             description = _describe(session)
             signals, status = _read_bdf(bdf, ch_names)
             onset, length = _find_clip(status, bdf)
+            if signals is not None:
+                clip = slice(round(onset * SFREQ), round((onset + length) * SFREQ))
+                if flaw := find_flaw(signals[:, clip], SFREQ, len(EEG_NAMES)):
+                    raise _BrokenTrialError(f"it {flaw}.")
         except CorpusFormatError:
             raise
         except Exception as error:  # MNE raises whatever its reader meets
@@ -372,20 +426,25 @@ def _read_session(file: Path) -> _Session:
         attributes, subject = _parse(file, stat.st_mtime_ns, stat.st_size)
     except (ParseError, ValueError, LookupError, OSError) as error:
         problem = error
+    by_id = _by_id(attributes.get("sessionId", "" if match else file.parent.name))
     if match:
         kind = (match["kind"] or match["task"]).lower()
         named, number = int(match["subject"]), int(match["number"])
     else:
-        kind, named, number = _by_id(attributes.get("sessionId", file.parent.name))
+        kind, named, number = by_id
         if problem is None and kind != "s":
             kind = ""  # what it was, its attributes tell better
         if subject not in (named, None):
             number = None  # of another participant, so it tells nothing
-    if match and subject not in (named, None):
-        problem = _BrokenTrialError(
-            f"it names participant {subject}, but {bdfs[0].name} lies beside it"
-        )
-        subject = named
+    if match and problem is None:
+        told = f"participant {subject}" if subject != named else None
+        if kind == "s" and by_id[1] is not None and by_id != (kind, named, number):
+            told = told or f"session {attributes['sessionId']}, which is another trial"
+        if told:
+            problem = _BrokenTrialError(
+                f"it names {told}, but {bdfs[0].name} lies beside it"
+            )
+            subject = named
     return _Session(
         file=file,
         bdfs=bdfs,
@@ -395,6 +454,14 @@ def _read_session(file: Path) -> _Session:
         attributes=attributes,
         problem=problem,
     )
+
+
+def _problem_of_xml(file: Path) -> Exception | None:
+    try:
+        defusedxml.ElementTree.parse(file)
+    except (ParseError, ValueError, LookupError, OSError) as error:
+        return error
+    return None
 
 
 def _by_id(session_id: str) -> tuple[str, int | None, int | None]:

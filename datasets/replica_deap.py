@@ -73,14 +73,10 @@ def write_deap(folder: Path, settings: Mapping) -> None:
             order = rows["Experiment_id"].to_numpy() - 1
             _write_bdf(file, settings, subject, head, gain, ratings[order])
             continue
-        data = np.stack(
-            [
-                _deap_trial(
-                    head, gain, row, settings, make_generator(settings, subject, k)
-                )
-                for k, row in enumerate(ratings, start=1)
-            ]
-        )
+        data = np.empty((_N_VIDEOS, len(deap.CH_NAMES), _count_samples(settings)))
+        for k, row in enumerate(ratings, start=1):
+            rng = make_generator(settings, subject, k)
+            data[k - 1] = _deap_trial(head, gain, row, settings, rng)
         arrays = {"labels": ratings, "data": data}
         if settings["variant"] == "mat":
             savemat(file, arrays, format="5", do_compression=True)
@@ -110,10 +106,20 @@ def _make_rows(settings, subject, ratings):
     )
 
 
+def _seconds(settings):
+    return settings["seconds"] or deap_original.VIDEO_SECONDS
+
+
+def _count_samples(settings):
+    """Return the samples of baseline and trial of a preprocessed file."""
+    n_baseline = round(deap.BASELINE_SECONDS * deap.SFREQ)
+    return n_baseline + round(_seconds(settings) * deap.SFREQ)
+
+
 def _deap_trial(head, gain, ratings, settings, rng):
     """Return baseline and trial of one video, (40 channels, n_times)."""
     n_baseline = round(deap.BASELINE_SECONDS * deap.SFREQ)
-    n_trial = round(settings["seconds"] * deap.SFREQ)
+    n_trial = _count_samples(settings) - n_baseline
     state = _state(ratings, settings)
     parts = []
     for n_times, felt in ((n_baseline, np.zeros(2)), (n_trial, state)):
@@ -151,28 +157,32 @@ def _peripherals(state, n_times, sfreq, rng):
 def _write_bdf(file, settings, subject, head, gain, ratings):
     """Write one recording; ``ratings`` (40, 4) in the order of presentation."""
     sfreq, rest = deap_original.SFREQ, np.zeros(2)
+    # Whole samples, or else some trials would have one more than others.
+    seconds = round(_seconds(settings) * sfreq) / sfreq
     parts = [(_PRELUDE, rest)]
     codes = [(0.5, 1), (1.0, 1), (1.5, 2)]
     if subject > _LAST_OF_TWENTE:
         codes += [(2.0, 3), (2.5, 5)]  # practice
     onset = _PRELUDE
     for row in ratings:
-        start, stop = onset + _CROSS, onset + _CROSS + settings["seconds"]
+        start, stop = onset + _CROSS, onset + _CROSS + seconds
         codes += [(onset, 3), (start, 4), (stop, 5), (stop + _AFTER, 1)]
         onset = stop + _AFTER + _RATING
-        parts += [(_CROSS, rest), (settings["seconds"], _state(row, settings))]
+        parts += [(_CROSS, rest), (seconds, _state(row, settings))]
         parts += [(_AFTER + _RATING, rest)]
     codes.append((onset, 7))
     parts.append((np.ceil(onset) + 1 - onset, rest))  # records last a second
-    edges = np.round(np.cumsum([0, *(seconds for seconds, _ in parts)]) * sfreq)
+    edges = np.round(np.cumsum([0, *(length for length, _ in parts)]) * sfreq)
+    edges = edges.astype(int)
     rng = make_generator(settings, subject, _N_VIDEOS + 2)
-    signals = []
-    for (_, felt), n_times in zip(parts, np.diff(edges).astype(int), strict=True):
-        eeg = make_eeg(head, gain, felt, sfreq, n_times, (0.5, 100), rng)
-        signals.append(np.vstack([eeg, _peripherals(felt, n_times, sfreq, rng)]))
-    samples = [(round(seconds * sfreq), code) for seconds, code in codes]
+    signals = np.empty((len(deap.CH_NAMES), edges[-1]))
+    for (_, felt), start, stop in zip(parts, edges[:-1], edges[1:], strict=True):
+        eeg = make_eeg(head, gain, felt, sfreq, stop - start, (0.5, 100), rng)
+        peripherals = _peripherals(felt, stop - start, sfreq, rng)
+        signals[:, start:stop] = np.vstack([eeg, peripherals])
+    samples = [(round(time * sfreq), code) for time, code in codes]
     status = _make_status(samples, int(edges[-1]), subject)
-    channels = _make_channels(np.hstack(signals), status, subject, rng)
+    channels = _make_channels(signals, status, subject, rng)
     Bdf(channels, data_record_duration=1).write(file)
 
 

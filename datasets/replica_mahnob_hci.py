@@ -28,28 +28,28 @@ FILE_NAMES = (
     *("GSR1", "GSR2", "Erg1", "Erg2", "Resp", "Temp", "Status"),
 )
 
-# The clips, and what the makers chose them for.
+# The clips: what the makers chose them for, and their rough length in seconds.
 _CLIPS = {
-    "69.avi": "disgust",
-    "55.avi": "sadness",
-    "58.avi": "amusement",
-    "earworm_f.avi": "disgust",
-    "53.avi": "amusement",
-    "80.avi": "joy",
-    "52.avi": "amusement",
-    "79.avi": "joy",
-    "73.avi": "fear",
-    "90.avi": "joy",
-    "107.avi": "fear",
-    "146.avi": "sadness",
-    "30.avi": "fear",
-    "138.avi": "sadness",
-    "newyork_f.avi": "neutral",
-    "111.avi": "sadness",
-    "detroit_f.avi": "neutral",
-    "cats_f.avi": "joy",
-    "dallas_f.avi": "neutral",
-    "funny_f.avi": "joy",
+    "69.avi": ("disgust", 58),
+    "55.avi": ("sadness", 76),
+    "58.avi": ("amusement", 58),
+    "earworm_f.avi": ("disgust", 53),
+    "53.avi": ("amusement", 104),
+    "80.avi": ("joy", 96),
+    "52.avi": ("amusement", 96),
+    "79.avi": ("joy", 42),
+    "73.avi": ("fear", 71),
+    "90.avi": ("joy", 85),
+    "107.avi": ("fear", 34),
+    "146.avi": ("sadness", 87),
+    "30.avi": ("fear", 70),
+    "138.avi": ("sadness", 116),
+    "newyork_f.avi": ("neutral", 89),
+    "111.avi": ("sadness", 113),
+    "detroit_f.avi": ("neutral", 89),
+    "cats_f.avi": ("joy", 98),
+    "dallas_f.avi": ("neutral", 89),
+    "funny_f.avi": ("joy", 87),
 }
 
 # Valence and arousal of what was felt, for the emotions that published counts have.
@@ -64,6 +64,11 @@ _STATES = {
     "amusement": (1.0, -0.2),
     "anxiety": (-0.7, 0.8),
 }
+
+_NEUTRAL_CLIP, _NEUTRAL_SECONDS = "waves_Final.avi", 20
+
+# Trials that have a folder, of participants who lack some.
+_TRIALS = {3: range(1, 18), 9: range(1, 15), 15: (17,), 16: range(1, 18)}
 
 # Before and after the clip: this many seconds, again and again.
 _REST_SECONDS = 10
@@ -83,12 +88,15 @@ def write_mahnob_hci(folder: Path, settings: Mapping) -> None:
 
 
 def _write_subject(folder, settings, subject, head):
-    """Write 20 stimuli, one neutral clip and one session of tagging."""
+    """Write the stimuli, one neutral clip and one session of tagging."""
     rng = make_generator(settings, subject)
     gain = make_subject_gain(head, rng)
-    for number, clip in enumerate(rng.permutation(list(_CLIPS)), start=1):
+    for number, clip in enumerate(rng.permutation(list(_CLIPS)).tolist(), start=1):
+        if number not in _TRIALS.get(subject, range(1, 21)):
+            continue
         rng = make_generator(settings, subject, number)
-        emotion = _CLIPS[str(clip)]
+        emotion, seconds = _CLIPS[clip]
+        seconds = settings["seconds"] or seconds
         if rng.random() < 0.2:  # not all feel what was meant
             emotion = str(rng.choice(list(_STATES)))
         mood = np.array([*_STATES[emotion], *rng.normal(size=2)])
@@ -100,37 +108,41 @@ def _write_subject(folder, settings, subject, head):
             settings,
             (subject, number),
             kind="S",
+            seconds=seconds,
             attributes={
-                "mediaFile": " 53.AVI " if clip == "53.avi" else str(clip),
+                "mediaFile": " 53.AVI " if clip == "53.avi" else clip,
                 "feltEmo": mahnob_hci.EMOTIONS.index(emotion),
                 **felt,
             },
-            make_signals=lambda rng, state=state: _make_signals(
-                head, gain, state, settings["seconds"], rng
+            make_signals=lambda rng, state=state, seconds=seconds: _make_signals(
+                head, gain, state, seconds, rng
             ),
         )
+    seconds = settings["seconds"] or _NEUTRAL_SECONDS
     _write_session(
         folder,
         settings,
         (subject, 1),
         kind="N",
-        attributes={"mediaFile": "waves_Final.avi"},
-        make_signals=lambda rng: _make_signals(
-            head, gain, np.zeros(2), settings["seconds"], rng
-        ),
+        seconds=seconds,
+        attributes={"mediaFile": _NEUTRAL_CLIP},
+        make_signals=lambda rng: _make_signals(head, gain, np.zeros(2), seconds, rng),
     )
+    if subject == 15:
+        return
     _write_session(
         folder,
         settings,
         (subject, 1),
         kind="tagging",
+        seconds=2,
         attributes={"mediaFile": "im001.jpg", "tagValid": 1},
         make_signals=lambda rng: rng.normal(0, 20, (len(FILE_NAMES) - 1, 512)),
     )
 
 
 def _write_session(
-    folder, settings, subject_and_number, kind, attributes, make_signals
+    folder, settings, subject_and_number, kind, seconds, attributes, make_signals
 ):
     """Write the folder of one session, without BDF where there is no physiology."""
     subject, number = subject_and_number
@@ -141,13 +153,14 @@ def _write_session(
     infix = "" if kind == "tagging" else f"{kind}_"
     bdf = f"Part_{subject}_{infix}Trial{number}_{task}.bdf"
     guide_cut = f"P{subject}-Rec1-Guide-Cut.tsv"
+    gaze = f"P{subject}-Rec1-All-Data-New_Section_{place}.tsv"
     attributes = {
         "sessionId": session,
         "date": "2009.07.09",
         "experimentType": "image tagging 1" if infix == "" else "emotion elicitation",
         "isStim": int(kind != "N"),
         "cutNr": number,
-        "cutLenSec": settings["seconds"],
+        "cutLenSec": seconds,
         **attributes,
     }
     rng = make_generator(settings, subject, place, 1)
@@ -157,12 +170,14 @@ def _write_session(
     track = ElementTree.SubElement(
         element, "track", type="Physiological", filename=bdf, color="0"
     )
-    ElementTree.SubElement(track, "annotation", type="GuideCut", filename=guide_cut)
+    for what, name in (("GuideCut", guide_cut), ("Gaze", gaze)):
+        ElementTree.SubElement(track, "annotation", type=what, filename=name)
     folder = folder / str(session)
     folder.mkdir()
     _write_xml(folder / "session.xml", element)
     (folder / guide_cut).write_text("Number\tEvent\tData\n1\tKeyPress\t4\n")
-    if subject not in (12, 15):
+    (folder / gaze).write_text("Timestamp\tGazePointX\tGazePointY\n")
+    if subject not in (12, 15) and (subject, kind, number) != (16, "S", 17):
         # Idle is not the same number in all files, only its lower eight bits.
         idle = 0 if subject % 2 else 0x18FF00
         signals = make_signals(rng)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ from scipy.io import savemat
 from braindecode_emossl.datasets import seed
 from braindecode_emossl.datasets.replica_signals import (
     Head,
+    LazyArrays,
     make_eeg,
     make_generator,
     make_subject_gain,
 )
 
-__all__ = ["write_seed"]
+__all__ = ["count_samples", "write_seed"]
 
 # Variable prefixes that the real SEED files bear, by subject.
 _SEED_PREFIXES = "djc jl jj lqj ly mhw phl sxy wk ww wsf wyw xyl ys zjy".split()
@@ -31,19 +33,35 @@ def write_seed(folder: Path, settings: Mapping) -> None:
     savemat(folder / "label.mat", {"label": labels}, format="5")
     (folder / "readme.txt").write_text("A synthetic replica of SEED, not the corpus.\n")
     head = Head.of(seed.CH_NAMES, seed.POSITIONS)
-    # Cut with its end included, as the makers did: one sample over n seconds.
-    n_times = round(settings["seconds"] * seed.SFREQ) + 1
     for subject in settings["subjects"]:
         gain = make_subject_gain(head, make_generator(settings, subject))
         for session in settings["sessions"]:
-            arrays = {}
-            for film, label in enumerate(seed.LABELS, start=1):
-                state = settings["effect_size"] * np.array([label, 2 * abs(label) - 1])
-                rng = make_generator(settings, subject, session + 1, film)
-                arrays[f"{_SEED_PREFIXES[subject - 1]}_eeg{film}"] = make_eeg(
-                    head, gain, state, seed.SFREQ, n_times, (0.5, 75), rng
+            makers = {
+                f"{_SEED_PREFIXES[subject - 1]}_eeg{film}": partial(
+                    _make_trial, head, gain, film, settings, subject, session
                 )
+                for film in range(1, len(seed.LABELS) + 1)
+            }
             # The real files come out in this order: eeg1, eeg10, eeg11, ..., eeg2.
-            arrays = {name: arrays[name] for name in sorted(arrays)}
+            arrays = LazyArrays({name: makers[name] for name in sorted(makers)})
             name = f"{subject}_{seed.DATES[subject][session]}.mat"
             savemat(folder / name, arrays, format="5", do_compression=True)
+
+
+def _make_trial(head, gain, film, settings, subject, session):
+    """Return the EEG of one film (62, n_times)."""
+    label = seed.LABELS[film - 1]
+    state = settings["effect_size"] * np.array([label, 2 * abs(label) - 1])
+    seconds = settings["seconds"] or seed.FILM_SECONDS[film - 1]
+    rng = make_generator(settings, subject, session + 1, film)
+    n_times = count_samples(seconds)
+    return make_eeg(head, gain, state, seed.SFREQ, n_times, (0.5, 75), rng)
+
+
+def count_samples(seconds: float) -> int:
+    """Return how many samples a trial of the SEED corpora has in the files.
+
+    Whole seconds were cut with their end included, which the loader undoes.
+    """
+    n_times = round(seconds * seed.SFREQ)
+    return n_times + (n_times % seed.SFREQ == 0)

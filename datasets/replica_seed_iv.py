@@ -1,16 +1,19 @@
-"""Replica of SEED-IV: MATLAB 5 files of the EEG and of the eye features."""
+"""Replica of SEED-IV: MATLAB 5 files of EEG, eye tracking and features of both."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from scipy.io import savemat
 
 from braindecode_emossl.datasets import seed_family, seed_iv
+from braindecode_emossl.datasets.replica_seed import count_samples
 from braindecode_emossl.datasets.replica_signals import (
     Head,
+    LazyArrays,
     make_eeg,
     make_generator,
     make_subject_gain,
@@ -46,6 +49,20 @@ _EYE_LEVELS = np.array(
     + [0.3, 2.6, 700, 60, 25, 2.4, 40, 3.5, 210]  # events
 )
 
+# The smoothed features of the EEG that the makers computed, by bands.
+_EEG_FEATURES = ("de_movingAve", "de_LDS", "psd_movingAve", "psd_LDS")
+_N_BANDS = 5
+
+# Raw eye tracking: the variable of each kind of file, and its number of columns.
+_EYE_RAW = {
+    "blink": ("Eye_Blink", 1),
+    "event": ("Eye_Event", 28),
+    "fixation": ("Eye_Fixation", 1),
+    "pupil": ("Eye_Pupil", 4),
+    "saccade": ("Eye_Saccade", 2),
+    "PD": ("Eye_PD", 2),  # on disk, but not documented
+}
+
 _README = """\
 A synthetic replica of SEED-IV, not the corpus.
 The eye features are those of windows of 4 seconds.
@@ -73,33 +90,78 @@ def write_seed_iv(folder: Path, settings: Mapping) -> None:
         level = rng.normal(0, 0.15, len(_EYE_LEVELS))
         for session in settings["sessions"]:
             _write_recording(folder, settings, subject, session, head, gain, level)
+            if settings["variant"] == "full":
+                _write_unread(folder, settings, subject, session)
 
 
 def _write_recording(folder, settings, subject, session, head, gain, level):
     """Write EEG and eye features; ``level`` (31,) is the subject's own, as log."""
-    # Cut with its end included, as the makers did: one sample over n seconds.
-    n_times = round(settings["seconds"] * seed_family.SFREQ) + 1
-    n_windows = max(1, int(settings["seconds"] // seed_iv.EYE_WINDOW))
     eeg, eye = {}, {}
     for trial, label in enumerate(seed_iv.LABELS[str(session)], start=1):
         state = np.array(_STATES[seed_iv.EMOTIONS[label]]) * settings["effect_size"]
-        rng = make_generator(settings, subject, session + 1, trial)
-        eeg[f"{_PREFIXES[subject - 1]}_eeg{trial}"] = make_eeg(
-            head, gain, state, seed_family.SFREQ, n_times, (1, 75), rng
+        eeg[f"{_PREFIXES[subject - 1]}_eeg{trial}"] = partial(
+            _make_trial, head, gain, state, trial, settings, subject, session
         )
         rng = make_generator(settings, subject, session + 1, trial, 1)
-        eye[f"eye_{trial}"] = _make_eye(level, state, n_windows, rng)
+        eye[f"eye_{trial}"] = _make_eye(level, state, _n_windows(settings, trial), rng)
     if (subject, session) == (1, 0):
         # The real files have NaN where a window had no such event.
         eye["eye_5"][list(seed_iv.EYE_FEATURES).index("fix_dur_mean"), -1] = np.nan
     rng = make_generator(settings, subject, session + 1)
-    name = f"{subject}_{_DATES[session][subject - 1]}.mat"
-    for kind, arrays in (("eeg_raw_data", eeg), ("eye_feature_smooth", eye)):
-        # In no order that a reader could go by.
-        arrays = {key: arrays[key] for key in rng.permutation(list(arrays)).tolist()}
-        file = folder / kind / str(session + 1) / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        savemat(file, arrays, format="5", do_compression=True)
+    # In no order that a reader could go by.
+    eeg, eye = (
+        {key: values[key] for key in rng.permutation(list(values)).tolist()}
+        for values in (eeg, eye)
+    )
+    place = f"{session + 1}"
+    _save(folder / "eeg_raw_data" / place, subject, session, LazyArrays(eeg))
+    _save(folder / "eye_feature_smooth" / place, subject, session, eye)
+
+
+def _write_unread(folder, settings, subject, session):
+    """Write features of the EEG and raw eye tracking, which the dataset passes over."""
+    trials = range(1, len(seed_iv.LABELS[str(session)]) + 1)
+    rng = make_generator(settings, subject, session + 1, len(trials) + 1)
+    features = {
+        f"{name}{trial}": rng.normal(
+            20, 3, (len(seed_family.CH_NAMES), _n_windows(settings, trial), _N_BANDS)
+        )
+        for trial in trials
+        for name in _EEG_FEATURES
+    }
+    place = folder / "eeg_feature_smooth" / str(session + 1)
+    _save(place, subject, session, features)
+    for kind, (name, n_columns) in _EYE_RAW.items():
+        cells = np.empty((len(trials), 1), object)
+        for trial in trials:
+            n_rows = 1 if kind == "event" else int(rng.integers(2, 6))
+            cells[trial - 1, 0] = rng.gamma(4, 50, (n_rows, n_columns))
+        _save(folder / "eye_raw_data", subject, session, {name: cells}, f"_{kind}")
+
+
+def _save(folder, subject, session, arrays, suffix=""):
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{subject}_{_DATES[session][subject - 1]}{suffix}.mat"
+    savemat(folder / name, arrays, format="5", do_compression=True)
+
+
+def _n_samples(settings, trial):
+    return count_samples(
+        settings["seconds"] or seed_iv.FIRST_SESSION_SECONDS[trial - 1]
+    )
+
+
+def _n_windows(settings, trial):
+    """Return how many whole windows of the smoothed features a trial has."""
+    n_window = round(seed_iv.EYE_WINDOW * seed_family.SFREQ)
+    return max(1, _n_samples(settings, trial) // n_window)
+
+
+def _make_trial(head, gain, state, trial, settings, subject, session):
+    """Return the EEG of one trial (62, n_times)."""
+    n_times, sfreq = _n_samples(settings, trial), seed_family.SFREQ
+    rng = make_generator(settings, subject, session + 1, trial)
+    return make_eeg(head, gain, state, sfreq, n_times, (1, 75), rng)
 
 
 def _make_eye(level, state, n_windows, rng):

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from braindecode_emossl.datasets.base import template_positions
 
-__all__ = ["Head", "make_eeg", "make_generator", "make_subject_gain", "slow_drift"]
+__all__ = [
+    "Head",
+    "LazyArrays",
+    "make_eeg",
+    "make_generator",
+    "make_subject_gain",
+    "slow_drift",
+]
 
 # Bands whose power the replicas modulate, in Hz, and the amplitude of each in
 # microvolts (root mean square) before any effect.
@@ -103,6 +110,22 @@ def make_subject_gain(head, rng):
     whole_head = rng.normal(0, 0.2)
     by_band = rng.normal(0, 0.1, (1, n_bands))
     return whole_head + by_band + rng.normal(0, 0.08, (n_chans, n_bands))
+
+
+class LazyArrays(Mapping):
+    """Arrays by name, each made when it is asked for, so that one is in memory."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], np.ndarray]]):
+        self._makers = makers
+
+    def __getitem__(self, name):
+        return self._makers[name]()
+
+    def __iter__(self):
+        return iter(self._makers)
+
+    def __len__(self):
+        return len(self._makers)
 
 
 def make_generator(settings, *numbers):

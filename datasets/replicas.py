@@ -1,4 +1,4 @@
-"""Miniature copies of the corpora, in the byte format of the real releases."""
+"""Synthetic copies of the corpora, in the byte format of the real releases."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_replica(
     sessions=None,
     variant=None,
 ):
-    """Write a miniature copy of a corpus in its real on-disk format.
+    """Write a synthetic copy of a corpus in its real on-disk format.
 
     The signals are synthetic: band power over plausible scalp regions follows the
     label (frontal alpha asymmetry and temporal gamma the valence; posterior alpha,
@@ -49,8 +49,9 @@ def write_replica(
         Folder to write to; made where missing. Nothing that is there is overwritten.
     subjects : sequence of int
         Subjects to write, by their numbers in the corpus.
-    seconds : float
-        Length of every trial, in seconds, at least 1.
+    seconds : float or None
+        Length of every trial, in seconds, at least 1; None for the lengths of the
+        release. See Notes.
     seed : int
         Same seed, same bytes, whatever other subjects are written.
     effect_size : float
@@ -60,8 +61,10 @@ def write_replica(
         Recording sessions to write, from 0; all by default.
     variant : str or None
         Which form of the release: of SEED the ``"new"`` (default) or ``"old"`` tree;
-        of SEED-IV the ``"mat"`` files; of DEAP the ``"dat"`` (default), ``"mat"``
-        or original ``"bdf"`` files; of MAHNOB-HCI the ``"bdf"`` files.
+        of SEED-IV the EEG and the smoothed eye features (``"mat"``, the default) or
+        also the folders that the dataset does not read (``"full"``); of DEAP the
+        ``"dat"`` (default), ``"mat"`` or original ``"bdf"`` files; of MAHNOB-HCI the
+        ``"bdf"`` files.
 
     Returns
     -------
@@ -74,6 +77,25 @@ def write_replica(
         If an argument is not as described.
     FileExistsError
         If the folder holds such files already, other than this very replica.
+
+    Notes
+    -----
+    The lengths of the releases: 185 to 265 s by film (SEED), 48 to 259 s by clip of
+    the first session (SEED-IV, whose other two sessions are given the same lengths,
+    as their own are not known), 60 s after a baseline of 3 s (DEAP), and 34 to 116 s
+    by clip, rounded to seconds (MAHNOB-HCI). A subject then takes 1 GB (SEED), 1 GB
+    (SEED-IV), 0.1 GB (DEAP, 0.2 GB as ``"bdf"``) or 0.1 GB (MAHNOB-HCI). In memory
+    there is one recording at a time, of the SEED corpora one trial or two.
+
+    A trial reads back as long as asked, to the nearest sample. The formats leave two
+    exceptions. The files of the SEED corpora have a sample over a whole number of
+    seconds, so that a length of one sample (5 ms) over reads back without it. A video
+    of DEAP's original recordings reads back as 60 s at most.
+
+    The tree of MAHNOB-HCI has the irregular sessions of the real one: neutral clips
+    and tagging, which are no trials; trials that participants 3, 9 and 16 lack;
+    sessions without physiology of participants 12, 15 and 16; two idle values of the
+    status channel.
 
     Examples
     --------
@@ -91,7 +113,7 @@ def write_replica(
     settings = {
         "corpus": corpus,
         "subjects": [int(subject) for subject in subjects],
-        "seconds": float(seconds),
+        "seconds": None if seconds is None else float(seconds),
         "seed": int(seed),
         "effect_size": float(effect_size),
         "sessions": list(sessions),
@@ -124,7 +146,7 @@ def _check_arguments(writer, subjects, seconds, seed, effect_size, sessions, var
     for name, (values, known) in allowed.items():
         if not len(values) or not set(values) <= set(known):
             raise ValueError(f"{name} must be among {known}, but got {values}.")
-    if seconds < 1:
+    if seconds is not None and not 1 <= seconds < np.inf:
         raise ValueError(f"seconds must be at least 1, but got {seconds}.")
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"seed must be an integer from 0 on, but got {seed!r}.")
@@ -158,7 +180,9 @@ class _Writer:
 
 _WRITERS = {
     "SEED": _Writer(write_seed, SEED.all_subject_numbers, (0, 1, 2), ("new", "old")),
-    "SEED-IV": _Writer(write_seed_iv, SEED_IV.all_subject_numbers, (0, 1, 2), ("mat",)),
+    "SEED-IV": _Writer(
+        write_seed_iv, SEED_IV.all_subject_numbers, (0, 1, 2), ("mat", "full")
+    ),
     "DEAP": _Writer(write_deap, DEAP.all_subject_numbers, (0,), ("dat", "mat", "bdf")),
     "MAHNOB-HCI": _Writer(
         write_mahnob_hci, MAHNOB_HCI.all_subject_numbers, (0,), ("bdf",)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 from moabb.datasets.metadata.schema import (
     AcquisitionMetadata,
@@ -12,6 +15,7 @@ from moabb.datasets.metadata.schema import (
 )
 from scipy.io import loadmat
 
+from braindecode_emossl.datasets.base import find_files
 from braindecode_emossl.datasets.seed_family import (
     CH_NAMES,
     POSITIONS,
@@ -111,7 +115,8 @@ class SEED(SEEDFamilyDataset):
     eeg_folder = "preprocessed_eeg"
     all_subject_numbers = tuple(range(1, 16))
     n_sessions_per_subject = 3
-    n_trials = len(LABELS)
+    n_trials_per_session = len(LABELS)
+    longest = max(FILM_SECONDS)
     classes = {"negative": 1, "neutral": 2, "positive": 3}  # noqa: RUF012
     common_interval = (0, min(FILM_SECONDS))
     doi_name = "10.1109/TAMD.2015.2431497"
@@ -176,18 +181,35 @@ class SEED(SEEDFamilyDataset):
 
     def _find_recordings(self, root, subject):
         files = {match["date"]: file for file, match in self._find_eeg(root, subject)}
-        days = DATES[subject] if set(files) <= set(DATES[subject]) else sorted(files)
+        published = set(files) & set(DATES[subject])
+        # Days that are all unknown can be ranked, of others one is not the subject's.
+        if len(files) > self.n_sessions or 0 < len(published) < len(files):
+            raise CorpusFormatError(
+                f"SEED: subject {subject} must have one file for each of the days "
+                f"{DATES[subject]}, but has {', '.join(map(str, files.values()))}. "
+                "Remove what is not of the release."
+            )
+        days = DATES[subject] if published else sorted(files)
         return {str(days.index(day)): files[day] for day in sorted(files)}
 
     def _describe(self, session, number):
         return f"{number:02d}", EMOTIONS[LABELS[number - 1]]
 
+    def _published_seconds(self, session):
+        return FILM_SECONDS
+
+    def _other_checks(self, root):
+        yield from super()._other_checks(root)
+        for file, _ in find_files(root, r"label\.mat"):
+            yield partial(self._check_label_file, file)
+
     def _check_labels(self, file):
-        file = file.parent / "label.mat"
-        if not file.is_file():
-            return
+        if (labels := file.parent / "label.mat").is_file():
+            self._check_label_file(labels)
+
+    def _check_label_file(self, file: Path) -> None:
         try:
-            labels = np.ravel(loadmat(file)["label"]).astype(int)
+            labels = np.ravel(loadmat(file)["label"]).astype(float).tolist()
         except Exception as error:  # scipy raises whatever it meets, or no 'label'
             raise CorpusFormatError(
                 f"SEED: {file} must hold the variable 'label', but cannot be read "
@@ -197,5 +219,5 @@ class SEED(SEEDFamilyDataset):
         if tuple(labels) != LABELS:
             raise CorpusFormatError(
                 f"SEED: {file} must hold the published labels {LABELS}, but holds "
-                f"{tuple(labels.tolist())}. The folder is no original copy of SEED."
+                f"{labels}. The folder is no original copy of SEED: fetch it again."
             )

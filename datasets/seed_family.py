@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from scipy.io import loadmat, whosmat
 
-from braindecode_emossl.datasets.base import EmotionDataset, Trial, find_files
+from braindecode_emossl.datasets.base import (
+    EmotionDataset,
+    Trial,
+    find_files,
+    find_flaw,
+)
 from braindecode_emossl.errors import CorpusFormatError
 
 __all__ = ["CH_NAMES", "POSITIONS", "SFREQ", "SEEDFamilyDataset"]
+
+log = logging.getLogger(__name__)
 
 SFREQ = 200.0
 
@@ -29,6 +38,8 @@ CH_NAMES = (
 # half-way between PO7 and O1, which is the 10-05 site POO7.
 POSITIONS = {"CB1": "POO7", "CB2": "POO8"}
 
+_RECORDING_NAME = r"(?P<subject>\d{1,2})_(?P<date>\d{8})\.mat"
+
 # Folders whose files bear the names of EEG files; the corpus's own is none of them.
 _OTHER_FOLDERS = re.compile(
     "extracted_?features|preprocessed_eeg|eeg_raw_data|eye_raw_data|feature_smooth"
@@ -42,7 +53,8 @@ class SEEDFamilyDataset(EmotionDataset):
     its labels are to be compared. Parameters are those of `EmotionDataset`.
     """
 
-    n_trials: ClassVar[int]
+    # No film is longer than this many seconds.
+    longest: ClassVar[float]
     # Folder of the EEG, in small letters, and whether it has a folder a session.
     eeg_folder: ClassVar[str]
     session_folders: ClassVar[tuple[str, ...]] = ()
@@ -55,19 +67,19 @@ class SEEDFamilyDataset(EmotionDataset):
     def _describe(self, session: str, number: int) -> tuple[str, str]:
         """Return (stimulus, emotion) of a trial by its number, from 1."""
 
+    @abstractmethod
+    def _published_seconds(self, session: str) -> Sequence[float]:
+        """Return the lengths of the films of a session, nothing if unknown."""
+
     def _read_recording(self, file, session):
-        self._check_labels(file)
         names = self._find_variables(file)
         for run, (trial,) in self._trials_of(names, file, session).items():
             name, _ = names[trial.trial + 1]
             data = self._read_variable(file, name)
             if data is None:
                 continue
-            if data.dtype.kind != "f" or not np.isfinite(data).all():
-                self._broken(
-                    f"{self.code}: trial {trial.trial + 1} of {file} holds values that "
-                    f"are no finite numbers (dtype {data.dtype})."
-                )
+            if flaw := find_flaw(data, SFREQ, len(CH_NAMES)):
+                self._broken(f"{self.code}: trial {trial.trial + 1} of {file} {flaw}.")
                 continue
             n_times = round(trial.length * SFREQ)
             raw = self._make_raw(
@@ -87,9 +99,12 @@ class SEEDFamilyDataset(EmotionDataset):
         self, variables: Mapping[int, tuple[str, tuple]], file: Path, session: str
     ) -> dict[str, list[Trial]]:
         """Return the trials by run key, from (name, shape) by trial number."""
+        self._check_labels(file)
         trials = {}
-        for number in range(1, self.n_trials + 1) if variables else ():
-            _, shape = variables.get(number, (None, None))
+        shapes = {number: shape for number, (_, shape) in variables.items()}
+        wrong_lengths = self._find_wrong_lengths(shapes, session)
+        for number in range(1, self.n_trials_per_session + 1) if variables else ():
+            shape = shapes.get(number)
             if shape is None:
                 self._broken(
                     f"{self.code}: {file} has no variable that ends in _eeg{number}; "
@@ -103,6 +118,12 @@ class SEEDFamilyDataset(EmotionDataset):
                     f"{shape}."
                 )
                 continue
+            if number in wrong_lengths:
+                self._broken(
+                    f"{self.code}: trial {number} of {file} must be the whole film at "
+                    f"{SFREQ:g} Hz, but {wrong_lengths[number]}."
+                )
+                continue
             # The cut included its end: 200 n + 1 samples for n seconds.
             n_times = shape[1] - (shape[1] % SFREQ == 1)
             stimulus, emotion = self._describe(session, number)
@@ -110,6 +131,35 @@ class SEEDFamilyDataset(EmotionDataset):
                 Trial(number - 1, stimulus, emotion, n_times / SFREQ)
             ]
         return trials
+
+    def _find_wrong_lengths(self, shapes: Mapping, session: str) -> dict[int, str]:
+        """Say of which trials the length cannot be; ``shapes`` by trial number.
+
+        Miniature copies, all of whose trials are shorter than the films, are sound.
+        """
+        found = {k: shape[1] / SFREQ for k, shape in shapes.items() if len(shape) == 2}
+        wrong = {
+            k: f"has {seconds:g} s, more than the longest film ({self.longest} s)"
+            for k, seconds in found.items()
+            if seconds > self.longest + 1
+        }
+        published = dict(enumerate(self._published_seconds(session), start=1))
+        ratios = {k: found[k] / published[k] for k in found if k in published}
+        if len(ratios) < 2:
+            return wrong
+        ratio = np.median(list(ratios.values()))
+        if abs(ratio - 1) < 0.01:
+            return wrong | {
+                k: f"has {found[k]:g} s, the film {published[k]} s"
+                for k in ratios
+                if abs(found[k] - published[k]) > 1
+            }
+        if np.ptp(list(ratios.values())) < 0.01 * ratio:
+            rate = (
+                f"has the length of {ratio * SFREQ:.0f} Hz, as all trials of the file"
+            )
+            return wrong | dict.fromkeys(ratios, rate)
+        return wrong
 
     # -- MATLAB files ----------------------------------------------------------
 
@@ -121,27 +171,27 @@ class SEEDFamilyDataset(EmotionDataset):
         Nothing where the file cannot be read and the user lets that pass.
         """
         try:
-            variables = {name: shape for name, shape, _ in whosmat(file)}
+            variables = [(name, shape) for name, shape, _ in whosmat(file)]
         except Exception as error:  # scipy raises whatever its parser meets
             self._broken(
                 f"{self.code}: {file} is no readable MATLAB 5 file ({error}).", error
             )
             return {}
-        matches = {name: re.search(rf"{ending}(\d+)$", name) for name in variables}
-        found = [(int(match[1]), name) for name, match in matches.items() if match]
-        numbers = [number for number, _ in found]
+        matches = [re.search(rf"{ending}(\d+)$", name) for name, _ in variables]
+        numbers = [int(match[1]) for match in matches if match]
         if (
-            not found
+            not numbers
             or len(set(numbers)) < len(numbers)
-            or not set(numbers) <= set(range(1, self.n_trials + 1))
+            or not set(numbers) <= set(range(1, self.n_trials_per_session + 1))
         ):
             raise CorpusFormatError(
                 f"{self.code}: {file} must have one variable a trial, named ..."
-                f"{ending}1 to ...{ending}{self.n_trials}, but has "
-                f"{sorted(variables)}. Let the path name a folder with files such as "
-                f"{self.expected_files[0]}, or fetch the file again."
+                f"{ending}1 to ...{ending}{self.n_trials_per_session}, but has "
+                f"{sorted(name for name, _ in variables)}. Let the path name a folder "
+                f"with files such as {self.expected_files[0]}, or fetch the file again."
             )
-        return {number: (name, variables[name]) for number, name in found}
+        matched = zip(matches, variables, strict=True)
+        return {int(match[1]): variable for match, variable in matched if match}
 
     def _read_variable(self, file: Path, name: str) -> np.ndarray | None:
         """Return one variable of a file, None if it is broken and that may pass."""
@@ -153,6 +203,28 @@ class SEEDFamilyDataset(EmotionDataset):
             )
             return None
 
+    # -- files that are not read for the trials --------------------------------
+
+    def _other_checks(self, root: Path) -> Iterator[Callable[[], object]]:
+        for file, match in find_files(root, _RECORDING_NAME):
+            folders = "/".join(file.parts[len(root.parts) : -1]).lower()
+            if int(match["subject"]) not in self.all_subjects:
+                text = "%s: there is no subject %s, so %s is of another corpus."
+                yield partial(log.warning, text, self.code, match["subject"], file)
+            elif re.search("extracted_?features|eeg_feature", folders):
+                yield partial(self._check_features, file)
+
+    def _check_features(self, file: Path) -> None:
+        """Check the differential entropy of a file of the makers' EEG features."""
+        variables = self._find_variables(file, ending="de_LDS")
+        for number in range(1, self.n_trials_per_session + 1) if variables else ():
+            _, shape = variables.get(number, (None, ()))
+            if len(shape) != 3 or (shape[0], shape[2]) != (len(CH_NAMES), 5):
+                self._broken(
+                    f"{self.code}: de_LDS{number} of {file} must have the shape "
+                    f"({len(CH_NAMES)} channels, windows, 5 bands), but has {shape}."
+                )
+
     # -- where they lie --------------------------------------------------------
 
     def _find_eeg(self, root: Path, subject: int) -> list[tuple[Path, re.Match]]:
@@ -161,10 +233,9 @@ class SEEDFamilyDataset(EmotionDataset):
         All recordings of the corpus must lie in one folder, or in one with a folder
         for each session.
         """
-        pattern = r"(?P<subject>\d{1,2})_(?P<date>\d{8})\.mat"
         found = [
             (file, match)
-            for file, match in find_files(root, pattern)
+            for file, match in find_files(root, _RECORDING_NAME)
             if not any(map(self._is_other_folder, file.parts[len(root.parts) : -1]))
             and self._is_session_folder(file.parent)
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import mne
@@ -19,7 +20,9 @@ from moabb.datasets.metadata.schema import (
     ParticipantMetadata,
 )
 from moabb.datasets.preprocessing import FixedPipeline, FixedTransformer
+from scipy.io import whosmat
 
+from braindecode_emossl.datasets.base import find_files
 from braindecode_emossl.datasets.seed_family import (
     CH_NAMES,
     SFREQ,
@@ -179,7 +182,10 @@ class SEED_IV(SEEDFamilyDataset):
     session_folders = ("1", "2", "3")
     all_subject_numbers = tuple(range(1, 16))
     n_sessions_per_subject = 3
-    n_trials = 24
+    n_trials_per_session = 24
+    # Of the second and third session the lengths are not known, only that they have
+    # fewer windows than the first; this leaves room.
+    longest = 300
     classes = {"neutral": 1, "sad": 2, "fear": 3, "happy": 4}  # noqa: RUF012
     common_interval = (0, min(FIRST_SESSION_SECONDS))
     doi_name = "10.1109/TCYB.2018.2797176"
@@ -264,6 +270,15 @@ class SEED_IV(SEEDFamilyDataset):
                     f"has {recordings[session].name} and {file.name} in {file.parent}. "
                     "Remove the one that is not of the release."
                 )
+            same_day = [
+                other for other in recordings.values() if other.name == file.name
+            ]
+            if same_day:
+                raise CorpusFormatError(
+                    f"SEED-IV: {file} and {same_day[0]} are of the same day, but must "
+                    "be of two sessions, which have labels of their own. Fetch both "
+                    "again."
+                )
             recordings[session] = file
         return dict(sorted(recordings.items()))
 
@@ -271,21 +286,58 @@ class SEED_IV(SEEDFamilyDataset):
         stimulus = f"{int(session) + 1}-{number:02d}"
         return stimulus, EMOTIONS[LABELS[session][number - 1]]
 
+    def _published_seconds(self, session):
+        return FIRST_SESSION_SECONDS if session == "0" else ()
+
     def _check_labels(self, file):
         folder = self._folder_of(file)
         readmes = [_child(place, "readme.txt") for place in (folder.parent, folder)]
         for readme in filter(Path.is_file, readmes):
-            text = readme.read_text(encoding="utf-8", errors="replace")
-            for number, found in re.findall(
-                r"session\s*(\d+)\s*_label\s*=\s*\[([^\]]*)\]", text
-            ):
-                expected = LABELS.get(str(int(number) - 1), ())
-                if found.replace(",", " ").split() != list(map(str, expected)):
-                    raise CorpusFormatError(
-                        f"SEED-IV: session{number}_label in {readme} must be the "
-                        f"published labels {expected}, but is [{found}]. The folder "
-                        "is no original copy of SEED-IV."
-                    )
+            self._check_readme(readme)
+
+    def _check_readme(self, file: Path) -> None:
+        text = file.read_text(encoding="utf-8", errors="replace")
+        for number, found in re.findall(
+            r"session\s*(\d+)\s*_label\s*=\s*\[([^\]]*)\]", text
+        ):
+            expected = LABELS.get(str(int(number) - 1), ())
+            if found.replace(",", " ").split() != list(map(str, expected)):
+                raise CorpusFormatError(
+                    f"SEED-IV: session{number}_label in {file} must be the "
+                    f"published labels {expected}, but is [{found}]. The folder "
+                    "is no original copy of SEED-IV: fetch it again."
+                )
+
+    def _other_checks(self, root):
+        yield from super()._other_checks(root)
+        for file, _ in find_files(root, r"(?i)readme\.txt"):
+            yield partial(self._check_readme, file)
+        for subject in self.all_subjects:
+            for file, _ in self._find_eeg(root, subject):
+                yield partial(self._check_eye_features, file)
+        for file, _ in find_files(root, r"\d{1,2}_\d{8}_[A-Za-z]+\.mat"):
+            yield partial(self._check_readable, file)
+
+    def _check_eye_features(self, file: Path) -> None:
+        """Check the eye features of a recording, if they are there."""
+        eye_file = self._eye_file_of(file)
+        if not eye_file.is_file():
+            if eye_file.parents[1].is_dir():
+                log.warning("SEED-IV: %s has no eye features (%s).", file, eye_file)
+            return
+        session = str(self.session_folders.index(file.parent.name))
+        variables = self._find_variables(eye_file, ending="eye_")
+        for trials in self._read_trials(file, session).values() if variables else ():
+            n_times = round(trials[0].length * SFREQ)
+            self._read_eye_features(variables, eye_file, trials[0].trial + 1, n_times)
+
+    def _check_readable(self, file: Path) -> None:
+        try:
+            whosmat(file)
+        except Exception as error:  # scipy raises whatever its parser meets
+            self._broken(
+                f"SEED-IV: {file} is no readable MATLAB 5 file ({error}).", error
+            )
 
     def _read_recording(self, file, session):
         recording = super()._read_recording(file, session)
@@ -311,8 +363,7 @@ class SEED_IV(SEEDFamilyDataset):
 
     def _add_eye_features(self, recording, file: Path) -> Iterator:
         """Yield (run key, raw) with the eye features of each trial added."""
-        eye_file = _child(self._folder_of(file).parent, "eye_feature_smooth")
-        eye_file = eye_file / file.parent.name / file.name
+        eye_file = self._eye_file_of(file)
         if not eye_file.is_file():
             self._broken(
                 f"SEED-IV: the eye features of {file} must lie in {eye_file}, which "
@@ -342,6 +393,10 @@ class SEED_IV(SEEDFamilyDataset):
                 eye_file,
                 missing,
             )
+
+    def _eye_file_of(self, file: Path) -> Path:
+        folder = _child(self._folder_of(file).parent, "eye_feature_smooth")
+        return folder / file.parent.name / file.name
 
     def _read_eye_features(self, variables, file, number, n_times):
         """Return the eye features (31, n_windows) of a trial, None if broken."""

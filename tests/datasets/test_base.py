@@ -6,22 +6,25 @@ import re
 import shutil
 
 import mne
-import numpy as np
 import pandas as pd
 import pytest
 from moabb.datasets.metadata.schema import validate_metadata_against_dataset
-from scipy.io import loadmat, savemat
 
-from braindecode_emossl.datasets import DEAP, SEED
-from braindecode_emossl.datasets.replica_deap import write_python2_pickle
+from braindecode_emossl.datasets import DEAP, MAHNOB_HCI, SEED, SEED_IV, write_replica
 from braindecode_emossl.errors import CorpusFormatError, CorpusNotFoundError
 
-CORPORA = [SEED, DEAP]
+CORPORA = [SEED, SEED_IV, DEAP, MAHNOB_HCI]
 
 
-@pytest.fixture
-def roots(seed_root, deap_root):
-    return {SEED: seed_root, DEAP: deap_root}
+@pytest.fixture(scope="module")
+def roots(seed_root, deap_root, tmp_path_factory):
+    """Replicas without subject 3. Not to be changed."""
+    roots = {SEED: seed_root, DEAP: deap_root}
+    for cls in (SEED_IV, MAHNOB_HCI):
+        folder = tmp_path_factory.mktemp(cls.code_name)
+        options = {"subjects": [1, 2], "seconds": 1, "seed": 0}
+        roots[cls] = write_replica(cls.code_name, folder, **options)
+    return roots
 
 
 @pytest.fixture
@@ -39,23 +42,6 @@ def snapshot(folder):
     return sorted((str(p), p.stat().st_mtime_ns) for p in folder.rglob("*"))
 
 
-def short_corpus(cls, root, folder):
-    """Write subject 1 with the first two trials whole and the others broken.
-
-    MOABB writes a file for each run, and a run is a trial: two are enough.
-    """
-    if cls is SEED:
-        for file in (root / "SEED_EEG" / "Preprocessed_EEG").glob("1_2013103*.mat"):
-            arrays = loadmat(file)
-            first = {k: v for k, v in arrays.items() if re.search(r"_eeg[12]$", k)}
-            savemat(folder / file.name, first)
-    else:
-        dataset = DEAP(path=root)
-        data, labels = dataset._read_dat(dataset._recordings(1)["0"])
-        labels = np.where(np.arange(40)[:, None] < 2, labels, 0.0)
-        write_python2_pickle(folder / "s01.dat", {"labels": labels, "data": data})
-
-
 # -- finding the corpus --------------------------------------------------------
 
 
@@ -63,7 +49,7 @@ def short_corpus(cls, root, folder):
 def test_the_constructor_needs_no_data(cls, no_home, tmp_path):
     dataset = cls(path=tmp_path / "nowhere")
     assert dataset.subject_list == dataset.all_subjects
-    assert cls().code == cls.__name__
+    assert cls().code == cls.code_name == cls.__name__.replace("_", "-")
     assert dataset.paradigm == "emotion"
     assert dataset.interval[0] == 0
 
@@ -96,9 +82,11 @@ def test_what_is_missing_is_told_once_and_clearly(cls, ask, state, tmp_path, roo
     for name in cls.expected_files:
         assert name in message
     assert cls.access_url in message
-    assert f"MNE_DATASETS_{cls.__name__}_PATH" in message
+    assert f"MNE_DATASETS_{cls.path_key}_PATH" in message
     assert f"{cls.__name__}(path=...)" in message
-    if state in ("no folder", "a file"):
+    if state == "a file":
+        assert "It is a file" in message
+    elif state == "no folder":
         assert "no such folder" in message
     else:
         assert "No file of subject 3 lies below it" in message
@@ -115,7 +103,7 @@ def test_a_relative_folder_is_named_absolutely(cls, tmp_path, monkeypatch):
 def test_settings_are_asked_in_the_order_documented(
     cls, no_home, tmp_path, monkeypatch
 ):
-    name = cls.__name__
+    name = cls.code_name
     folders = {
         key: tmp_path / key for key in ("argument", "constructor", "corpus", "moabb")
     }
@@ -126,7 +114,7 @@ def test_settings_are_asked_in_the_order_documented(
     assert cls().find_root() == folders["home"]
     monkeypatch.setenv("MNE_DATA", str(folders["moabb"].parent))
     assert cls().find_root() == folders["moabb"]
-    monkeypatch.setenv(f"MNE_DATASETS_{name}_PATH", str(folders["corpus"]))
+    monkeypatch.setenv(f"MNE_DATASETS_{cls.path_key}_PATH", str(folders["corpus"]))
     assert cls().find_root() == folders["corpus"]
     dataset = cls(path=str(folders["constructor"]))
     assert dataset.find_root() == folders["constructor"]
@@ -147,10 +135,10 @@ def test_a_tilde_is_the_home(no_home):
 @pytest.mark.parametrize("cls", CORPORA)
 def test_settings_lead_to_the_data(cls, roots, monkeypatch, tmp_path):
     expected = cls(path=roots[cls]).data_path(1)
-    monkeypatch.setenv(f"MNE_DATASETS_{cls.__name__}_PATH", str(roots[cls]))
+    monkeypatch.setenv(f"MNE_DATASETS_{cls.path_key}_PATH", str(roots[cls]))
     assert cls().data_path(1) == expected
-    monkeypatch.delenv(f"MNE_DATASETS_{cls.__name__}_PATH")
-    shutil.copytree(roots[cls], tmp_path / f"MNE-{cls.__name__}-data")
+    monkeypatch.delenv(f"MNE_DATASETS_{cls.path_key}_PATH")
+    shutil.copytree(roots[cls], tmp_path / f"MNE-{cls.code_name}-data")
     monkeypatch.setenv("MNE_DATA", str(tmp_path))
     (first, *_) = cls().data_path(1)
     assert first.startswith(str(tmp_path))
@@ -160,7 +148,8 @@ def test_settings_lead_to_the_data(cls, roots, monkeypatch, tmp_path):
 def test_data_path_names_files_and_writes_nothing(cls, roots, tmp_path):
     before = snapshot(roots[cls])
     files = cls(path=roots[cls]).data_path(1)
-    assert len(files) == cls.n_sessions_per_subject
+    n_runs = 20 if cls is MAHNOB_HCI else 1  # a file of its own for each
+    assert len(files) == cls.n_sessions_per_subject * n_runs
     assert all(os.path.isfile(file) and os.path.isabs(file) for file in files)
     assert cls().data_path(1, path=roots[cls]) == files
     with pytest.raises(CorpusNotFoundError):
@@ -212,7 +201,7 @@ def test_additional_metadata_need_no_signals(cls, roots, monkeypatch):
 
     monkeypatch.setattr(cls, "_read_recording", refuse)
     monkeypatch.setattr(cls, "_make_raw", refuse)
-    monkeypatch.setattr("braindecode_emossl.datasets.seed.loadmat", refuse)
+    monkeypatch.setattr("braindecode_emossl.datasets.seed_family.loadmat", refuse)
     dataset = cls(path=roots[cls])
     assert len(dataset.get_additional_metadata(1, "0", "03")) == 1
     with pytest.raises(AssertionError):
@@ -224,8 +213,10 @@ def test_additional_metadata_of_a_recording_left_out_are_an_empty_table(
     cls, tmp_path, caplog
 ):
     """Without a single trial the table had no columns, and asking was a KeyError."""
-    name = "1_20131027.mat" if cls is SEED else "s01.dat"
-    (tmp_path / name).write_bytes(b"")
+    # Of MAHNOB-HCI, the two make a recording; the second is of another subject else.
+    for name in cls.expected_files[: 2 if cls is MAHNOB_HCI else 1]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
     dataset = cls(path=tmp_path, on_error="warn")
     with caplog.at_level(logging.WARNING):
         table = dataset.get_additional_metadata(1, "0", "00")
@@ -237,7 +228,8 @@ def test_additional_metadata_of_a_recording_left_out_are_an_empty_table(
 
 @pytest.mark.parametrize("cls", CORPORA)
 def test_metadata_agree_with_the_class_and_the_files(cls, roots):
-    dataset = cls(subjects=[1], path=roots[cls])
+    # The eye features of SEED-IV are there only if they are asked for.
+    dataset = cls([1], path=roots[cls], return_all_modalities=True)
     metadata = cls.METADATA
     assert validate_metadata_against_dataset(dataset, metadata) == []
     assert metadata.experiment.events == dataset.event_id
@@ -258,55 +250,6 @@ def test_metadata_agree_with_the_class_and_the_files(cls, roots):
 # -- through MOABB -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cls", CORPORA)
-def test_convert_to_bids_writes_the_trials(cls, roots, tmp_path):
-    (tmp_path / "corpus").mkdir()
-    short_corpus(cls, roots[cls], tmp_path / "corpus")
-    dataset = cls(subjects=[1], path=tmp_path / "corpus", on_error="warn")
-    data = dataset.get_data()[1]
-    root = dataset.convert_to_bids(path=tmp_path)
-    files = sorted(root.rglob("*_eeg.edf"))
-    assert len(files) == sum(map(len, data.values()))
-    for session, runs in data.items():
-        for run, raw in runs.items():
-            (file,) = [
-                f
-                for f in files
-                if f"ses-{session}_" in f.name and f"run-{run}_" in f.name
-            ]
-            events = pd.read_csv(str(file).replace("_eeg.edf", "_events.tsv"), sep="\t")
-            assert events["onset"].tolist() == raw.annotations.onset.tolist()
-            assert events["duration"].tolist() == raw.annotations.duration.tolist()
-            assert events["trial_type"].tolist() == list(raw.annotations.description)
-            eeg = mne.io.read_raw_edf(file, preload=True)
-            np.testing.assert_allclose(  # 16 bits over the range of the values
-                eeg.get_data(), raw.get_data("eeg"), rtol=0, atol=2e-8
-            )
-
-
-@pytest.mark.parametrize("cls", CORPORA)
-def test_the_disk_cache_gives_the_same_recordings_back(cls, roots, tmp_path):
-    (tmp_path / "corpus").mkdir()
-    short_corpus(cls, roots[cls], tmp_path / "corpus")
-    dataset = cls(subjects=[1], path=tmp_path / "corpus", on_error="warn")
-    config = {"save_raw": True, "use": True, "path": tmp_path}
-    before = dataset.get_data(cache_config=config)[1]
-    shutil.rmtree(tmp_path / "corpus")  # what follows can come from the cache alone
-    after = dataset.get_data(cache_config=config)[1]
-    for session, runs in before.items():
-        assert list(after[session]) == list(runs)
-        for run, raw in runs.items():
-            cached = after[session][run]
-            assert cached.ch_names == raw.ch_names
-            old, new = raw.annotations, cached.annotations
-            np.testing.assert_allclose(new.onset, old.onset)
-            np.testing.assert_allclose(new.duration, old.duration)
-            assert list(new.description) == list(old.description)
-            np.testing.assert_allclose(
-                cached.get_data(), raw.get_data(), rtol=0, atol=2e-8
-            )
-
-
 @pytest.mark.parametrize(
     ("modalities", "types"),
     [
@@ -321,14 +264,8 @@ def test_the_disk_cache_gives_the_same_recordings_back(cls, roots, tmp_path):
 )
 def test_moabb_keeps_the_modalities_asked_for(modalities, types, deap_root, tmp_path):
     """Respiration in the hundreds of what MNE takes for volts broke EDF's header."""
-    (tmp_path / "corpus").mkdir()
-    short_corpus(DEAP, deap_root, tmp_path / "corpus")
-    dataset = DEAP(
-        subjects=[1],
-        path=tmp_path / "corpus",
-        on_error="warn",
-        return_all_modalities=modalities,
-    )
+    shutil.copytree(deap_root, tmp_path / "corpus")
+    dataset = DEAP([1], path=tmp_path / "corpus", return_all_modalities=modalities)
     config = {"save_raw": True, "use": True, "path": tmp_path}
     dataset.get_data(cache_config=config)
     shutil.rmtree(tmp_path / "corpus")

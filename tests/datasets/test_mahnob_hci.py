@@ -531,7 +531,8 @@ def test_inspection_counts_what_is_there(copied, tmp_path):
     dataset = MAHNOB_HCI(path=tmp_path, on_error="warn")
     report = inspect_corpus(dataset, read_signals=True)
     assert (report.n_subjects, report.n_sessions, report.n_trials) == (1, 1, 2)
-    assert report.missing_subjects == list(range(2, 31))
+    without = (12, 15, 26)
+    assert report.missing_subjects == [k for k in range(2, 31) if k not in without]
     (problem,) = report.problems
     assert "feltVlnc" in problem
 

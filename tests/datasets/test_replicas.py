@@ -9,7 +9,9 @@ from scipy.io import loadmat
 
 from braindecode_emossl.datasets import (
     DEAP,
+    MAHNOB_HCI,
     SEED,
+    SEED_IV,
     replica_deap,
     replica_seed,
     write_replica,
@@ -18,18 +20,23 @@ from braindecode_emossl.datasets import seed as seed_corpus
 
 SMALL = {
     "SEED": {"subjects": [1], "sessions": [0], "seconds": 1, "seed": 3},
+    "SEED-IV": {"subjects": [1], "sessions": [0], "seconds": 1, "seed": 3},
     "DEAP": {"subjects": [1], "seconds": 1, "seed": 3},
+    "MAHNOB-HCI": {"subjects": [1], "seconds": 1, "seed": 3},
 }
-READERS = {"SEED": SEED, "DEAP": DEAP}
+READERS = {"SEED": SEED, "SEED-IV": SEED_IV, "DEAP": DEAP, "MAHNOB-HCI": MAHNOB_HCI}
 
 
-def digests(root, pattern="*.*at"):
+def digests(root, pattern="*.[mdb][ad][tf]"):
     """Return the hash of the contents by file name.
 
-    MATLAB files bear the time of their writing in the first 116 bytes.
+    MATLAB files bear the time of their writing in the first 116 bytes. The features
+    of SEED-IV bear the name of the recording that they go with.
     """
     return {
-        file.name: hashlib.sha256(
+        file.name
+        if "eye" not in str(file.relative_to(root))
+        else f"eye {file.name}": hashlib.sha256(
             file.read_bytes()[128 if file.suffix == ".mat" else 0 :]
         ).hexdigest()
         for file in root.rglob(pattern)
@@ -178,7 +185,7 @@ def test_quadrants_of_deap_are_all_there(deap_root):
 # -- the same bytes ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("corpus", ["SEED", "DEAP"])
+@pytest.mark.parametrize("corpus", READERS)
 def test_same_seed_same_bytes(corpus, tmp_path):
     for folder, seed in (("a", 3), ("b", 3), ("c", 4)):
         write_replica(corpus, tmp_path / folder, **SMALL[corpus] | {"seed": seed})
@@ -238,7 +245,7 @@ def test_amplitudes_are_those_of_an_eeg(seed_root, deap_root):
             assert 3 < deviation.min() < deviation.max() < 60
 
 
-@pytest.mark.parametrize("corpus", ["SEED", "DEAP"])
+@pytest.mark.parametrize("corpus", READERS)
 def test_a_second_call_changes_nothing(corpus, tmp_path):
     write_replica(corpus, tmp_path, **SMALL[corpus])
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
@@ -256,6 +263,8 @@ def test_a_second_call_changes_nothing(corpus, tmp_path):
         ("DEAP", {"seed": 4}),
         ("DEAP", {"subjects": [2]}),
         ("DEAP", {"subjects": [2], "seconds": 2}),
+        ("SEED-IV", {"sessions": [1]}),
+        ("MAHNOB-HCI", {"subjects": [2]}),
     ],
 )
 def test_other_settings_in_the_same_folder_are_refused(corpus, change, tmp_path):
@@ -289,11 +298,12 @@ def test_files_of_others_are_never_overwritten(corpus, name, tmp_path):
     assert files[0].read_bytes() == b"the real corpus"
 
 
-def test_both_corpora_may_share_a_folder(tmp_path):
-    for corpus in ("SEED", "DEAP"):
+def test_corpora_may_share_a_folder(tmp_path):
+    for corpus in READERS:
         write_replica(corpus, tmp_path, **SMALL[corpus])
-    assert SEED(sessions=[0], path=tmp_path).data_path(1)
-    assert DEAP(path=tmp_path).data_path(1)
+    for cls in READERS.values():
+        own = cls(sessions=[0], path=tmp_path).data_path(1)
+        assert len(own) == (20 if cls is MAHNOB_HCI else 1)
     assert json.loads((tmp_path / "replica-DEAP.json").read_text())["seed"] == 3
 
 
