@@ -15,6 +15,7 @@ from braindecode_emossl import (
     augmentation,
     datasets,
     errors,
+    evaluation,
     features,
     losses,
     models,
@@ -29,6 +30,7 @@ from braindecode_emossl.datasets import (
     write_replica,
 )
 from braindecode_emossl.errors import CorpusFormatError, CorpusNotFoundError
+from braindecode_emossl.evaluation import audit, evaluate
 from braindecode_emossl.models import SCMM
 from braindecode_emossl.paradigms import Emotion
 from braindecode_emossl.pretraining import (
@@ -50,9 +52,12 @@ __all__ = [
     "SCMMPretraining",
     "SSLClassifier",
     "SSLPretrainer",
+    "audit",
     "augmentation",
     "datasets",
     "errors",
+    "evaluate",
+    "evaluation",
     "features",
     "losses",
     "models",

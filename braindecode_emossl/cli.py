@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json as json_module
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -32,6 +35,18 @@ app = typer.Typer(
 
 
 _Corpus = Annotated[str, typer.Argument(help="Code of the corpus, such as SEED.")]
+_Protocol = Annotated[str, typer.Option(help="How windows are divided.")]
+_Target = Annotated[str, typer.Option(help="emotion, valence, arousal, ...")]
+_NClasses = Annotated[int | None, typer.Option(help="2 or 3, for one dimension.")]
+_Window = Annotated[float, typer.Option(help="Length of a window in seconds.")]
+_Features = Annotated[
+    str | None, typer.Option(help='"de" or "psd"; signals by default.')
+]
+_Subjects = Annotated[str | None, typer.Option(help="Such as 1-3,7; all by default.")]
+_Option = Annotated[
+    list[str] | None,
+    typer.Option(help="Option of the protocol, such as n_splits=10."),
+]
 _Json = Annotated[bool, typer.Option(help="Print JSON instead of a table.")]
 
 
@@ -147,6 +162,9 @@ def check(
 ):
     """Read a whole corpus and check each file against the published layout.
 
+    Besides the recordings, it checks the files of labels and ratings and the features,
+    counts the trials of each session, and remarks on what downloads left behind.
+
     The exit code is 0 if all that is there is sound, 1 if something is broken, 2 if
     nothing is there.
 
@@ -200,6 +218,228 @@ def replica(
     Console().print(f"Wrote a replica of {corpus} to {root}", soft_wrap=True)
 
 
+@app.command()
+@_one_sentence_errors
+def pipelines(
+    context: typer.Context,
+    features: Annotated[
+        str | None, typer.Option(help='"de" for windows in DE form.')
+    ] = None,
+):
+    """Print the folder of the pipelines that ship with the package.
+
+    Example: python -m moabb.run -p $(emossl pipelines)
+    """
+    from braindecode_emossl.evaluation import pipelines_folder
+
+    typer.echo(pipelines_folder(features))
+
+
+@app.command()
+@_one_sentence_errors
+def evaluate(
+    context: typer.Context,
+    corpora: Annotated[
+        list[str],
+        typer.Argument(help="Codes of corpora, each as CODE or CODE=FOLDER."),
+    ],
+    protocol: _Protocol = "leave-one-subject-out",
+    pipelines: Annotated[
+        Path | None,
+        typer.Option(help="A .yml file of MOABB's kind, or a folder of them."),
+    ] = None,
+    target: _Target = "emotion",
+    n_classes: _NClasses = None,
+    window: _Window = 4.0,
+    features: _Features = None,
+    subjects: _Subjects = None,
+    option: _Option = None,
+    results: Annotated[
+        Path, typer.Option(help="Folder that keeps finished folds and the tables.")
+    ] = Path("emossl-results"),
+    seed: Annotated[int, typer.Option(help="Same seed, same folds.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Folds to run at a time.")] = 1,
+    device: Annotated[
+        str | None, typer.Option(help="Where networks train, e.g. cuda.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Take finished folds from the folder of results.")
+    ] = True,
+    overwrite: Annotated[
+        bool, typer.Option(help="Delete finished folds of this evaluation first.")
+    ] = False,
+    fold: Annotated[
+        int | None, typer.Option(help="Run one share of the folds only, from 0.")
+    ] = None,
+    of: Annotated[int | None, typer.Option(help="How many shares there are.")] = None,
+    json: _Json = False,
+):
+    """Evaluate pipelines under a protocol that cannot leak; write CSV and parquet.
+
+    Killed or stopped, the next call goes on after the last finished fold. A job of a
+    cluster runs one share of the folds (--fold 3 --of 15); a last call without --fold
+    gathers the table of all.
+
+    Example: emossl evaluate SEED --features de --window 1 --jobs 4
+
+    Example: emossl evaluate SEED DEAP --protocol cross-corpus --target valence
+    """
+    import braindecode_emossl.evaluation as evaluation
+
+    if (fold is None) != (of is None):
+        raise ValueError("--fold and --of go together, such as --fold 3 --of 15.")
+    estimators, grids = evaluation.load_pipelines(
+        pipelines or evaluation.pipelines_folder(features), device=device
+    )
+    console = Console()
+    with _progress(Console(stderr=True)) as progress, _calm():
+        task = progress.add_task("loading", total=None)
+        table = evaluation.evaluate(
+            estimators,
+            _open_corpora(corpora, subjects),
+            _make_paradigm(target, n_classes, window, features),
+            protocol,
+            random_state=seed,
+            n_jobs=jobs,
+            results_dir=results,
+            resume=resume,
+            overwrite=overwrite,
+            param_grid=grids,
+            share=None if fold is None else (fold, of),
+            on_fold=lambda corpus, n_done, n_folds: progress.update(
+                task, description=corpus, completed=n_done, total=n_folds
+            ),
+            **_parse_options(option),
+        )
+    if fold is not None:
+        console.print(f"Share {fold} of {of} is finished.")
+        return
+    table.to_csv(results / "scores.csv", index=False)
+    table.to_parquet(results / "scores.parquet")
+    if json:
+        _print_json(json_module.loads(table.to_json(orient="records")))
+        return
+    console.print(_scores_table(table, protocol))
+    for name in ("scores.csv", "scores.parquet"):
+        console.print(f"Saved {(results / name).absolute()}", soft_wrap=True)
+
+
+@app.command()
+@_one_sentence_errors
+def audit(
+    context: typer.Context,
+    corpora: Annotated[
+        list[str],
+        typer.Argument(help="Codes of corpora, each as CODE or CODE=FOLDER."),
+    ],
+    protocol: _Protocol = "leave-one-subject-out",
+    target: _Target = "emotion",
+    n_classes: _NClasses = None,
+    window: _Window = 4.0,
+    features: _Features = None,
+    subjects: _Subjects = None,
+    option: _Option = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same signals.")] = 0,
+    json: _Json = False,
+):
+    """Check on label-free signals that a protocol does not leak.
+
+    The exit code is 0 if it passes and 1 if it leaks.
+
+    Example: emossl audit SEED --protocol within-session --subjects 1-3
+    """
+    import braindecode_emossl.evaluation as evaluation
+
+    with Console(stderr=True).status("auditing"), _calm():
+        report = evaluation.audit(
+            _make_paradigm(target, n_classes, window, features),
+            _open_corpora(corpora, subjects),
+            protocol,
+            random_state=seed,
+            **_parse_options(option),
+        )
+    if json:
+        _print_json({**dataclasses.asdict(report), "passed": report.passed})
+    else:
+        Console().print(str(report), soft_wrap=True)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def _open_corpora(named: list[str], subjects: str | None) -> list:
+    from braindecode_emossl.registration import DATASETS
+
+    known = {cls.code_name: cls for cls in DATASETS}
+    opened = []
+    for text in named:
+        code, _, path = text.partition("=")
+        if code not in known:
+            raise ValueError(
+                f"A corpus must be one of {sorted(known)}, or CODE=FOLDER, but got "
+                f"{text!r}."
+            )
+        opened.append(known[code](_parse_numbers(subjects), path=path or None))
+    return opened
+
+
+def _parse_numbers(text: str | None) -> list[int] | None:
+    """Return [1, 2, 3, 7] of "1-3,7"."""
+    if text is None:
+        return None
+    numbers = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.strip().isdigit() or (last and not last.strip().isdigit()):
+            raise ValueError(f"--subjects must be such as 1-3,7, but got {text!r}.")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
+
+
+def _parse_options(options: list[str] | None) -> dict:
+    """Return {"n_splits": 10} of ["n_splits=10"]."""
+    pairs = [text.partition("=") for text in options or []]
+    if wrong := [name for name, equals, _ in pairs if not equals]:
+        raise ValueError(f"--option must be NAME=VALUE, but got {wrong}.")
+    return {name.replace("-", "_"): yaml.safe_load(value) for name, _, value in pairs}
+
+
+def _make_paradigm(target, n_classes, window, features):
+    from braindecode_emossl.paradigms import Emotion
+
+    return Emotion(target, n_classes, window=window, features=features)
+
+
+@contextmanager
+def _calm():
+    """Keep the remarks of the hosts from the progress bar."""
+    import mne
+
+    with mne.utils.use_log_level("ERROR"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"moabb\.|sklearn\.")
+        yield
+
+
+def _scores_table(scores, protocol: str) -> Table:
+    from braindecode_emossl.evaluation import summarize_results
+
+    table = Table(title=f"Accuracy, {protocol}, mean ± sd over subjects")
+    for name in ("corpus", "pipeline", "subjects"):
+        table.add_column(name)
+    for name in ("windows", "trials (vote)"):
+        table.add_column(name, justify="right", no_wrap=True)
+    windows = summarize_results(scores, "accuracy")
+    trials = summarize_results(scores, "score_trial")
+    for row, voted in zip(windows.itertuples(), trials.itertuples(), strict=True):
+        table.add_row(
+            row.dataset,
+            row.pipeline,
+            str(row.n_subjects),
+            f"{row.mean:.3f} ± {row.sd:.3f}",
+            f"{voted.mean:.3f} ± {voted.sd:.3f}",
+        )
+    return table
+
+
 def _inspect(console: Console, dataset, read_signals: bool):
     from braindecode_emossl.datasets.inspection import inspect_corpus
 
@@ -236,6 +476,10 @@ def _print_problems(console: Console, inspection) -> None:
         )
     for missing in inspection.missing_sessions:
         console.print(missing, markup=False, soft_wrap=True)
+    for missing in inspection.missing_trials:
+        console.print(missing, markup=False, soft_wrap=True)
+    for remark in inspection.remarks:
+        console.print(f"Remark: {remark}", markup=False, soft_wrap=True)
     for problem in inspection.problems:
         console.print(problem, style="red", markup=False, soft_wrap=True)
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["CorpusFormatError", "CorpusNotFoundError", "EmosslError"]
+__all__ = [
+    "CorpusFormatError",
+    "CorpusNotFoundError",
+    "EmosslError",
+    "LeakageWarning",
+]
 
 
 class EmosslError(Exception):
@@ -15,3 +20,7 @@ class CorpusNotFoundError(EmosslError, FileNotFoundError):
 
 class CorpusFormatError(EmosslError, ValueError):
     """A file of a corpus is not in the layout that its makers published."""
+
+
+class LeakageWarning(UserWarning):
+    """Training and test part have something in common that they should not."""

@@ -8,14 +8,19 @@ import moabb.datasets.utils
 import moabb.paradigms
 
 from braindecode_emossl.datasets import DEAP, MAHNOB_HCI, SEED, SEED_IV
-from braindecode_emossl.models import SCMM
+from braindecode_emossl.models import (
+    MEMHACL,
+    SCMM,
+    MaskedClusterTransformer,
+    MoodReader,
+)
 from braindecode_emossl.paradigms import Emotion
 
 __all__ = ["register"]
 
 DATASETS = (SEED, SEED_IV, DEAP, MAHNOB_HCI)
 PARADIGMS = (Emotion,)
-MODELS = (SCMM,)
+MODELS = (MaskedClusterTransformer, MEMHACL, MoodReader, SCMM)
 
 
 def register():

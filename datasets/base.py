@@ -464,6 +464,21 @@ class EmotionDataset(BaseDataset):
             for trial in trials
         )
 
+    def source_files(self, subject):
+        """Return the files that the signals of a subject are read from.
+
+        Parameters
+        ----------
+        subject : int
+            Number of the subject.
+
+        Returns
+        -------
+        list of str
+            Those of :meth:`data_path`, and what is read beside them.
+        """
+        return self.data_path(subject)
+
     def first_raw(self):
         """Return the first recording that can be read, for what it says of channels.
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import mne
 import numpy as np
-from moabb.datasets.bids_interface import StepType
 from moabb.datasets.metadata.schema import (
     AcquisitionMetadata,
     AuxiliaryChannelsMetadata,
@@ -19,7 +18,6 @@ from moabb.datasets.metadata.schema import (
     ExperimentMetadata,
     ParticipantMetadata,
 )
-from moabb.datasets.preprocessing import FixedPipeline, FixedTransformer
 from scipy.io import whosmat
 
 from braindecode_emossl.datasets.base import find_files
@@ -352,12 +350,25 @@ class SEED_IV(SEEDFamilyDataset):
             set(asked.get("include", ())) & set(EYE_FEATURES)
         )
 
-    def _create_process_pipeline(self):
-        pipeline = super()._create_process_pipeline()
+    def source_files(self, subject):
+        """Return the files that the signals of a subject are read from.
+
+        Parameters
+        ----------
+        subject : int
+            Number of the subject.
+
+        Returns
+        -------
+        list of str
+            Those of :meth:`data_path`, and of the eye features where they are asked
+            for.
+        """
+        files = self.data_path(subject)
         if not self._wants_eye:
-            return pipeline
-        # MOABB's cache goes by the steps' names; raws without them must not pass.
-        return FixedPipeline([*pipeline.steps, (StepType.RAW, _WithEyeFeatures())])
+            return files
+        eye_files = [self._eye_file_of(Path(file)) for file in files]
+        return files + [str(file) for file in eye_files if file.is_file()]
 
     # -- eye features ----------------------------------------------------------
 
@@ -421,16 +432,6 @@ class SEED_IV(SEEDFamilyDataset):
             )
             return None
         return values
-
-
-class _WithEyeFeatures(FixedTransformer):
-    """Change nothing: the name says what the raws hold."""
-
-    def __repr__(self):
-        return "WithEyeFeatures()"
-
-    def transform(self, raw, y=None):
-        return raw
 
 
 def _fill(values: np.ndarray) -> tuple[np.ndarray, int]:

@@ -2,63 +2,44 @@
 
 from __future__ import annotations
 
-import pickle
-import re
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+import copy
+import inspect
+import warnings
+from functools import partial
 
-import joblib
-import mne
 import numpy as np
 import pandas as pd
-from moabb.datasets._channel_pick import pick_channels_for_modalities
 from moabb.datasets.bids_interface import StepType
 from moabb.datasets.preprocessing import (
     EpochsToEvents,
     FixedPipeline,
-    FixedTransformer,
-    get_filter_pipeline,
     make_fixed_pipeline,
 )
 from moabb.datasets.utils import dataset_search
 from moabb.paradigms.base import BaseParadigm
 
-from braindecode_emossl.datasets.base import RATING_NAMES
-from braindecode_emossl.features import DifferentialEntropy
+from braindecode_emossl.datasets.base import EmotionDataset
+from braindecode_emossl.errors import LeakageWarning
+from braindecode_emossl.features import FeatureCache
+from braindecode_emossl.paradigms.labels import LABELS, Labeller, check_target
+from braindecode_emossl.paradigms.steps import (
+    BAND_FEATURES,
+    CutTrials,
+    CutWindows,
+    EventsToLabels,
+    FilterEEG,
+    KeepLabelled,
+    Pick,
+    Resample,
+    SubtractBaseline,
+    ToArrays,
+    without_addresses,
+)
 
 __all__ = ["Emotion"]
 
-# Labels by target and number of classes, in the order of their event codes.
-LABELS = {
-    ("valence", 2): ("negative", "positive"),
-    ("valence", 3): ("negative", "neutral", "positive"),
-    **{
-        (rating, n_classes): names
-        for rating in ("arousal", "dominance", "liking")
-        for n_classes, names in (
-            (2, ("low", "high")),
-            (3, ("low", "medium", "high")),
-        )
-    },
-    ("quadrant", 4): ("LVLA", "LVHA", "HVLA", "HVHA"),
-}
-TARGETS = ("emotion", *dict.fromkeys(target for target, _ in LABELS))
-
-# Ratings from 1 to 9 in three classes: up to 3, up to 6, above.
-THREE_CLASS_CUTS = (3.0, 6.0)
-
-# Kinds of channel that are voltages; MOABB gives voltages in microvolts.
-_VOLTAGE_TYPES = ("eeg", "eog", "emg", "ecg")
-
-# MOABB's caches keep of a window its event alone: (sample, free column, label code).
-# The free column carries the trial and the window, packed into one integer.
-_MAX_WINDOWS = 2**16
-
-# Extras of a trial that are numbers.
-_NUMBERS = ("length", *RATING_NAMES)
-
-# The message by which MOABB knows that a run has nothing to give, and passes over it.
-_NO_EVENTS = "No events found"
+# Columns of a BIDS copy's events that say of the trial what ours say of it as well.
+_BIDS_COLUMNS = ["onset", "duration", "trial_type", "value"]
 
 
 class Emotion(BaseParadigm):
@@ -76,10 +57,12 @@ class Emotion(BaseParadigm):
         and arousal.
     n_classes : int or None
         2 or 3 for a single dimension, 2 by default.
-    threshold : float
+    threshold : float or "median"
         A rating is high if it is ``> threshold`` (two classes and quadrants); a
-        rating of exactly the threshold is low. With three classes the cuts are
-        ``<= 3``, ``3 < r <= 6`` and ``> 6``.
+        rating of exactly the threshold is low. ``"median"`` takes the median of all
+        ratings of the subject: nearly balanced classes, but a label that depends on
+        the ratings of all trials, those of a test part included. With three classes
+        the cuts are ``<= 3``, ``3 < r <= 6`` and ``> 6``.
     fmin, fmax : float or None
         Band-pass of the EEG in Hz, both None for no filter.
     window : float
@@ -97,14 +80,19 @@ class Emotion(BaseParadigm):
         ``return_all_modalities`` asks for.
     resample : float or None
         Sampling rate in Hz of the windows; None keeps the corpus's own.
-    features : None, "de" or transformer
+    features : None, "de", "psd" or transformer
         ``None`` gives the signals. ``"de"`` gives the differential entropy of each
-        window in the five bands of SEED's authors. A scikit-learn transformer that
-        needs no fit is applied to the windows ``(n_windows, n_chans, n_times)``. Any
-        of them is applied run by run, so that the signals of the whole corpus are
-        never in memory together.
+        window of EEG in the five bands of SEED's authors, ``"psd"`` the mean power
+        spectral density there in squared microvolts per hertz. A scikit-learn
+        transformer that needs no fit is applied to the windows
+        ``(n_windows, n_chans, n_times)``. Any of them is applied run by run, so that
+        the signals of the whole corpus are never in memory together.
     scorer : str, callable or None
         Metric of MOABB's evaluations, accuracy by default.
+    cache_dir : str, Path or None
+        Folder that keeps the arrays of each subject, meant for ``features``. They are
+        found again by the contents of the subject's files and labels, all parameters
+        and the version of this package. Several processes may share it.
 
     Notes
     -----
@@ -159,6 +147,7 @@ class Emotion(BaseParadigm):
         resample=200.0,
         features=None,
         scorer=None,
+        cache_dir=None,
     ):
         super().__init__(
             filters=[(fmin, fmax)],
@@ -169,14 +158,16 @@ class Emotion(BaseParadigm):
             resample=resample,
             scorer=scorer,
         )
+        self.fill_missing_channels = False  # match_all may set it
         self.target = target
-        self.n_classes = _check_target(target, n_classes)
+        self.n_classes = check_target(target, n_classes)
         self.threshold = threshold
         self.fmin = fmin
         self.fmax = fmax
         self.window = window
         self.stride = window if stride is None else stride
         self.features = features
+        self.cache_dir = cache_dir
         self._check()
 
     def _check(self):
@@ -194,10 +185,18 @@ class Emotion(BaseParadigm):
             raise ValueError(
                 f"tmin must not lie before the trial, but got {self.tmin}."
             )
-        if isinstance(self.features, str) and self.features != "de":
+        if self.threshold == "median" and self.n_classes == 3:
             raise ValueError(
-                f'features must be None, "de" or a transformer, but got '
-                f"{self.features!r}."
+                'threshold="median" makes two classes, but n_classes is 3.'
+            )
+        if isinstance(self.threshold, str) and self.threshold != "median":
+            raise ValueError(
+                f'threshold must be a number or "median", but got {self.threshold!r}.'
+            )
+        if isinstance(self.features, str) and self.features not in BAND_FEATURES:
+            raise ValueError(
+                f"features must be None, one of {[*BAND_FEATURES]} or a transformer, "
+                f"but got {self.features!r}."
             )
         # MOABB's caches know a transformer by its parameters.
         needed = {"transform", "get_params"}
@@ -228,6 +227,21 @@ class Emotion(BaseParadigm):
         -------
         bool
             True if labels of this target can be made.
+
+        Notes
+        -----
+        Another dataset than ours, such as MOABB's ``LocalBIDSDataset`` of what
+        ``convert_to_bids`` wrote, takes part with ``paradigm="emotion"`` and the
+        corpus's events if its ``events.tsv`` have the columns ``trial``,
+        ``stimulus``, ``length`` and ``emotion``. For the other targets it needs the
+        attributes ``ratings`` and ``valence_of_class`` of the corpus:
+
+        >>> copy = LocalBIDSDataset(
+        ...     root, subjects=[1], events=DEAP.classes, interval=[0, 60],
+        ...     paradigm="emotion"
+        ... )
+        >>> copy.ratings = DEAP.ratings
+        >>> X, y, metadata = Emotion("valence").get_data(copy)
         """
         if dataset.paradigm != "emotion":
             return False
@@ -262,13 +276,109 @@ class Emotion(BaseParadigm):
         """Metric of MOABB's evaluations."""
         return "accuracy" if self.scorer is None else self.scorer
 
-    def _labeller(self, dataset) -> _Labeller:
-        return _Labeller(
+    def _labeller(self, dataset) -> Labeller:
+        return Labeller(
             target=self.target,
             n_classes=self.n_classes,
             threshold=self.threshold,
             valence_of_class=dict(getattr(dataset, "valence_of_class", {})),
+            dataset=dataset,
         )
+
+    def class_balance(self, dataset):
+        """Count the trials of each label, without reading signals.
+
+        Parameters
+        ----------
+        dataset : EmotionDataset
+            The corpus.
+
+        Returns
+        -------
+        DataFrame
+            Number of trials by subject (rows) and label (columns); ``"no label"``
+            counts those that the target leaves out.
+        """
+        labeller, names = self._labeller(dataset), list(self.used_events(dataset))
+        counts = {
+            subject: pd.Series(
+                labeller(trial, subject) or "no label"
+                for trial in dataset.trial_table(subject).to_dict("records")
+            ).value_counts()
+            for subject in dataset.subject_list
+        }
+        table = pd.DataFrame(counts).T.reindex(columns=[*names, "no label"])
+        return table.fillna(0).astype(int).rename_axis("subject")
+
+    def get_info(self, dataset):
+        """Return channels and sampling rate of the windows, which arrays do not tell.
+
+        Parameters
+        ----------
+        dataset : EmotionDataset
+            The corpus, on disk; its first recording is read.
+
+        Returns
+        -------
+        mne.Info
+            Channels in the order of the arrays, with their kinds and places.
+        """
+        pick = Pick(
+            "", self.channels, dataset.return_all_modalities, self.fill_missing_channels
+        )
+        info = pick.transform(dataset.first_raw()).info
+        if self.resample is not None:
+            with info._unlock():
+                info["sfreq"] = self.resample
+        return info
+
+    def match_all(
+        self, datasets, shift=0.0, channel_merge_strategy="intersect", ignore=None
+    ):
+        """Choose the channels and the sampling rate that all corpora can give.
+
+        Parameters
+        ----------
+        datasets : list of EmotionDataset
+            Corpora, on disk.
+        shift : float
+            Added to the lowest sampling rate of the corpora and ``resample``, in Hz.
+            MOABB's -0.5 is not needed, as windows have an exact number of samples.
+        channel_merge_strategy : {"intersect", "union"}
+            ``"intersect"`` keeps the channels that all have, ``"union"`` all channels:
+            those that a corpus lacks are zero in its arrays, after ``features``, as
+            the authors of SCMM did it [inferred].
+        ignore : list of str or None
+            Channels to leave out.
+
+        Raises
+        ------
+        ValueError
+            If the corpora have no channel in common, or the strategy is unknown.
+        """
+        if channel_merge_strategy not in ("intersect", "union"):
+            raise ValueError(
+                'channel_merge_strategy must be "intersect" or "union", but got '
+                f"{channel_merge_strategy!r}."
+            )
+        everything = copy.copy(self)
+        everything.channels, everything.resample = None, None
+        infos = {dataset.code: everything.get_info(dataset) for dataset in datasets}
+        of_corpus = [info["ch_names"] for info in infos.values()]
+        union = dict.fromkeys(name for names in of_corpus for name in names)
+        self.fill_missing_channels = channel_merge_strategy == "union"
+        # In the order of the first corpus, so that the choice is the same every time.
+        self.channels = [
+            name
+            for name in union
+            if name not in (ignore or ())
+            and (self.fill_missing_channels or all(name in c for c in of_corpus))
+        ]
+        if not self.channels:
+            raise ValueError(f"The corpora {[*infos]} have no channel in common.")
+        rates = [info["sfreq"] for info in infos.values()]
+        rates += [] if self.resample is None else [self.resample]
+        self.resample = min(rates) + shift
 
     # -- processing ------------------------------------------------------------
 
@@ -282,7 +392,7 @@ class Emotion(BaseParadigm):
         dataset : BaseDataset
             The corpus.
         return_epochs, return_raws : bool
-            Stop at the windows, or at the filtered raws.
+            Stop at the windows, or at the filtered raws of whole runs.
         postprocess_pipeline : transformer or None
             Applied to the arrays, run by run, after ``features``.
 
@@ -295,33 +405,40 @@ class Emotion(BaseParadigm):
         if return_epochs and return_raws:
             raise ValueError("Ask for epochs or for raws, not for both.")
         # MOABB's own first step is left out: it would give all trials one length.
-        pick = _Pick(_root_of(dataset), self.channels, dataset.return_all_modalities)
+        modalities = dataset.return_all_modalities
+        pick = Pick(
+            _source_of(dataset), self.channels, modalities, self.fill_missing_channels
+        )
+        _warn_of_shared_trials()
         steps = [
             (StepType.RAW, pick),
-            (StepType.RAW, _FilterEEG(self.fmin, self.fmax)),
+            (StepType.RAW, FilterEEG(self.fmin, self.fmax)),
         ]
         if self.baseline is not None:
-            steps.append((StepType.RAW, _SubtractBaseline(self.baseline)))
+            steps.append((StepType.RAW, SubtractBaseline(self.baseline)))
         if self.resample is not None:
-            steps.append((StepType.RAW, _Resample(self.resample)))
+            steps.append((StepType.RAW, Resample(self.resample)))
         if return_raws:
-            steps.append((StepType.RAW, _KeepLabelled(self._trials(dataset))))
+            steps.append((StepType.RAW, KeepLabelled(self._trials(dataset))))
         else:
             steps.append((StepType.EPOCHS, self._windows(dataset)))
         if not return_epochs and not return_raws:
-            to_arrays = _ToArrays(
-                dataset.unit_factor, self.features, postprocess_pipeline
+            to_arrays = ToArrays(
+                dataset.unit_factor,
+                self.features,
+                postprocess_pipeline,
+                self.channels if self.fill_missing_channels else None,
             )
             steps.append((StepType.ARRAY, to_arrays))
         identity = {
-            "scorer": _without_addresses(repr(self.scorer)),
+            "scorer": without_addresses(repr(self.scorer)),
             "subjects": list(dataset.subject_list),
             "sessions": getattr(dataset, "_selected_sessions", None),
         }
         return [_IdentifiedPipeline(steps, identity)]
 
-    def _windows(self, dataset) -> _CutWindows:
-        return _CutWindows(
+    def _windows(self, dataset) -> CutWindows:
+        return CutWindows(
             event_id=self.used_events(dataset),
             labeller=self._labeller(dataset),
             window=self.window,
@@ -330,8 +447,13 @@ class Emotion(BaseParadigm):
             tmax=self.tmax,
         )
 
-    def _trials(self, dataset) -> _CutTrials:
-        return _CutTrials(self.used_events(dataset), self._labeller(dataset))
+    def _trials(self, dataset) -> CutTrials:
+        return CutTrials(
+            event_id=self.used_events(dataset),
+            labeller=self._labeller(dataset),
+            tmin=self.tmin,
+            tmax=self.tmax,
+        )
 
     def _get_events_pipeline(self, dataset):
         return make_fixed_pipeline(self._windows(dataset), EpochsToEvents())
@@ -351,7 +473,7 @@ class Emotion(BaseParadigm):
         FixedPipeline
             Its output is a structured array with ``label``, ``trial`` and ``window``.
         """
-        to_labels = _EventsToLabels(self.used_events(dataset))
+        to_labels = EventsToLabels(self.used_events(dataset))
         if return_raws:
             return make_fixed_pipeline(self._trials(dataset), to_labels)
         if return_epochs:
@@ -382,7 +504,9 @@ class Emotion(BaseParadigm):
             Return :class:`mne.Epochs` with the metadata in them; ``features`` are
             then not computed.
         return_raws : bool
-            Return the filtered raws that hold a labelled trial.
+            Return for each labelled trial its part of the filtered recording, from
+            ``tmin`` to ``tmax``, with the trial as its only annotation. The caches
+            keep whole runs.
         cache_config : dict, CacheConfig or None
             MOABB's disk cache.
         postprocess_pipeline : transformer or None
@@ -399,11 +523,12 @@ class Emotion(BaseParadigm):
         -------
         X : ndarray, shape (n_windows, n_chans, n_times), or mne.Epochs
             Signals in microvolts; with ``features="de"`` an array of shape
-            ``(n_windows, n_chans, n_bands)``; a list of raws if asked for.
+            ``(n_windows, n_chans, n_bands)``; a list of raws, one a trial, if asked
+            for.
         y : ndarray of str, shape (n_windows,)
-            Labels; one a raw if raws were asked for.
+            Labels; one a trial if raws were asked for.
         metadata : DataFrame, n_windows rows
-            See the class.
+            See the class; one row a trial, without ``window``, if raws were asked for.
 
         Raises
         ------
@@ -416,28 +541,27 @@ class Emotion(BaseParadigm):
                 "emotion corpus with it."
             )
         subjects = dataset.subject_list if subjects is None else list(subjects)
-        try:
-            X, labels, metadata = super().get_data(
-                dataset,
-                subjects=subjects,
-                return_epochs=return_epochs,
-                return_raws=return_raws,
-                cache_config=cache_config,
-                postprocess_pipeline=postprocess_pipeline,
-                process_pipelines=process_pipelines,
-                n_jobs=n_jobs,
+        if process_pipelines is None:
+            process_pipelines = self.make_process_pipelines(
+                dataset, return_epochs, return_raws, postprocess_pipeline
             )
-        except ValueError as error:
-            if "No objects to concatenate" not in str(error):
-                raise
+        load = self._load
+        if self.cache_dir is not None and not return_epochs and not return_raws:
+            load = self._load_cached
+        X, y, metadata = load(
+            dataset,
+            subjects,
+            return_epochs=return_epochs,
+            return_raws=return_raws,
+            cache_config=cache_config,
+            process_pipelines=process_pipelines,
+            n_jobs=n_jobs,
+        )
+        if not len(y):
             raise ValueError(
                 f"No trial of subjects {subjects} of {dataset.code} has a label for "
                 f"the target {self.target!r} with {self.n_classes} classes."
-            ) from error
-        metadata["trial"] = labels["trial"]
-        if not return_raws:
-            metadata["window"] = labels["window"]
-        metadata = _add_trials(metadata, dataset)
+            )
         if isinstance(additional_metadata, list):
             if unknown := set(additional_metadata) - set(metadata):
                 raise ValueError(
@@ -447,21 +571,64 @@ class Emotion(BaseParadigm):
             metadata = metadata[["subject", "session", "run", *additional_metadata]]
         if return_epochs:
             X.metadata = metadata
-        return X, labels["label"], metadata
+        return X, y, metadata
 
+    def _load(self, dataset, subjects, **how):
+        """Return windows, labels and all metadata, nothing where there is no label."""
+        try:
+            X, labels, metadata = super().get_data(dataset, subjects=subjects, **how)
+        except ValueError as error:
+            if "No objects to concatenate" not in str(error):
+                raise
+            return np.empty(0), np.empty(0, "U1"), pd.DataFrame()
+        if how["return_raws"]:
+            # MOABB gives one raw and one row a run, but the label of every trial.
+            parts = [self._trials(dataset).crop(raw) for raw in X]
+            metadata = metadata.loc[metadata.index.repeat([*map(len, parts)])]
+            metadata = metadata.reset_index(drop=True)
+            X = [part for parts_of_run in parts for part in parts_of_run]
+        metadata["trial"] = labels["trial"]
+        if not how["return_raws"]:
+            metadata["window"] = labels["window"]
+        return X, labels["label"], _add_trials(metadata, dataset)
 
-def _check_target(target: str, n_classes: int | None) -> int | None:
-    if target not in TARGETS:
-        raise ValueError(f"target must be one of {TARGETS}, but got {target!r}.")
-    possible = [n for name, n in LABELS if name == target]
-    if n_classes is None:
-        return possible[0] if possible else None
-    if n_classes not in possible:
-        raise ValueError(
-            f"n_classes of the target {target!r} must be "
-            f"{' or '.join(map(str, possible)) or 'left at None'}, but got {n_classes}."
+    def _load_cached(self, dataset, subjects, *, process_pipelines, **how):
+        """Return the same, from the folder of features where it is there."""
+        cache = FeatureCache(self.cache_dir)
+        (pipeline,) = process_pipelines
+        parts = []
+        for subject in subjects:
+            entry = cache.get(
+                partial(
+                    self._compute_entry,
+                    dataset,
+                    subject,
+                    process_pipelines=process_pipelines,
+                    **how,
+                ),
+                corpus=dataset.code,
+                files=dataset.source_files(subject),
+                # Labels may lie in files that all subjects share.
+                parameters=f"{pipeline.steps} {dataset.trial_table(subject).to_json()}",
+            )
+            if len(entry["y"]):
+                parts.append((entry.pop("X"), entry.pop("y"), pd.DataFrame(entry)))
+        if not parts:
+            return np.empty(0), np.empty(0, "U1"), pd.DataFrame()
+        X, y, metadata = zip(*parts, strict=True)
+        return (
+            np.concatenate(X),
+            np.concatenate(y),
+            pd.concat(metadata, ignore_index=True),
         )
-    return n_classes
+
+    def _compute_entry(self, dataset, subject, **how):
+        X, y, metadata = self._load(dataset, [subject], **how)
+        columns = {
+            name: column.to_numpy(str) if column.dtype.kind == "O" else column
+            for name, column in metadata.items()
+        }
+        return {"X": X, "y": y, **columns}
 
 
 def _add_trials(metadata: pd.DataFrame, dataset) -> pd.DataFrame:
@@ -473,44 +640,13 @@ def _add_trials(metadata: pd.DataFrame, dataset) -> pd.DataFrame:
             f"{dataset.code} does not say what its trials are: its "
             "get_additional_metadata must return them, as that of EmotionDataset does."
         )
-    trials = pd.concat(tables)
+    trials = pd.concat(tables).drop(columns=_BIDS_COLUMNS, errors="ignore")
+    trials["stimulus"] = trials["stimulus"].astype(str)  # mne-bids makes 1 of "01"
     metadata = metadata.merge(
         trials, on=["subject", "session", "run", "trial"], how="left", validate="m:1"
     )
     metadata["corpus"] = dataset.code
     return metadata
-
-
-class _Labeller:
-    """Name the label of a trial, or None where it has none."""
-
-    def __init__(self, target, n_classes, threshold, valence_of_class):
-        self.target = target
-        self.n_classes = n_classes
-        self.threshold = threshold
-        self.valence_of_class = valence_of_class
-
-    def __repr__(self):
-        return (
-            f"Labeller({self.target}, n_classes={self.n_classes}, "
-            f"threshold={self.threshold}, valence_of_class={self.valence_of_class})"
-        )
-
-    def __call__(self, trial: Mapping) -> str | None:
-        if self.target == "emotion":
-            return trial["emotion"]
-        if self.target == "quadrant":
-            valence, arousal = (self._level(trial[k]) for k in ("valence", "arousal"))
-            return f"{'LH'[valence]}V{'LH'[arousal]}A"
-        names = LABELS[self.target, self.n_classes]
-        if self.target in trial:
-            return names[self._level(trial[self.target])]
-        label = self.valence_of_class[trial["emotion"]]
-        return label if label in names else None
-
-    def _level(self, rating: float) -> int:
-        cuts = THREE_CLASS_CUTS if self.n_classes == 3 else (self.threshold,)
-        return sum(rating > cut for cut in cuts)
 
 
 class _IdentifiedPipeline(FixedPipeline):
@@ -526,297 +662,27 @@ class _IdentifiedPipeline(FixedPipeline):
         self.identity = identity
 
 
-class _Pick(FixedTransformer):
-    """Keep the channels asked for, by name and in their order, or by modality.
-
-    ``root`` is the folder of the corpus. It changes nothing, but MOABB's caches and
-    results would take two copies of a corpus (a replica and the real one) for one.
-    """
-
-    def __init__(
-        self, root: str, channels: Sequence[str] | None, modalities: bool | dict
-    ):
-        self.root = root
-        self.channels = channels
-        self.modalities = modalities
-
-    def __repr__(self):
-        return f"Pick({self.root}, {self.channels}, {self.modalities})"
-
-    def transform(self, raw, y=None):
-        if self.channels is None:
-            return raw.pick(pick_channels_for_modalities(raw.info, self.modalities))
-        missing = [name for name in self.channels if name not in raw.ch_names]
-        if missing:
-            raise ValueError(
-                f"channels must be among {raw.ch_names}, but {missing} are not."
-            )
-        return raw.pick(list(self.channels)).reorder_channels(list(self.channels))
+def _source_of(dataset) -> str:
+    """Name the copy of a corpus; of other datasets, a local BIDS copy has a name."""
+    if isinstance(dataset, EmotionDataset):
+        return dataset._cache_key()
+    return str(getattr(dataset, "bids_root", ""))
 
 
-class _FilterEEG(FixedTransformer):
-    """Band-pass the EEG with MOABB's filter, where there is EEG."""
+def _warn_of_shared_trials() -> None:
+    """Warn if an evaluation of MOABB that shuffles windows asks for them."""
+    from moabb.evaluations import WithinSessionEvaluation, WithinSubjectEvaluation
 
-    def __init__(self, fmin: float | None, fmax: float | None):
-        self.fmin = fmin
-        self.fmax = fmax
-
-    def __repr__(self):
-        return f"FilterEEG({self.fmin}, {self.fmax})"
-
-    def transform(self, raw, y=None):
-        if not len(mne.pick_types(raw.info, eeg=True)):
-            return raw
-        return get_filter_pipeline(self.fmin, self.fmax).transform(raw)
-
-
-class _SubtractBaseline(FixedTransformer):
-    """Subtract from each trial's EEG its mean before (or in) the trial."""
-
-    def __init__(self, interval: Sequence[float]):
-        self.interval = tuple(interval)
-
-    def __repr__(self):
-        return f"SubtractBaseline{self.interval}"
-
-    def transform(self, raw, y=None):
-        if not len(mne.pick_types(raw.info, eeg=True)):
-            return raw
-        start, stop = self.interval
-        sfreq, data = raw.info["sfreq"], raw.get_data("eeg")
-        original = data.copy()  # a baseline may lie in the trial before
-        for onset, trial in _trials_of(raw):
-            first, last = (round((onset + t) * sfreq) for t in (start, stop))
-            if not 0 <= first < last <= data.shape[1]:
-                raise ValueError(
-                    f"baseline {self.interval} s of trial {trial['trial']} (starts at "
-                    f"{onset:g} s) leaves its recording, which lasts "
-                    f"{raw.n_times / sfreq:g} s. Choose an interval that it has."
-                )
-            inside = slice(
-                round(onset * sfreq), round((onset + trial["length"]) * sfreq)
-            )
-            data[:, inside] -= original[:, first:last].mean(axis=1, keepdims=True)
-        return raw.load_data(verbose=False).apply_function(
-            lambda _: data, picks="eeg", channel_wise=False, verbose=False
+    # MOABB does not tell a paradigm who asks.
+    caller = inspect.currentframe().f_back.f_back.f_locals.get("self")
+    shuffling = (WithinSessionEvaluation, WithinSubjectEvaluation)
+    if isinstance(caller, shuffling) and caller.groups is None:
+        warnings.warn(
+            f"{type(caller).__name__} shuffles windows: those of one trial are in both "
+            "training and test part, and the score says how well a trial is recognised "
+            "again, not an emotion. Hold out whole trials instead: "
+            "braindecode_emossl.evaluate(pipelines, datasets, paradigm, "
+            '"within-session").',
+            LeakageWarning,
+            stacklevel=4,
         )
-
-
-class _Resample(FixedTransformer):
-    """Bring the recording to one sampling rate, before it is cut."""
-
-    def __init__(self, sfreq: float):
-        self.sfreq = sfreq
-
-    def __repr__(self):
-        return f"Resample({self.sfreq:g} Hz)"
-
-    def transform(self, raw, y=None):
-        if raw.info["sfreq"] == self.sfreq:
-            return raw
-        return raw.load_data(verbose=False).resample(self.sfreq, verbose=False)
-
-
-class _CutTrials(FixedTransformer):
-    """Return one event for each trial that has a label."""
-
-    def __init__(self, event_id: Mapping[str, int], labeller: _Labeller):
-        self.event_id = event_id
-        self.labeller = labeller
-
-    def __repr__(self):
-        return f"CutTrials({self.event_id}, {self.labeller})"
-
-    def transform(self, raw, y=None):
-        events = [
-            (round(onset * raw.info["sfreq"]), _pack(trial["trial"], 0), code)
-            for onset, trial in _trials_of(raw)
-            if (code := self.event_id.get(self.labeller(trial))) is not None
-        ]
-        return np.array(events, int).reshape(-1, 3)
-
-
-class _KeepLabelled(FixedTransformer):
-    """Hand on a recording if a trial of it has a label."""
-
-    def __init__(self, trials: _CutTrials):
-        self.trials = trials
-
-    def __repr__(self):
-        return f"KeepLabelled({self.trials})"
-
-    def transform(self, raw, y=None):
-        if not len(self.trials.transform(raw)):
-            raise ValueError(_NO_EVENTS)
-        return raw
-
-
-class _CutWindows(FixedTransformer):
-    """Cut the labelled trials of a recording into windows of exact length."""
-
-    def __init__(
-        self,
-        event_id: Mapping[str, int],
-        labeller: _Labeller,
-        window: float,
-        stride: float,
-        tmin: float,
-        tmax: float | None,
-    ):
-        self.event_id = event_id
-        self.labeller = labeller
-        self.window = window
-        self.stride = stride
-        self.tmin = tmin
-        self.tmax = tmax
-
-    def __repr__(self):
-        values = ", ".join(f"{name}={value}" for name, value in vars(self).items())
-        return f"CutWindows({values})"
-
-    def transform(self, raw, y=None):
-        sfreq = raw.info["sfreq"]
-        events = [
-            event
-            for onset, trial in _trials_of(raw)
-            if (code := self.event_id.get(self.labeller(trial))) is not None
-            for event in self._events(onset, trial, code, raw)
-        ]
-        if not events:
-            raise ValueError(_NO_EVENTS)
-        events = np.array(events, int)
-        events[:, 0] += raw.first_samp
-        return mne.Epochs(
-            raw,
-            events,
-            event_id=self._present(events),
-            tmin=0.0,
-            tmax=(round(self.window * sfreq) - 1) / sfreq,  # MNE includes the end
-            picks="all",
-            baseline=None,
-            proj=False,
-            preload=True,
-            verbose=False,
-        )
-
-    def _events(self, onset, trial, code, raw):
-        """Yield (sample, packed trial and window, code) of a trial's windows."""
-        sfreq = raw.info["sfreq"]
-        stop = trial["length"] if self.tmax is None else min(self.tmax, trial["length"])
-        n_window, n_stride = round(self.window * sfreq), round(self.stride * sfreq)
-        if not n_window or not n_stride:
-            raise ValueError(
-                f"window and stride must last at least one sample of {1 / sfreq:g} s, "
-                f"but got {self.window:g} s and {self.stride:g} s."
-            )
-        # Durations, not end points, are rounded: a window starts on the same sample
-        # of its trial wherever the trial lies in the recording.
-        first = round(onset * sfreq) + round(self.tmin * sfreq)
-        # Both may round up, to a sample more than there is.
-        n_times = min(round((stop - self.tmin) * sfreq), raw.n_times - first)
-        spare = n_times - n_window
-        if spare < 0:
-            raise ValueError(
-                f"Trial {trial['trial']} (stimulus {trial['stimulus']}) offers "
-                f"{stop - self.tmin:g} s from tmin={self.tmin:g} s on, less than one "
-                f"window of {self.window:g} s. Choose a shorter window."
-            )
-        for window in range(spare // n_stride + 1):
-            yield first + window * n_stride, _pack(trial["trial"], window), code
-
-    def _present(self, events):
-        return {k: code for k, code in self.event_id.items() if code in events[:, 2]}
-
-
-class _ToArrays(FixedTransformer):
-    """Turn windows into scaled arrays or features, beside their events."""
-
-    def __init__(self, unit_factor, features, postprocess_pipeline):
-        self.unit_factor = unit_factor
-        self.features = features
-        self.postprocess_pipeline = postprocess_pipeline
-
-    def __repr__(self):
-        steps = [_identity(step) for step in (self.features, self.postprocess_pipeline)]
-        return f"ToArrays({self.unit_factor:g}, {', '.join(steps)})"
-
-    def transform(self, epochs, y=None):
-        types = epochs.get_channel_types()
-        factors = [self.unit_factor if t in _VOLTAGE_TYPES else 1.0 for t in types]
-        X = epochs.get_data(copy=True) * np.array(factors)[:, None]
-        # (n_windows, n_chans, n_times)
-        if self.features == "de":
-            extractor = DifferentialEntropy(epochs.info["sfreq"], flatten=False)
-            X = extractor.transform(X)  # (n_windows, n_chans, n_bands)
-        elif self.features is not None:
-            X = self.features.transform(X)
-        if self.postprocess_pipeline is not None:
-            X = self.postprocess_pipeline.transform(X)
-        return OrderedDict([("X", X), ("events", epochs.events)])
-
-
-class _EventsToLabels(FixedTransformer):
-    """Read label, trial and window back from the events of the windows."""
-
-    def __init__(self, event_id: Mapping[str, int]):
-        self.event_id = event_id
-
-    def __repr__(self):
-        return f"EventsToLabels({self.event_id})"
-
-    def transform(self, events, y=None):
-        names = {code: name for name, code in self.event_id.items()}
-        longest = max(map(len, names.values()))
-        kinds = [("label", f"U{longest}"), ("trial", int), ("window", int)]
-        rows = [(names[code], *_unpack(packed)) for _, packed, code in events.tolist()]
-        return np.array(rows, kinds)
-
-
-def _identity(step) -> str:
-    """Name a transformer by its class and all its contents, large arrays included."""
-    if step is None or isinstance(step, str):
-        return repr(step)
-    try:
-        return f"{type(step).__name__}({joblib.hash(step)})"
-    except pickle.PicklingError as error:
-        raise ValueError(
-            f"A transformer of windows must be picklable, so that its results can be "
-            f"told from others', but {step!r} is not ({error}). Use a function with a "
-            "name instead of a lambda."
-        ) from error
-
-
-def _root_of(dataset) -> str:
-    return str(dataset._named_root()) if hasattr(dataset, "_named_root") else ""
-
-
-def _without_addresses(text: str) -> str:
-    return re.sub(r" at 0x\w+", "", text)
-
-
-def _trials_of(raw):
-    """Yield (onset in seconds from the first sample, extras) of the trials of a raw."""
-    shift = raw.first_time if raw.annotations.orig_time is not None else 0.0
-    for annotation in raw.annotations:
-        if extras := _read_extras(annotation["extras"]):
-            yield annotation["onset"] - shift, extras
-
-
-def _read_extras(extras: Mapping) -> dict:
-    """Return the extras of a trial, nothing where an annotation is no trial.
-
-    MOABB's disk cache keeps them in a table of text, with "n/a" in the empty cells.
-    """
-    known = {name: value for name, value in extras.items() if value != "n/a"}
-    if "trial" not in known:
-        return {}
-    numbers = {name: float(known[name]) for name in _NUMBERS if name in known}
-    return known | numbers | {"trial": int(float(known["trial"]))}
-
-
-def _pack(trial: int, window: int) -> int:
-    return trial * _MAX_WINDOWS + window
-
-
-def _unpack(packed: int) -> tuple[int, int]:
-    return divmod(packed, _MAX_WINDOWS)

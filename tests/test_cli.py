@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from braindecode_emossl import demo
 from braindecode_emossl.cli import app
+from braindecode_emossl.datasets import write_replica
+from braindecode_emossl.evaluation import AuditReport, pipelines_folder
 
 
 @pytest.fixture
@@ -76,3 +81,105 @@ def test_a_foreign_corpus_is_never_overwritten(run, tmp_path):
     result = run("demo", "--output", str(out), "--corpora", str(tmp_path))
     assert result.exit_code == 2 and "never overwrites" in result.stderr
     assert (folder / "label.mat").read_bytes() == b"licensed"
+
+
+# -- evaluate, audit, pipelines ------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def seed(tmp_path_factory):
+    """``SEED=<folder>`` of a replica of two subjects."""
+    root = write_replica(
+        "SEED",
+        tmp_path_factory.mktemp("seed"),
+        subjects=[1, 2],
+        sessions=[0],
+        seconds=4,
+        seed=0,
+    )
+    return f"SEED={root}"
+
+
+@pytest.fixture
+def quick(tmp_path):
+    """A folder with one pipeline that takes no time."""
+    folder = tmp_path / "pipelines"
+    folder.mkdir()
+    name = "de_logreg.yml"
+    (folder / name).write_text((pipelines_folder("de") / name).read_text())
+    return str(folder)
+
+
+OPTIONS = ("--features", "de", "--window", "1", "--subjects", "1-2")
+
+
+def test_pipelines_prints_a_folder(run):
+    assert Path(run("pipelines").output.strip(), "scmm.yml").is_file()
+    folder = Path(run("pipelines", "--features", "de").output.strip())
+    assert folder == pipelines_folder("de")
+
+
+def test_evaluate_prints_and_writes_its_tables(run, seed, quick, tmp_path):
+    results = tmp_path / "results"
+    arguments = ("evaluate", seed, *OPTIONS, "--pipelines", quick)
+    result = run(*arguments, "--results", str(results))
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(results / "scores.csv")
+    windows = f"{table['accuracy'].mean():.3f} ± {table['accuracy'].std():.3f}"
+    assert windows in result.output and "DE + LogReg" in result.output
+    kept = pd.read_parquet(results / "scores.parquet")
+    assert kept["score"].tolist() == pytest.approx(table["score"].tolist())
+    again = run(*arguments, "--results", str(results), "--json")
+    rows = json.loads(again.stdout)
+    assert [row["score"] for row in rows] == pytest.approx(table["score"].tolist())
+
+
+def test_shares_of_a_cluster_give_the_same_table(run, seed, quick, tmp_path):
+    arguments = ("evaluate", seed, *OPTIONS, "--pipelines", quick, "--results")
+    whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
+    assert run(*arguments, whole).exit_code == 0
+    for k in ("0", "1"):
+        result = run(*arguments, parts, "--fold", k, "--of", "2")
+        assert f"Share {k} of 2 is finished" in result.output
+        assert not Path(parts, "scores.csv").exists()
+    assert run(*arguments, parts).exit_code == 0
+    tables = [pd.read_csv(Path(f, "scores.csv")) for f in (whole, parts)]
+    pd.testing.assert_frame_equal(*(t.drop(columns="time") for t in tables))
+
+
+def test_options_of_the_protocol(run, seed, quick, tmp_path):
+    arguments = ("evaluate", seed, *OPTIONS, "--pipelines", quick)
+    arguments += ("--protocol", "within-session", "--results", str(tmp_path))
+    assert run(*arguments, "--option", "n_splits=3").exit_code == 0
+    assert len(list(tmp_path.glob("SEED_*/*/1_*of0003.parquet"))) == 3
+    result = run(*arguments, "--option", "n_folds=3")
+    assert result.exit_code == 2 and "n_folds" in result.stderr
+
+
+def test_audit_passes_or_fails_by_its_exit_code(run, seed, monkeypatch):
+    arguments = ("audit", seed, *OPTIONS, "--protocol", "chronological")
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout)["passed"]
+    monkeypatch.setattr(AuditReport, "passed", False)
+    assert run(*arguments).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evaluate", "SEED", "--fold", "1"), "--fold and --of go together"),
+        (("evaluate", "SED"), "A corpus must be one of"),
+        (("evaluate", "SEED=nowhere"), "There is no such folder"),
+        (("evaluate", "SEED", "--subjects", "one"), "such as 1-3,7, but got 'one'"),
+        (("evaluate", "SEED", "--option", "n_splits"), "must be NAME=VALUE"),
+        (("evaluate", "SEED", "--pipelines", "nowhere"), "No .yml pipeline"),
+        (("evaluate", "SEED", "--protocol", "loso"), "'leave-one-subject-out'"),
+        (("evaluate", "SEED", "--features", "psd"), "name a folder of your own"),
+        (("audit", "SEED", "--protocol", "loso"), "'leave-one-subject-out'"),
+    ],
+)
+def test_bad_input_is_one_sentence(run, arguments, message, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split()), result.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,10 +29,12 @@ from sklearn.pipeline import make_pipeline
 
 import braindecode_emossl
 from braindecode_emossl.datasets import DEAP, SEED, write_replica
+from braindecode_emossl.evaluation import load_pipelines, pipelines_folder
 from braindecode_emossl.features import DifferentialEntropy
 from braindecode_emossl.models import SCMM
 from braindecode_emossl.paradigms import Emotion
 from braindecode_emossl.pretraining import SSLClassifier
+from braindecode_emossl.registration import MODELS
 
 PIPELINES = Path(braindecode_emossl.__file__).parent / "pipelines"
 
@@ -167,27 +170,58 @@ def pipelines(tmp_path):
     return shutil.copytree(PIPELINES, tmp_path / "pipelines", ignore=ignored)
 
 
-def test_shipped_pipelines(pipelines):
-    files = sorted(pipelines.glob("*.yml"))
-    configs = [parse_pipelines_from_directory(str(file))[0] for file in files]
-    by_name = {config["name"]: config for config in configs}
-    assert sorted(by_name) == ["DE + LogReg", "SCMM"]
-    assert all(config["paradigms"] == ["Emotion"] for config in configs)
+# Of the models that this package brings.
+MODEL_NAMES = {model.__name__ for model in MODELS}
+
+# Large networks, for which the quick tests of their own files do.
+LARGE = {"MEMHACL", "MaskedClusterTransformer", "MoodReader"}
+
+
+@pytest.mark.parametrize("features", [None, "de"])
+def test_shipped_pipelines(features):
+    """Each learns to tell loud windows from soft ones."""
+    pipelines, grids = load_pipelines(pipelines_folder(features))
+    assert {"DE + LogReg", "DE + SVM", "DGCNN", "SCMM"} <= set(pipelines)
+    assert set(grids) == {"DE + SVM"}
     rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(24, 3, 200)), np.repeat(["negative", "positive"], 12)
-    X[12:] *= 3
-    for config in configs:
-        pipeline = config["pipeline"]
+    X, y = rng.normal(size=(48, 6, 400)), np.repeat(["negative", "positive"], 24)
+    X[24:] *= 3
+    if features == "de":
+        X = DifferentialEntropy(200, flatten=False).transform(X)
+    for name in set(pipelines) - LARGE:
+        pipeline = pipelines[name]
         if isinstance(pipeline[-1], SSLClassifier):
-            pipeline[-1].set_params(pretrain_epochs=1, finetune_epochs=1)
-        assert set(pipeline.fit(X, y).predict(X)) <= {"negative", "positive"}
-    assert by_name["DE + LogReg"]["pipeline"].score(X, y) == 1.0
+            pretrain_epochs = min(pipeline[-1].pretrain_epochs, 1)
+            pipeline[-1].set_params(pretrain_epochs=pretrain_epochs, finetune_epochs=2)
+        score = pipeline.fit(X, y).score(X, y)
+        assert score > 0.8 or isinstance(pipeline[-1], SSLClassifier), name
+        assert set(pipeline.predict(X)) <= {"negative", "positive"}
 
 
-def test_folder_of_the_shipped_pipelines(pipelines):
+def test_all_shipped_pipelines_are_found_by_moabb(pipelines):
     """MOABB runs each .py file of the folder, and an ``__init__.py`` made it crash."""
     configs = parse_pipelines_from_directory(str(pipelines))
-    assert {config["name"] for config in configs} == {"DE + LogReg", "SCMM"}
+    names = {config["name"] for config in configs}
+    assert names == set(load_pipelines(pipelines_folder())[0])
+    assert {"Riemannian tangent space", "TSception", *MODEL_NAMES} <= names
+    assert all(config["paradigms"] == ["Emotion"] for config in configs)
+    assert not list(PIPELINES.rglob("*.lock"))  # reading leaves nothing behind
+
+
+def test_pipelines_move_to_a_device():
+    pipelines, _ = load_pipelines(PIPELINES / "dgcnn.yml", device="cuda:1")
+    assert pipelines["DGCNN"][-1].device == "cuda:1"
+
+
+def test_folders_without_pipelines(tmp_path):
+    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path))):
+        load_pipelines(tmp_path)
+    with pytest.raises(ValueError, match="features='psd'"):
+        pipelines_folder("psd")
+    for name in ("a.yml", "b.yml"):
+        shutil.copy(PIPELINES / "riemann.yml", tmp_path / name)
+    with pytest.raises(ValueError, match="are named 'Riemannian tangent space'"):
+        load_pipelines(tmp_path)
 
 
 # MOABB's command takes all corpora of a paradigm, and whole ones; two are enough here.

@@ -3,5 +3,8 @@
 from __future__ import annotations
 
 from braindecode_emossl.augmentation.masking import sample_hybrid_mask
+from braindecode_emossl.augmentation.meiosis import meiosis
+from braindecode_emossl.augmentation.patch_masking import sample_patch_mask
+from braindecode_emossl.augmentation.span_masking import sample_span_mask
 
-__all__ = ["sample_hybrid_mask"]
+__all__ = ["meiosis", "sample_hybrid_mask", "sample_patch_mask", "sample_span_mask"]

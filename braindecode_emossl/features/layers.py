@@ -8,12 +8,9 @@ import torch
 from array_api_compat import torch as xp
 from torch import nn
 
+from braindecode_emossl.features.band_power import _as_float, _make_measure
 from braindecode_emossl.features.bands import BANDS
-from braindecode_emossl.features.differential_entropy import (
-    _as_float,
-    _entropy,
-    _make_measure,
-)
+from braindecode_emossl.features.differential_entropy import _entropy
 
 __all__ = ["DifferentialEntropyLayer"]
 
@@ -32,7 +29,7 @@ class DifferentialEntropyLayer(nn.Module):
         Sampling frequency in Hz.
     bands : dict of str to (float, float)
         Name and edges in Hz of each band.
-    method : {"fft", "filter"}, default="fft"
+    method : {"fft", "filter", "window-filter"}, default="fft"
         How the variance in a band is measured, see `differential_entropy`.
 
     See Also
@@ -83,4 +80,4 @@ class DifferentialEntropyLayer(nn.Module):
             )
         x = _as_float(xp, x)
         variance = self._measure.variance(xp, x, self.weights.to(x.dtype))
-        return _entropy(xp, variance)[:, 0]  # (batch, n_chans, n_bands)
+        return _entropy(xp, variance)[:, :, 0]  # (batch, n_chans, n_bands)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 
 import mne
 import numpy as np
@@ -13,6 +14,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.validation import check_is_fitted
 
+from braindecode_emossl.pretraining.masked_cluster import MaskedClusterPretraining
+from braindecode_emossl.pretraining.memhacl import MEMHACLPretraining
+from braindecode_emossl.pretraining.mood_reader import MoodReaderPretraining
 from braindecode_emossl.pretraining.pretrainer import (
     RaiseInterrupt,
     SSLPretrainer,
@@ -22,8 +26,15 @@ from braindecode_emossl.pretraining.scmm import SCMMPretraining
 
 __all__ = ["SSLClassifier"]
 
+log = logging.getLogger(__name__)
+
 # Objective of each model, by the model's name in braindecode.
-OBJECTIVES = {"SCMM": SCMMPretraining}
+OBJECTIVES = {
+    "MaskedClusterTransformer": MaskedClusterPretraining,
+    "MEMHACL": MEMHACLPretraining,
+    "MoodReader": MoodReaderPretraining,
+    "SCMM": SCMMPretraining,
+}
 
 
 class SSLClassifier(ClassifierMixin, BaseEstimator):
@@ -35,8 +46,9 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    model : {"SCMM"}
-        Name of the model.
+    model : str
+        Name of the model: one that this package pre-trains, or any classifier of
+        braindecode with ``pretrain_epochs=0``, trained with labels alone.
     sfreq : float or None
         Sampling rate of the windows in Hz. Arrays do not tell it; :class:`mne.Epochs`
         do.
@@ -77,8 +89,12 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
     >>> classifier.fit(X_train, y_train).score(X_test, y_test)
     """
 
-    # MOABB hands on the subjects of the training windows to whoever asks for them.
-    __metadata_request__fit = {"subjects": True}  # noqa: RUF012
+    # MOABB hands these on to whoever asks for them.
+    __metadata_request__fit = {  # noqa: RUF012
+        "subjects": True,
+        "X_target_labeled": True,
+        "y_target_labeled": True,
+    }
 
     def __init__(
         self,
@@ -109,7 +125,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         self.device = device
         self.random_state = random_state
 
-    def fit(self, X, y, subjects=None):
+    def fit(self, X, y, subjects=None, X_target_labeled=None, y_target_labeled=None):
         """Pre-train on the windows, then fine-tune with their labels.
 
         Parameters
@@ -120,6 +136,12 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             Labels.
         subjects : array-like, shape (n_windows,), or None
             Subject of each window, remembered in ``pretraining_subjects_``.
+        X_target_labeled : ndarray, shape (n_target, n_chans, n_times), or None
+            Windows of the test subject whose labels are known. If there are some, only
+            they fine-tune, and ``X`` is for pre-training alone: the protocol of SCMM
+            across corpora.
+        y_target_labeled : array-like, shape (n_target,), or None
+            Their labels, of the classes in ``y``.
 
         Returns
         -------
@@ -129,14 +151,11 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the model is unknown, the windows are not finite or have not three
-            dimensions, there are fewer than two classes, or an argument does not fit
-            the model.
+            If the model is unknown or cannot be pre-trained, the windows are not finite
+            or have not three dimensions, there are fewer than two classes, or an
+            argument does not fit the model.
         """
-        if self.model not in OBJECTIVES:
-            raise ValueError(
-                f"model must be one of {sorted(OBJECTIVES)}, but got {self.model!r}."
-            )
+        self._check_model()
         windows, signal = self._check_windows(X)
         encoder = LabelEncoder().fit(y)
         if len(y) != len(windows) or len(encoder.classes_) < 2:
@@ -148,18 +167,12 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = encoder.classes_
         self.pretraining_subjects_ = None if subjects is None else np.unique(subjects)
         with seeded(self.random_state, self.device):
-            objective = self._make_objective(windows, signal)
-            self.pretrainer_ = SSLPretrainer(
-                objective,
-                max_epochs=self.pretrain_epochs,
-                batch_size=self.batch_size,
-                lr=self.pretrain_lr,
-                random_state=_draw_seed(),
-                device=self.device,
-            ).fit(windows)
+            model = self._pretrain(self._make_model(windows, signal), windows)
+            if X_target_labeled is not None:
+                windows, _ = self._check_windows(X_target_labeled)
+                y = y_target_labeled
             self.net_ = _FineTuner(
-                # A copy: what the pretrainer holds stays free of labels.
-                copy.deepcopy(self.pretrainer_.module_.encoder),
+                model,
                 optimizer=torch.optim.AdamW,
                 lr=self.finetune_lr,
                 max_epochs=self.finetune_epochs,
@@ -203,16 +216,55 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         """
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-    def _make_objective(self, windows, signal):
+    def _check_model(self) -> None:
+        if self.model not in models_dict:
+            raise ValueError(
+                "model must be the name of a model of braindecode, such as "
+                f"{sorted(OBJECTIVES)}, but got {self.model!r}."
+            )
+        if self.model not in OBJECTIVES and self.pretrain_epochs:
+            raise ValueError(
+                f"{self.model} has no pre-training objective, as {sorted(OBJECTIVES)} "
+                "have: set pretrain_epochs=0 to train it with labels alone."
+            )
+
+    def _pretrain(self, model, windows):
+        """Return the model after its pre-training, if it has any."""
+        if self.model not in OBJECTIVES:
+            return model
+        self.pretrainer_ = SSLPretrainer(
+            OBJECTIVES[self.model](model, **(self.objective_params or {})),
+            max_epochs=self.pretrain_epochs,
+            batch_size=self.batch_size,
+            lr=self.pretrain_lr,
+            random_state=_draw_seed(),
+            device=self.device,
+        ).fit(windows)
+        # A copy: what the pretrainer holds stays free of labels.
+        return copy.deepcopy(self.pretrainer_.module_.encoder)
+
+    def _make_model(self, windows, signal):
         _, n_chans, n_times = windows.shape
-        model = models_dict[self.model](
-            n_outputs=len(self.classes_),
-            n_chans=n_chans,
-            n_times=n_times,
+        arguments = {
+            "n_outputs": len(self.classes_),
+            "n_chans": n_chans,
+            "n_times": n_times,
             **signal,
             **(self.model_params or {}),
-        )
-        return OBJECTIVES[self.model](model, **(self.objective_params or {}))
+        }
+        try:
+            return models_dict[self.model](**arguments)
+        except ValueError as error:
+            if "chs_info not specified" not in str(error):
+                raise
+            log.warning(
+                "%s wants to know where the electrodes are; they are taken to be "
+                "spread evenly. Pass chs_info to say it.",
+                self.model,
+            )
+            return models_dict[self.model](
+                **{**arguments, "chs_info": _spread_channels(n_chans)}
+            )
 
     def _check_windows(self, X):
         """Return the windows as float32 and what is known of their signal."""
@@ -233,6 +285,18 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
 
 class _FineTuner(RaiseInterrupt, EEGClassifier):
     """Train with labels."""
+
+
+def _spread_channels(n_chans: int) -> list[dict]:
+    """Return channels evenly spread over the upper half of a head, on a spiral."""
+    info = mne.create_info([f"EEG{i}" for i in range(n_chans)], 1.0, "eeg")
+    height = (np.arange(n_chans) + 0.5) / n_chans
+    angle = np.arange(n_chans) * np.pi * (3 - np.sqrt(5))
+    radius = np.sqrt(1 - height**2)
+    places = np.stack([radius * np.cos(angle), radius * np.sin(angle), height], axis=1)
+    for channel, place in zip(info["chs"], places, strict=True):
+        channel["loc"][:3] = 0.095 * place  # m
+    return info["chs"]
 
 
 def _draw_seed() -> int:

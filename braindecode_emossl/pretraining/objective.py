@@ -58,3 +58,16 @@ class PretrainingObjective(nn.Module):
         X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
             All training windows.
         """
+
+    def on_epoch_begin(self, epoch: int, X) -> None:
+        """Follow the training. Override this if something changes between epochs.
+
+        Called before each epoch, after :meth:`prepare`; does nothing by default.
+
+        Parameters
+        ----------
+        epoch : int
+            Number of epochs done.
+        X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
+            All training windows.
+        """

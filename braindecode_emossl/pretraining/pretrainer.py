@@ -11,6 +11,7 @@ import torch
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
 from torch import nn
+from torch.utils.data import Subset
 
 from braindecode_emossl.pretraining.callbacks import RecordTerms
 
@@ -155,6 +156,11 @@ class SSLPretrainer(RaiseInterrupt, NeuralNet):
         self.module_.prepare(X)
         super().on_train_begin(net, X=X, y=y, **kwargs)
 
+    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+        """Tell the objective that an epoch begins."""
+        super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
+        self.module_.on_epoch_begin(len(self.history) - 1, _windows_of(dataset_train))
+
     def get_loss(self, y_pred, y_true, *args, **kwargs):
         """Return the loss that the objective has computed already."""
         return y_pred.loss
@@ -171,6 +177,13 @@ class SSLPretrainer(RaiseInterrupt, NeuralNet):
         return self.iterator_train(
             dataset, **{**defaults, **self.get_params_for("iterator_train")}
         )
+
+
+def _windows_of(dataset):
+    """Return the windows of skorch's dataset, or of the part of it that trains."""
+    if isinstance(dataset, Subset):
+        return dataset.dataset.X[dataset.indices]
+    return dataset.X
 
 
 @contextmanager

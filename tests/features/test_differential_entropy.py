@@ -15,20 +15,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
 import braindecode_emossl.features as features
+from braindecode_emossl.datasets import SEED
 from braindecode_emossl.features import (
     BANDS,
     DifferentialEntropy,
     DifferentialEntropyLayer,
     differential_entropy,
 )
+from braindecode_emossl.paradigms import Emotion
+
+band_power_module = sys.modules["braindecode_emossl.features.band_power"]
 
 SFREQ = 200.0
-METHODS = ["filter", "fft"]
+METHODS = ["filter", "fft", "window-filter"]
 
 
 @pytest.fixture
@@ -50,6 +55,18 @@ def sosfiltfilt_variance(x, sfreq, padlen=None):
         starts = range(0, x.shape[-1] - n + 1, n)
         variances.append(np.stack([filtered[:, s : s + n].var(-1) for s in starts]))
     return np.stack(variances, axis=-1)
+
+
+def literal_window_filter_entropy(x, sfreq, n_window, n_stride):
+    """Filter one window of one channel in one band at a time, from rest."""
+    rows = []
+    for start in range(0, x.shape[1] - n_window + 1, n_stride):
+        for channel in x[:, start : start + n_window]:
+            for band in BANDS.values():
+                sos = signal.butter(5, band, "bandpass", fs=sfreq, output="sos")
+                variance = np.var(signal.sosfilt(sos, channel))
+                rows.append(0.5 * math.log(2 * math.pi * math.e * variance))
+    return np.reshape(rows, (-1, len(x), len(BANDS)))
 
 
 def slow_fft_entropy(x, sfreq, n_window, n_stride, bands=BANDS):
@@ -86,20 +103,28 @@ def test_white_noise_has_its_share_of_the_variance(rng, method):
     entropy = differential_entropy(x, SFREQ, window=20, method=method)
     variance = to_variance(entropy)[1:-1].mean((0, 1))  # without the ends
     widths = np.array([high - low for low, high in BANDS.values()])
-    # The integral of the squared gain, 1 / (1 + x^8)^2, over that of an ideal band.
-    share = 7 / 8 * (np.pi / 8) / np.sin(np.pi / 8) if method == "filter" else 1.0
-    expected = share * 2 * widths / SFREQ * 9.0
+    # The integral of the squared gain, 1 / (1 + x^8)^2 or 1 / (1 + x^10), over that of
+    # an ideal band.
+    share = {
+        "filter": 7 / 8 * (np.pi / 8) / np.sin(np.pi / 8),
+        "fft": 1.0,
+        "window-filter": (np.pi / 10) / np.sin(np.pi / 10),
+    }
+    expected = share[method] * 2 * widths / SFREQ * 9.0
     np.testing.assert_allclose(variance, expected, rtol=0.025)
 
 
 @pytest.mark.parametrize(
     ("freq", "band"), [(2, "delta"), (6, "theta"), (10, "alpha"), (22, "beta")]
 )
-@pytest.mark.parametrize("method", METHODS)
-def test_sine_has_half_its_squared_amplitude(method, freq, band):
-    x = 5.0 * np.sin(2 * np.pi * freq * np.arange(6000) / SFREQ + 0.3)[None]
-    # Away from the ends, where a filter has settled.
-    entropy = differential_entropy(x, SFREQ, window=2, method=method)[6, 0]
+@pytest.mark.parametrize(
+    ("method", "window"), [("filter", 2), ("fft", 2), ("window-filter", 100)]
+)
+def test_sine_has_half_its_squared_amplitude(method, window, freq, band):
+    # Where a filter has settled: away from the ends, or in a long window.
+    n_times = round(13 * window * SFREQ)
+    x = 5.0 * np.sin(2 * np.pi * freq * np.arange(n_times) / SFREQ + 0.3)[None]
+    entropy = differential_entropy(x, SFREQ, window=window, method=method)[6, 0]
     variance = dict(zip(BANDS, to_variance(entropy), strict=True))
     assert variance.pop(band) == pytest.approx(12.5, rel=0.02)
     assert max(variance.values()) < 0.02 * 12.5
@@ -175,6 +200,43 @@ def test_fft_equals_a_slow_loop(rng, sfreq, window, stride):
     )
 
 
+@pytest.mark.parametrize(("window", "stride"), [(1, None), (1.5, 0.5), (0.7, 1.1)])
+@pytest.mark.parametrize("sfreq", [128, 200])
+def test_window_filter_equals_a_literal_loop(rng, sfreq, window, stride):
+    x = 30 * rng.standard_normal((2, 3 * sfreq + 7)) + 1000.0
+    n_window = round(window * sfreq)
+    n_stride = n_window if stride is None else round(stride * sfreq)
+    found = differential_entropy(
+        x, sfreq, window=window, stride=stride, method="window-filter"
+    )
+    expected = literal_window_filter_entropy(x, sfreq, n_window, n_stride)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+
+
+def test_window_filter_up_to_half_the_sampling_rate_is_a_high_pass(rng):
+    x = rng.standard_normal((2, 400))
+    sos = signal.butter(5, 31, "highpass", fs=100, output="sos")
+    entropy = differential_entropy(
+        x, 100, window=None, bands={"gamma": (31, 50)}, method="window-filter"
+    )
+    expected = signal.sosfilt(sos, x).var(-1)
+    np.testing.assert_allclose(to_variance(entropy)[0, :, 0], expected)
+
+
+def test_methods_differ_most_in_slow_bands(rng):
+    """The correlations that the docstring tells."""
+    x = rng.standard_normal((8, 24_000))
+    by_filter = differential_entropy(x, SFREQ)
+    by_window = differential_entropy(x, SFREQ, method="window-filter")
+    correlations = [
+        np.corrcoef(by_filter[..., band].ravel(), by_window[..., band].ravel())[0, 1]
+        for band in range(5)
+    ]
+    np.testing.assert_allclose(
+        correlations, [0.75, 0.82, 0.90, 0.96, 0.96], rtol=0, atol=0.03
+    )
+
+
 # Windows and shapes
 
 
@@ -217,6 +279,30 @@ def test_leading_dimensions(rng, method):
     np.testing.assert_allclose(
         entropy[1, 2], differential_entropy(x[1, 2], SFREQ, method=method)
     )
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_signal_longer_than_a_block(monkeypatch, rng, method, library):
+    """Rows are measured in blocks; the last block may be smaller."""
+    x = rng.standard_normal((2, 7, 500))
+    whole = differential_entropy(x, SFREQ, method=method)
+    monkeypatch.setattr(band_power_module, "_BLOCK_OF_CPU", 1500)
+    x = torch.from_numpy(x) if library == "torch" else x
+    np.testing.assert_allclose(differential_entropy(x, SFREQ, method=method), whole)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_gradient_through_the_blocks(monkeypatch, method):
+    monkeypatch.setattr(band_power_module, "_BLOCK_OF_CPU", 100)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 60, dtype=torch.float64, generator=generator)
+
+    def entropy(x):
+        bands = {"beta": (14, 31)}
+        return differential_entropy(x, 100, window=0.3, bands=bands, method=method)
+
+    assert torch.autograd.gradcheck(entropy, x.requires_grad_())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -306,7 +392,7 @@ def test_unknown_attribute():
     [
         (
             {"method": "welch"},
-            "method must be one of 'filter', 'fft', but got 'welch'",
+            "method must be one of 'filter', 'fft', 'window-filter', but got 'welch'",
         ),
         (
             {"window": 5.0},
@@ -393,7 +479,22 @@ def test_transformer_is_stateless():
     check_is_fitted(transformer)
     before = vars(transformer).copy()
     assert transformer.fit(np.zeros((1, 2, 200))) is transformer
-    assert vars(transformer) == before
+    # Nothing but what the names of the features need.
+    assert vars(transformer) == {**before, "n_chans_": 2}
+
+
+def test_set_output_names_channels_and_bands(rng):
+    X = rng.standard_normal((4, 2, 200))
+    transformer = DifferentialEntropy(SFREQ).set_output(transform="pandas")
+    table = transformer.fit_transform(X)
+    assert list(table.columns[:6]) == [*(f"ch0_{band}" for band in BANDS), "ch1_delta"]
+    np.testing.assert_array_equal(table, DifferentialEntropy(SFREQ).transform(X))
+    names = transformer.get_feature_names_out(["Fp1", "Cz"])
+    assert names.tolist() == [f"{ch}_{band}" for ch in ("Fp1", "Cz") for band in BANDS]
+    with pytest.raises(ValueError, match="must name the 2 channels, but got 3 names"):
+        transformer.get_feature_names_out(["Fp1", "Cz", "Oz"])
+    with pytest.raises(NotFittedError):
+        DifferentialEntropy(SFREQ).get_feature_names_out()
 
 
 def test_clone_and_pickle(rng):
@@ -427,6 +528,21 @@ def test_transformer_checks_in_fit_and_transform():
             getattr(DifferentialEntropy(SFREQ), method)(np.zeros((4, 200)))
     with pytest.raises(ValueError, match="method must be one of"):
         DifferentialEntropy(SFREQ, method="welch").fit(np.zeros((1, 4, 200)))
+
+
+@pytest.mark.parametrize("as_features", [True, False])
+def test_serves_in_the_paradigm(seed_root, as_features):
+    """As the paradigm's features and as MOABB's postprocess_pipeline."""
+    dataset = SEED([1], sessions=[0], path=seed_root)
+    X, _, _ = Emotion(window=1.0).get_data(dataset)
+    extractor = DifferentialEntropy(SFREQ, method="window-filter", flatten=False)
+    if as_features:
+        found, _, _ = Emotion(window=1.0, features=extractor).get_data(dataset)
+    else:
+        found, _, _ = Emotion(window=1.0).get_data(
+            dataset, postprocess_pipeline=extractor
+        )
+    np.testing.assert_allclose(found, extractor.transform(X), rtol=1e-6)
 
 
 # The layer

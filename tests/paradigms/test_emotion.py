@@ -19,7 +19,14 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
 
-from braindecode_emossl.datasets import DEAP, SEED, EmotionDataset, write_replica
+from braindecode_emossl.datasets import (
+    DEAP,
+    MAHNOB_HCI,
+    SEED,
+    SEED_IV,
+    EmotionDataset,
+    write_replica,
+)
 from braindecode_emossl.datasets.base import Trial
 from braindecode_emossl.features import DifferentialEntropy
 from braindecode_emossl.paradigms import Emotion
@@ -233,7 +240,10 @@ def test_short_trial_is_named():
             {"n_classes": 3},
             "n_classes of the target 'emotion' must be left at None, but got 3",
         ),
-        ({"features": "psd"}, 'features must be None, "de" or a transformer, .*psd'),
+        (
+            {"features": "dfa"},
+            r"features must be None, one of \['de', 'psd'\] or .*dfa",
+        ),
         (
             {"features": 3},
             "features must have the methods transform and get_params .*, but got 3",
@@ -781,3 +791,53 @@ def test_disk_cache(corpus, step, seed_root, deap_root, tmp_path, monkeypatch):
         assert_allclose(other[0], X, rtol=0, atol=atol)
         assert_array_equal(other[1], y)
         pd.testing.assert_frame_equal(other[2], metadata)
+
+
+# -- raws ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gap", [0, 30])
+def test_each_labelled_trial_is_a_raw_of_its_own(gap):
+    """Runs of several trials gave one raw, but the labels and rows of all trials."""
+    runs = [lay_out([(gap, 250), (gap, 120), (gap, 300)], 100), [make_trial(3)]]
+    paradigm = Emotion(tmin=0.2, tmax=2.0, **AS_IS)
+    raws, y, metadata = paradigm.get_data(Coded(*runs, tail=50), return_raws=True)
+    assert len(raws) == len(y) == len(metadata) == 4
+    assert metadata["trial"].tolist() == [0, 1, 2, 3]
+    assert metadata["run"].tolist() == ["00", "00", "00", "01"]
+    starts = [gap, 2 * gap + 250, 3 * gap + 370, 0]
+    stops = [200, 120, 200, 200]
+    for number, (raw, start, stop) in enumerate(zip(raws, starts, stops, strict=True)):
+        index, code, _ = 1e6 * raw.get_data()
+        assert_array_equal(index.round(6), np.arange(start + 20, start + stop))
+        assert_array_equal(code.round(6), number)
+        (annotation,) = raw.annotations
+        assert annotation["onset"] == 0
+        assert annotation["duration"] == pytest.approx((stop - 20) / 100)
+        assert annotation["extras"]["stimulus"] == f"clip{number}"
+    with pytest.raises(ValueError, match=r"Trial 1 .* nothing is left from tmin=1.5 s"):
+        Emotion(tmin=1.5, **AS_IS).get_data(Coded(*runs), return_raws=True)
+
+
+RAW_CASES = {
+    "SEED": (SEED, {"sessions": [0, 1]}, {"sessions": [0, 1]}),
+    "SEED-IV": (SEED_IV, {"sessions": [1]}, {"sessions": [1]}),
+    "DEAP": (DEAP, {}, {}),
+    "DEAP original": (DEAP, {"variant": "bdf"}, {"source": "original"}),
+    "MAHNOB-HCI": (MAHNOB_HCI, {}, {}),
+}
+
+
+@pytest.mark.parametrize("case", RAW_CASES)
+def test_raws_are_what_windows_are_cut_from(case, tmp_path):
+    cls, options, kwargs = RAW_CASES[case]
+    write_replica(cls.code_name, tmp_path, subjects=[1], seconds=1, seed=0, **options)
+    dataset = cls([1], path=tmp_path, **kwargs)
+    paradigm = Emotion("valence", window=1.0)
+    X, y, metadata = paradigm.get_data(dataset)
+    raws, labels, rows = paradigm.get_data(dataset, return_raws=True)
+    assert set(metadata["window"]) == {0}  # one window is the whole trial
+    assert_array_equal(labels, y)
+    pd.testing.assert_frame_equal(rows, metadata.drop(columns="window"))
+    for raw, x in zip(raws, X, strict=True):
+        assert_allclose(1e6 * raw.get_data(), x, rtol=1e-9)

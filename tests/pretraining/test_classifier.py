@@ -215,3 +215,53 @@ def test_moabb_routes_the_subjects_of_the_training_windows(
     )
     evaluation.process({"SCMM": make_pipeline(SSLClassifier())})
     assert routed == [{2}, {1}]
+
+
+# -- models without an objective, and the target's labelled windows ------------
+
+
+@pytest.mark.parametrize("model", ["DGCNN", "TSception"])
+def test_a_model_of_braindecode_with_labels_alone(windows, model, caplog):
+    X, y = windows
+    classifier = SSLClassifier(
+        model, sfreq=SFREQ, pretrain_epochs=0, finetune_epochs=2, random_state=0
+    )
+    probabilities = classifier.fit(X, y).predict_proba(X)
+    assert probabilities.shape == (60, 2) and not hasattr(classifier, "pretrainer_")
+    # DGCNN starts from the places of the electrodes, of which an array knows nothing.
+    assert ("spread evenly" in caplog.text) == (model == "DGCNN")
+
+
+def test_known_places_are_used(windows, caplog):
+    X, y = windows
+    info = mne.create_info(["Fz", "Cz", "Pz", "Oz"], SFREQ, "eeg")
+    info.set_montage("colin27_1005")
+    classifier = SSLClassifier(
+        "DGCNN", chs_info=info["chs"], pretrain_epochs=0, finetune_epochs=1
+    ).fit(X, y)
+    assert "spread evenly" not in caplog.text
+    assert [c["ch_name"] for c in classifier.net_.module_.chs_info] == info["ch_names"]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("DGCNN", "DGCNN has no pre-training objective, .* pretrain_epochs=0"),
+        ("Unheard", "model must be the name of a model of braindecode.*'Unheard'"),
+    ],
+)
+def test_refused_models(windows, model, message):
+    with pytest.raises(ValueError, match=message):
+        SSLClassifier(model, sfreq=SFREQ).fit(*windows)
+
+
+def test_labelled_windows_of_the_target_alone_fine_tune(windows):
+    """Across corpora the others pre-train; their labels may even contradict."""
+    X, y = windows
+    wrong = np.where(y == "calm", "tense", "calm")
+    classifier = make_classifier()
+    classifier.fit(X[:40], wrong[:40], X_target_labeled=X[:40], y_target_labeled=y[:40])
+    assert classifier.score(X[40:], y[40:]) >= 0.9
+    plain = make_classifier().fit(X[:40], wrong[:40])
+    a, b = (c.pretrainer_.module_.encoder.state_dict() for c in (classifier, plain))
+    assert all(torch.equal(a[name], b[name]) for name in a)

@@ -1,0 +1,368 @@
+"""Whether a protocol leaks: label-free signals that only a leak can tell apart."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import tempfile
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from moabb.evaluations.base import BaseEvaluation
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+
+from braindecode_emossl.datasets.base import EmotionDataset
+from braindecode_emossl.evaluation.folds import (
+    group_ids,
+    make_evaluation,
+    make_folds,
+)
+from braindecode_emossl.evaluation.tasks import Task, join_corpora, make_tasks
+
+__all__ = ["AuditReport", "audit"]
+
+# Spread of the log-gains of the channels by which subjects, stimuli and trials differ,
+# and by which a trial drifts within seconds.
+_SPREAD = 0.5
+_DRIFT_SPREAD = 0.2
+_SECONDS_PER_DRIFT = 4.0
+# Volts; near that of real EEG, so that nothing is clipped or overflows.
+_SCALE = 2e-5
+# Gain of the trials that are changed to see whether others change with them.
+_CHANGE = 10.0
+# A window counts as changed with them beyond this part of the spread of its features.
+_TOLERANCE = 0.02
+# Draws of labels.
+_N_DRAWS = 1000
+# What no protocol may share.
+_ALWAYS_LEAKS = ("window overlap", "trial", "scaler statistics")
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What :func:`audit` found.
+
+    Attributes
+    ----------
+    protocol : str
+        What was audited.
+    score : float
+        Accuracy of a nearest neighbour on label-free signals, over draws of labels.
+    chance : float
+        Accuracy of one that knows nothing.
+    interval : tuple of float
+        Interval that holds the score in 95 % of the draws of labels.
+    shared : dict of str to float
+        What training and test part have in common, with the fraction of test windows
+        concerned: ``"window overlap"``, ``"trial"``, ``"stimulus"``, ``"session"``,
+        ``"subject"``, ``"scaler statistics"``. What is not shared is not named.
+    leaks : tuple of str
+        Those of ``shared`` that let a classifier do without knowledge of emotion:
+        overlapping windows, trials and scaler statistics always; the others where the
+        protocol says that it holds them out.
+    """
+
+    protocol: str
+    score: float
+    chance: float
+    interval: tuple[float, float]
+    shared: dict[str, float]
+    leaks: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing leaks and the score is at chance."""
+        low, high = self.interval
+        return not self.leaks and low <= self.chance <= high
+
+    def __str__(self) -> str:
+        shared = ", ".join(f"{k} ({v:.0%})" for k, v in self.shared.items())
+        verdict = "passed" if self.passed else f"LEAKS {', '.join(self.leaks)}"
+        return (
+            f"{self.protocol}: {verdict}. A nearest neighbour on label-free signals "
+            f"scores {self.score:.3f} (95 % interval {self.interval[0]:.3f} to "
+            f"{self.interval[1]:.3f}), chance is {self.chance:.3f}. Shared between "
+            f"training and test windows: {shared or 'nothing'}."
+        )
+
+
+def audit(paradigm, dataset, protocol, *, random_state=None, **options):
+    """Audit whether a protocol lets a classifier score without knowing emotion.
+
+    The signals of the corpus are replaced by noise that knows nothing of the labels,
+    but in which every subject, every stimulus and every trial has its own signature
+    and neighbouring moments are alike. They go through paradigm and protocol; a
+    nearest neighbour then scores over chance only if the training part holds what it
+    should not. Labels are drawn anew, trial by trial.
+
+    Parameters
+    ----------
+    paradigm : Emotion
+        What the windows are.
+    dataset : EmotionDataset, or list of them for the protocols over corpora
+        Whose trials, subjects and stimuli are divided. It must be on disk.
+    protocol : str, cross-validator or MOABB evaluation class
+        A name of ``PROTOCOLS``; or a splitter of scikit-learn, which divides all
+        windows; or an evaluation class of MOABB as it comes.
+    random_state : int, RandomState or None
+        Seed of signals, labels and folds.
+    **options
+        Options of the protocol.
+
+    Returns
+    -------
+    AuditReport
+        Its ``passed`` says whether the protocol is sound.
+
+    Examples
+    --------
+    >>> print(audit(Emotion(), SEED(), "leave-one-subject-out", random_state=0))
+    """
+    rng = check_random_state(random_state)
+    seed = int(rng.randint(np.iinfo(np.int32).max))
+    if isinstance(protocol, str):
+        (task, *more) = make_tasks(protocol, options, dataset, paradigm)
+        if more:
+            raise ValueError("Audit one corpus at a time, but got several.")
+        name, held_out = protocol, task.protocol.never_shared
+    else:
+        task, name, held_out = _Stock(paradigm, dataset), _name_of(protocol), ()
+    X, y, metadata = _load(task, seed, changed=False)
+    if isinstance(protocol, str):
+        folds = _folds_of(task, y, metadata, seed)
+    else:
+        folds = _stock_folds(protocol, paradigm, dataset, y, metadata, seed, **options)
+    pairs, shared = _compare(X, metadata, folds, paradigm)
+    if fraction := _fraction_changed(X, metadata, task, seed):
+        shared["scaler statistics"] = fraction
+    score, interval, chance = _score(pairs, y, metadata, rng)
+    return AuditReport(
+        protocol=name,
+        score=score,
+        chance=chance,
+        interval=interval,
+        shared=shared,
+        leaks=tuple(k for k in shared if k in (*_ALWAYS_LEAKS, *held_out)),
+    )
+
+
+@dataclass(frozen=True)
+class _Stock:
+    """A corpus whose windows a splitter divides that is none of our protocols."""
+
+    paradigm: object
+    dataset: EmotionDataset
+
+    @property
+    def corpora(self):
+        return [self.dataset]
+
+
+# -- signals -------------------------------------------------------------------
+
+
+def _load(task: Task | _Stock, seed: int, *, changed: bool):
+    """Return windows of label-free signals, labels and metadata."""
+    return join_corpora(
+        [
+            task.paradigm.get_data(_Signer(seed, changed).stand_in(dataset))
+            for dataset in task.corpora
+        ]
+    )
+
+
+class _Signer:
+    """Write label-free signals over those of a corpus."""
+
+    def __init__(self, seed: int, changed: bool):
+        self.seed = seed
+        self.changed = changed
+
+    def stand_in(self, dataset):
+        if not isinstance(dataset, EmotionDataset):
+            raise ValueError(
+                f"dataset must be a corpus of this package, but got {dataset!r}."
+            )
+        signed = copy.copy(dataset)
+        signed._trials = {}
+
+        def read_subject(subject, process):
+            # Sessions may repeat their stimuli, so recordings are told apart by number.
+            numbers = itertools.count()
+            return type(dataset)._read_subject(
+                signed,
+                subject,
+                lambda raw: process(
+                    self._sign(raw, f"{signed.code} {subject}", next(numbers))
+                ),
+            )
+
+        signed._read_subject = read_subject
+        return signed
+
+    def _sign(self, raw, subject: str, number: int):
+        shape = len(raw.ch_names), raw.n_times
+        noise = self._draw("noise", f"{subject} {number}").standard_normal(shape)
+        log_gain = np.repeat(
+            self._signature("subject", subject, raw)[:, None],
+            raw.n_times,
+            axis=1,
+        )
+        sfreq = raw.info["sfreq"]
+        for annotation in raw.annotations:
+            trial = annotation["extras"]
+            first = round(annotation["onset"] * sfreq)
+            last = round((annotation["onset"] + trial["length"]) * sfreq)
+            name = f"{subject} {number} {trial['trial']}"
+            gain = self._signature("trial", name, raw)
+            gain += self._signature("stimulus", trial["stimulus"], raw)
+            if self.changed and trial["trial"] % 2:
+                gain += np.log(_CHANGE)
+            n_times = log_gain[:, first:last].shape[1]
+            log_gain[:, first:last] += gain[:, None]
+            log_gain[:, first:last] += self._drift(name, raw, n_times)
+        raw._data[:] = _SCALE * np.exp(log_gain) * noise
+        return raw
+
+    def _signature(self, kind, name, raw) -> np.ndarray:
+        return self._draw(kind, name).normal(0.0, _SPREAD, len(raw.ch_names))
+
+    def _drift(self, name, raw, n_times) -> np.ndarray:
+        """Return smooth log-gains (n_chans, n_times): close moments are alike."""
+        seconds = n_times / raw.info["sfreq"]
+        knots = np.arange(int(seconds / _SECONDS_PER_DRIFT) + 2) * _SECONDS_PER_DRIFT
+        values = self._draw("drift", name).normal(
+            0.0, _DRIFT_SPREAD, (len(raw.ch_names), len(knots))
+        )
+        times = np.arange(n_times) / raw.info["sfreq"]
+        return np.stack([np.interp(times, knots, row) for row in values])
+
+    def _draw(self, kind: str, name: str) -> np.random.Generator:
+        return np.random.default_rng([self.seed, zlib.crc32(f"{kind} {name}".encode())])
+
+
+def _fraction_changed(X, metadata, task, seed) -> float:
+    """Return which part of the windows changes when other trials do."""
+    louder, _, _ = _load(task, seed, changed=True)
+    same = (metadata["trial"] % 2 == 0).to_numpy()
+    if not same.any() or same.all():
+        return 0.0
+    spread = X.std(axis=0).mean()
+    axes = tuple(range(1, X.ndim))
+    change = np.abs(louder[same] - X[same]).mean(axis=axes) / spread
+    return float((change > _TOLERANCE).mean())
+
+
+# -- folds ---------------------------------------------------------------------
+
+
+def _folds_of(task: Task, y, metadata, seed) -> list[tuple[np.ndarray, np.ndarray]]:
+    folds = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for unit in task.units if task.protocol.across_corpora else ["all"]:
+            options = task.options_of(unit)
+            evaluation = make_evaluation(
+                task.protocol,
+                options,
+                task.paradigm,
+                task.test_corpus_of(unit),
+                random_state=seed,
+                folder=scratch,
+            )
+            folds += make_folds(task.protocol, options, evaluation, y, metadata)
+    return [(np.concatenate([f.train, f.calibration]), f.test) for f in folds]
+
+
+def _stock_folds(protocol, paradigm, dataset, y, metadata, seed, groups=None):
+    if isinstance(protocol, type) and issubclass(protocol, BaseEvaluation):
+        with tempfile.TemporaryDirectory() as scratch:
+            evaluation = protocol(
+                paradigm=paradigm,
+                datasets=[dataset],
+                random_state=seed,
+                hdf5_path=scratch,
+            )
+            return list(evaluation._create_splitter().split(y, metadata))
+    if hasattr(protocol, "split"):
+        ids = None if groups is None else group_ids(metadata, groups)
+        return list(protocol.split(np.zeros(len(y)), y, ids))
+    raise ValueError(
+        "protocol must be the name of a protocol, a cross-validator or an evaluation "
+        f"class of MOABB, but got {protocol!r}."
+    )
+
+
+def _name_of(protocol) -> str:
+    return protocol.__name__ if isinstance(protocol, type) else repr(protocol)
+
+
+# -- what the parts share ------------------------------------------------------
+
+
+def _compare(X, metadata, folds, paradigm):
+    """Return (nearest training row, test row) of all folds, and what is shared."""
+    features = _features(X, paradigm)
+    ids = {
+        what: group_ids(metadata, what)
+        for what in ("trial", "stimulus", "session", "subject")
+    }
+    span = _span(paradigm)
+    pairs, shared = [], {"window overlap": [], **{what: [] for what in ids}}
+    for train, test in folds:
+        scaler = StandardScaler().fit(features[train])
+        nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(
+            scaler.transform(features[train])
+        )
+        found = nearest.kneighbors(scaler.transform(features[test]))[1][:, 0]
+        pairs.append(np.stack([train[found], test], axis=1))
+        for what, names in ids.items():
+            shared[what].append(np.isin(names[test], names[train]))
+        shared["window overlap"].append(
+            _overlaps(ids["trial"], metadata["window"].to_numpy(), train, test, span)
+        )
+    fractions = {what: np.concatenate(parts).mean() for what, parts in shared.items()}
+    return np.concatenate(pairs), {k: float(v) for k, v in fractions.items() if v}
+
+
+def _features(X, paradigm) -> np.ndarray:
+    """Return (n_windows, n_features) in which signatures show: of signals the power."""
+    if getattr(paradigm, "features", None) is None:
+        return np.log(X.std(axis=-1) + np.finfo(float).tiny).astype(np.float32)
+    return X.reshape(len(X), -1).astype(np.float32)
+
+
+def _span(paradigm) -> int:
+    """Return how many windows on a window still shares samples."""
+    return int(np.ceil(round(paradigm.window / paradigm.stride, 9))) - 1
+
+
+def _overlaps(trials, windows, train, test, span) -> np.ndarray:
+    known = set(zip(trials[train], windows[train], strict=True))
+    return np.array(
+        [
+            any((trial, window + step) in known for step in range(-span, span + 1))
+            for trial, window in zip(trials[test], windows[test], strict=True)
+        ]
+    )
+
+
+def _score(pairs, y, metadata, rng):
+    """Return mean, 95 % interval and chance of the accuracy over draws of labels."""
+    trials, of_row = np.unique(group_ids(metadata, "trial"), return_inverse=True)
+    # Each trial has one label; the windows of a trial are no independent units.
+    label_of_trial = pd.Series(y).groupby(of_row).first()
+    frequencies = label_of_trial.value_counts(normalize=True).to_numpy()
+    matches, counts = np.unique(of_row[pairs], axis=0, return_counts=True)
+    scores = np.empty(_N_DRAWS)
+    for i in range(_N_DRAWS):
+        labels = rng.choice(len(frequencies), size=len(trials), p=frequencies)
+        scores[i] = np.average(
+            labels[matches[:, 0]] == labels[matches[:, 1]], weights=counts
+        )
+    low, high = np.quantile(scores, [0.025, 0.975])
+    chance = float(np.sum(frequencies**2))
+    return float(scores.mean()), (float(low), float(high)), chance

@@ -1,0 +1,84 @@
+"""Squared error of masked patches."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+__all__ = ["MaskedReconstructionLoss"]
+
+# As in masked autoencoders, so that a flat patch is not divided by zero.
+_EPS = 1e-6
+
+
+class MaskedReconstructionLoss(nn.Module):
+    r"""Mean squared error of the masked patches alone [1]_.
+
+    With the mask :math:`m_n` of patch :math:`n`, which holds :math:`P` values,
+
+    .. math::
+
+        L = \frac{\sum_n m_n \frac{1}{P} \lVert \hat{x}_n - x_n \rVert^2}{\sum_n m_n}.
+
+    Parameters
+    ----------
+    normalize_targets : bool, default=False
+        Whether each patch of the target is first brought to mean 0 and variance 1 over
+        its values, so that loud patches count no more than quiet ones.
+
+    References
+    ----------
+    .. [1] He, K., Chen, X., Xie, S., Li, Y., Dollár, P., & Girshick, R. (2022). Masked
+       autoencoders are scalable vision learners. In CVPR.
+       https://doi.org/10.1109/CVPR52688.2022.01553
+    """
+
+    def __init__(self, normalize_targets: bool = False):
+        super().__init__()
+        self.normalize_targets = normalize_targets
+
+    def forward(
+        self, prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Compute the loss, in at least single precision.
+
+        Parameters
+        ----------
+        prediction : torch.Tensor, shape (batch, n_patches, patch_dim)
+            Reconstructed patches; what is not masked is ignored.
+        target : torch.Tensor, shape (batch, n_patches, patch_dim)
+            Original patches.
+        mask : torch.Tensor of bool, shape (batch, n_patches)
+            True where a patch is masked.
+
+        Returns
+        -------
+        torch.Tensor, shape ()
+            The loss.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit together, or no patch is masked.
+        """
+        if prediction.shape != target.shape or mask.shape != target.shape[:-1]:
+            raise ValueError(
+                "prediction and target must be of one shape (batch, n_patches, "
+                "patch_dim) and mask of shape (batch, n_patches), but got "
+                f"{tuple(prediction.shape)}, {tuple(target.shape)} and "
+                f"{tuple(mask.shape)}."
+            )
+        prediction, target = prediction[mask], target[mask]  # (n_masked, patch_dim)
+        if not len(target):
+            raise ValueError("mask must hold at least one masked patch, but got none.")
+        target = _at_least_single_precision(target)
+        if self.normalize_targets:
+            variance, mean = torch.var_mean(target, dim=1, correction=0, keepdim=True)
+            target = (target - mean) * (variance + _EPS).rsqrt()
+        return F.mse_loss(_at_least_single_precision(prediction), target)
+
+
+def _at_least_single_precision(x: torch.Tensor) -> torch.Tensor:
+    """Return x in single precision, or as it is if it is finer."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

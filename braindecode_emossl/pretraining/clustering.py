@@ -1,0 +1,262 @@
+"""Clusters of tokens: the pseudo-labels of masked prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.metrics import silhouette_score
+from sklearn.utils import check_random_state
+from torch import nn
+
+__all__ = ["ClusterReport", "TokenClusters"]
+
+# Candidates for the number of clusters, as parts of the largest.
+_CANDIDATES = (0.25, 0.5, 1.0)
+# Windows held out to compare them, and how many of their tokens are enough: the
+# silhouette takes all pairs.
+_HELD_OUT = 0.2
+_MAX_SILHOUETTE_TOKENS = 2000
+# Moving a centroid can empty a cluster that was not.
+_MAX_RESEEDINGS = 10
+
+
+@dataclass(frozen=True)
+class ClusterReport:
+    """What became of a clustering; every tuple has one entry a codebook.
+
+    Attributes
+    ----------
+    features : str
+        What was clustered.
+    n_tokens : int
+        Number of tokens the clusters were fitted on.
+    n_clusters : tuple of int
+        Number of clusters.
+    counts : tuple of numpy.ndarray, each of shape (n_clusters,)
+        Number of these tokens in each cluster.
+    n_reseeded : tuple of int
+        How often a cluster without a token was moved to where tokens are.
+    silhouettes : tuple of dict of int to float
+        Silhouette on held-out windows by number of clusters; empty if the number was
+        given.
+    """
+
+    features: str
+    n_tokens: int
+    n_clusters: tuple[int, ...]
+    counts: tuple[np.ndarray, ...]
+    n_reseeded: tuple[int, ...]
+    silhouettes: tuple[dict[int, float], ...]
+
+    @property
+    def n_dead(self) -> tuple[int, ...]:
+        """Number of clusters that have no token all the same."""
+        return tuple(int((counts == 0).sum()) for counts in self.counts)
+
+    @property
+    def perplexity(self) -> tuple[float, ...]:
+        """Effective number of clusters: the exponential of the entropy of their use."""
+        return tuple(_perplexity(counts) for counts in self.counts)
+
+
+class TokenClusters(nn.Module):
+    """Several k-means clusterings of the same tokens, as a module without parameters.
+
+    Features are standardised first, each by its mean and standard deviation over the
+    tokens that :meth:`fit` was given. All that is fitted is in buffers, of a size that
+    does not change.
+
+    Parameters
+    ----------
+    n_clusters : sequence of int
+        Number of clusters of each codebook, the largest one where :meth:`fit` chooses.
+    n_features : int
+        Number of features of a token.
+
+    Attributes
+    ----------
+    n_active : torch.Tensor of int, shape (n_codebooks,)
+        Number of clusters in use.
+    """
+
+    def __init__(self, n_clusters: Sequence[int], n_features: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+        self.register_buffer("n_active", torch.tensor(n_clusters))
+        for i, size in enumerate(n_clusters):
+            self.register_buffer(f"centroids_{i}", torch.zeros(size, n_features))
+
+    @property
+    def centroids(self) -> list[torch.Tensor]:
+        """One buffer (n_clusters, n_features) a codebook."""
+        return [getattr(self, f"centroids_{i}") for i in range(len(self.n_active))]
+
+    @torch.no_grad()
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the nearest cluster of every token.
+
+        Parameters
+        ----------
+        features : torch.Tensor, shape (..., n_features)
+            Features of tokens.
+
+        Returns
+        -------
+        torch.Tensor of int64, shape (..., n_codebooks)
+            Clusters, counted from 0.
+        """
+        tokens = (features.flatten(0, -2) - self.mean) / self.scale  # (N, n_features)
+        nearest = [
+            _nearest(tokens, centroids[:size])[1]
+            for centroids, size in zip(
+                self.centroids, self.n_active.tolist(), strict=True
+            )
+        ]  # of (N,)
+        # (..., n_codebooks)
+        return torch.stack(nearest, dim=-1).unflatten(0, features.shape[:-1])
+
+    @torch.no_grad()
+    def fit(
+        self,
+        features: torch.Tensor,
+        *,
+        name: str,
+        choose_n_clusters: bool = False,
+        random_state=None,
+    ) -> ClusterReport:
+        """Find the clusters of training tokens.
+
+        Parameters
+        ----------
+        features : torch.Tensor, shape (n_windows, n_tokens, n_features)
+            Features of the tokens of training windows.
+        name : str
+            What the features are, for the report.
+        choose_n_clusters : bool, default=False
+            Whether to take the best of a quarter, half and all of ``n_clusters``, by
+            the silhouette on a fifth of the windows, held out for that.
+        random_state : int, RandomState or None
+            As in scikit-learn.
+
+        Returns
+        -------
+        ClusterReport
+            Sizes and use of the clusters.
+
+        Raises
+        ------
+        ValueError
+            If a feature is not finite, or there are fewer tokens than clusters.
+        """
+        rng = check_random_state(random_state)
+        if not features.isfinite().all():
+            raise ValueError(
+                "Clusters need finite features, but the windows give NaN or infinite "
+                "ones; drop or repair the windows that hold such samples."
+            )
+        windows = self._standardize(features.to(self.mean))
+        tokens = windows.flatten(0, 1)  # (N, n_features)
+
+        sizes, n_reseeded, silhouettes = [], [], []
+        for centroids in self.centroids:
+            size, scores = len(centroids), {}
+            if choose_n_clusters:
+                scores = _compare_sizes(windows, size, rng)
+                size = max(scores, key=scores.get)
+            found, n_moved = _reseed(tokens, _k_means(tokens, size, rng))
+            centroids.zero_()[:size] = found
+            sizes.append(size)
+            n_reseeded.append(n_moved)
+            silhouettes.append(scores)
+        self.n_active.copy_(torch.tensor(sizes))
+
+        assigned = self(features.to(self.mean)).flatten(0, 1)  # (N, n_codebooks)
+        counts = [
+            torch.bincount(column, minlength=size).cpu().numpy()
+            for column, size in zip(assigned.T, sizes, strict=True)
+        ]
+        return ClusterReport(
+            features=name,
+            n_tokens=len(tokens),
+            n_clusters=tuple(sizes),
+            counts=tuple(counts),
+            n_reseeded=tuple(n_reseeded),
+            silhouettes=tuple(silhouettes),
+        )
+
+    def _standardize(self, windows: torch.Tensor) -> torch.Tensor:
+        """Set mean and scale, and return the features with both taken out."""
+        std, mean = torch.std_mean(windows, dim=(0, 1), correction=0)  # (n_features,)
+        self.mean.copy_(mean)
+        self.scale.copy_(std.masked_fill(std == 0, 1.0))
+        return (windows - self.mean) / self.scale
+
+
+def _k_means(tokens: torch.Tensor, size: int, rng) -> torch.Tensor:
+    """Return centroids (size, n_features) of tokens (N, n_features)."""
+    if len(tokens) < size:
+        raise ValueError(
+            "n_clusters must be at most the number of tokens of the training windows, "
+            f"{len(tokens)}, but got {size}. Use fewer clusters or more windows."
+        )
+    k_means = MiniBatchKMeans(
+        size, batch_size=4096, n_init=3, random_state=rng.randint(2**31)
+    ).fit(tokens.cpu().numpy())
+    return torch.as_tensor(k_means.cluster_centers_).to(tokens)
+
+
+def _nearest(
+    tokens: torch.Tensor, centroids: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the distance (N,) to the nearest centroid, and which one it is (N,)."""
+    return torch.cdist(tokens, centroids).min(dim=1)
+
+
+def _reseed(tokens: torch.Tensor, centroids: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Move centroids without a token to the tokens that are farthest from theirs."""
+    n_moved = 0
+    for _ in range(_MAX_RESEEDINGS):
+        distances, nearest = _nearest(tokens, centroids)
+        is_dead = torch.bincount(nearest, minlength=len(centroids)) == 0
+        n_dead = int(is_dead.sum())
+        if not n_dead or not distances.any():
+            break
+        centroids[is_dead] = tokens[distances.topk(n_dead).indices]
+        n_moved += n_dead
+    return centroids, n_moved
+
+
+def _compare_sizes(windows: torch.Tensor, largest: int, rng) -> dict[int, float]:
+    """Return the silhouette of held-out windows by number of clusters."""
+    n_held_out = max(1, round(_HELD_OUT * len(windows)))
+    if n_held_out == len(windows):
+        raise ValueError(
+            "Choosing the number of clusters needs at least 2 windows, one of them to "
+            f"hold out, but got {len(windows)}."
+        )
+    order = rng.permutation(len(windows))
+    held_out = windows[order[:n_held_out]].flatten(0, 1)  # (N, n_features)
+    sample = held_out[rng.permutation(len(held_out))[:_MAX_SILHOUETTE_TOKENS]]
+    train = windows[order[n_held_out:]].flatten(0, 1)
+    scores = {}
+    for size in sorted({max(2, round(part * largest)) for part in _CANDIDATES}):
+        _, labels = _nearest(sample, _k_means(train, size, rng))
+        scores[size] = _silhouette(sample, labels)
+    return scores
+
+
+def _silhouette(sample: torch.Tensor, labels: torch.Tensor) -> float:
+    """Return the silhouette, the lowest possible where it is not defined."""
+    if not 2 <= len(labels.unique()) < len(labels):
+        return -1.0
+    return float(silhouette_score(sample.cpu().numpy(), labels.cpu().numpy()))
+
+
+def _perplexity(counts: np.ndarray) -> float:
+    used = counts[counts > 0] / counts.sum()
+    return float(np.exp(-(used * np.log(used)).sum()))

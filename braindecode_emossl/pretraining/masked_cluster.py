@@ -1,0 +1,525 @@
+"""Pre-training of MaskedClusterTransformer: predict the clusters of masked tokens."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import check_random_state
+from torch import nn
+
+from braindecode_emossl.augmentation.span_masking import sample_span_mask
+from braindecode_emossl.features.bands import BANDS
+from braindecode_emossl.features.differential_entropy import differential_entropy
+from braindecode_emossl.losses.masked_prediction_loss import MaskedPredictionLoss
+from braindecode_emossl.models.masked_cluster_transformer import (
+    MaskedClusterTransformer,
+)
+from braindecode_emossl.pretraining.clustering import ClusterReport, TokenClusters
+from braindecode_emossl.pretraining.objective import (
+    PretrainingObjective,
+    PretrainingOutput,
+)
+
+__all__ = ["MaskedClusterPretraining"]
+
+# Windows whose features are computed at once when clusters are fitted.
+_CHUNK_SIZE = 256
+
+
+class MaskedClusterPretraining(PretrainingObjective):
+    r"""Masked prediction of clusters in the style of Hu et al. (2024) [1]_.
+
+    ``x (batch, n_chans, n_times)`` → ``encoder.extract_features``,
+    ``encoder.projection`` → tokens ``(batch, n_tokens, emb_dim)`` → spans of them
+    replaced by ``mask_token`` → ``encoder.encode`` → one linear map a codebook →
+    ``(batch, n_tokens, code_dim)`` →
+    :class:`~braindecode_emossl.losses.MaskedPredictionLoss` against the cluster of
+    every masked token, summed over the codebooks.
+
+    The clusters come from the training windows alone (:meth:`fit_clusters`), by
+    mini-batch k-means, once for each codebook. At first they are clusters of the
+    log power of every channel in five bands, token by token; later, every
+    ``recluster_every`` epochs, of a layer of the encoder as it then is. A copy of the
+    encoder up to that layer gives the targets until the next time, so that they stand
+    still while the encoder learns.
+
+    Parameters
+    ----------
+    encoder : MaskedClusterTransformer
+        The model to pre-train. Its ``norm`` and ``final_layer`` get no gradient. It
+        must know its ``sfreq``.
+    preset : {"default"}, default="default"
+        The only one, as there is no official code.
+    n_clusters : tuple of int, default=(50, 100, 200)
+        Number of clusters of each codebook. [inferred]
+    mask_prob : float, default=0.8
+        Fraction of tokens that would be masked if spans did not overlap. [inferred]
+        As in HuBERT.
+    mask_length : int, default=4
+        Number of tokens of a span, half a second. [inferred]
+    temperature : float, default=0.1
+        Temperature of the cosine logits. [inferred] As in HuBERT.
+    masked_weight : float, default=1.0
+        Weight of the masked tokens in the loss; the visible ones have the rest.
+        [inferred] As in HuBERT.
+    intermediate_weight : float, default=0.0
+        Weight of the same loss at ``cluster_layer``, with a head of its own; 0 leaves
+        it out. [inferred] The abstract speaks of enhanced features in intermediate
+        layers, which this or the clustering of one may mean.
+    feature_penalty : float, default=0.0
+        Weight of the mean square of the tokeniser's output. [inferred] HuBERT has 10.
+    code_dim : int, default=256
+        Size of the predictions and of the embeddings of clusters. [inferred] As in
+        HuBERT.
+    cluster_layer : int, optional
+        Layer that is clustered, from 1; by default the middle one. [inferred]
+    recluster_every : int or None, default=20
+        Epochs between two clusterings; None keeps the first. [inferred]
+    adaptive_n_clusters : bool, default=False
+        Whether each codebook takes the best of a quarter, half and all of its
+        ``n_clusters``, by the silhouette on held-out training windows. [inferred] The
+        abstract calls the clustering adaptive; this and ``recluster_every`` are the
+        two things that it may mean.
+    max_fit_tokens : int, default=100_000
+        Number of tokens that clusters are fitted on; of more windows, some are drawn.
+        [inferred]
+    random_state : int, RandomState or None, default=None
+        Seeds the clustering. None draws from torch's global generator, which
+        :class:`~braindecode_emossl.pretraining.SSLPretrainer` seeds.
+
+    Attributes
+    ----------
+    encoder : MaskedClusterTransformer
+        The model being pre-trained.
+    reports : list of ClusterReport
+        One for every clustering, the last one last.
+
+    Raises
+    ------
+    TypeError
+        If ``encoder`` is not a
+        :class:`~braindecode_emossl.models.MaskedClusterTransformer`.
+    ValueError
+        If a setting is outside its range.
+
+    Notes
+    -----
+    Of the paper only the abstract was available, and no code; what is tagged
+    [inferred] follows HuBERT [2]_. This is not a reproduction of the paper's results.
+
+    Deviations from HuBERT:
+
+    * Features are standardised over the training windows, as an objective does not
+      know which recording a window is of. Standardise the signals by recording before,
+      or clusters may tell recordings apart.
+    * Training goes on after a new clustering, with new embeddings of the clusters; all
+      clusterings have the same number of codebooks.
+    * Clusters without a token are moved to the tokens that are farthest from theirs.
+
+    References
+    ----------
+    .. [1] Hu, X., Chen, Y., Yan, J., Wu, Y., Ding, L., Xu, J., & Cheng, J. (2024).
+       Masked self-supervised pre-training model for EEG-based emotion recognition.
+       Computational Intelligence, 40(3). https://doi.org/10.1111/coin.12659
+    .. [2] Hsu, W.-N., Bolte, B., Tsai, Y.-H. H., Lakhotia, K., Salakhutdinov, R., &
+       Mohamed, A. (2021). HuBERT: Self-supervised speech representation learning by
+       masked prediction of hidden units. IEEE/ACM Transactions on Audio, Speech, and
+       Language Processing, 29, 3451-3460. https://doi.org/10.1109/TASLP.2021.3122291
+    """
+
+    def __init__(
+        self,
+        encoder: MaskedClusterTransformer,
+        *,
+        preset: str = "default",
+        n_clusters: tuple[int, ...] = (50, 100, 200),
+        mask_prob: float = 0.8,
+        mask_length: int = 4,
+        temperature: float = 0.1,
+        masked_weight: float = 1.0,
+        intermediate_weight: float = 0.0,
+        feature_penalty: float = 0.0,
+        code_dim: int = 256,
+        cluster_layer: int | None = None,
+        recluster_every: int | None = 20,
+        adaptive_n_clusters: bool = False,
+        max_fit_tokens: int = 100_000,
+        random_state=None,
+    ):
+        if not isinstance(encoder, MaskedClusterTransformer):
+            raise TypeError(
+                "encoder must be a MaskedClusterTransformer, already built, but got "
+                f"{encoder!r:.80}."
+            )
+        super().__init__(encoder)
+        if preset != "default":
+            raise ValueError(f"preset must be 'default', but got {preset!r}.")
+        if cluster_layer is None:
+            cluster_layer = (encoder.n_layers + 1) // 2
+        _check_encoder(encoder, cluster_layer)
+        if not n_clusters or min(n_clusters) < 2:
+            raise ValueError(
+                "n_clusters must hold at least one number of clusters, each at least "
+                f"2, but got {n_clusters}."
+            )
+        if not 0 < mask_prob <= 1:
+            raise ValueError(f"mask_prob must be in (0, 1], but got {mask_prob}.")
+        _check_not_negative(
+            intermediate_weight=intermediate_weight, feature_penalty=feature_penalty
+        )
+        _check_positive(
+            mask_length=mask_length,
+            code_dim=code_dim,
+            recluster_every=recluster_every,
+            max_fit_tokens=max_fit_tokens,
+        )
+
+        self.n_clusters = tuple(n_clusters)
+        self.mask_prob = mask_prob
+        self.mask_length = mask_length
+        self.intermediate_weight = intermediate_weight
+        self.feature_penalty = feature_penalty
+        self.cluster_layer = cluster_layer
+        self.recluster_every = recluster_every
+        self.adaptive_n_clusters = adaptive_n_clusters
+        self.max_fit_tokens = max_fit_tokens
+        self.random_state = random_state
+        self.reports: list[ClusterReport] = []
+
+        self.mask_token = nn.Parameter(0.02 * torch.randn(encoder.emb_dim))
+        self.loss = MaskedPredictionLoss(temperature, masked_weight)
+        self.head = _ClusterHead(encoder.emb_dim, code_dim, self.n_clusters)
+        self.intermediate_head = (
+            _ClusterHead(encoder.emb_dim, code_dim, self.n_clusters)
+            if intermediate_weight
+            else None
+        )
+        self.clusters = nn.ModuleDict(
+            {
+                "band_power": TokenClusters(
+                    self.n_clusters, encoder.n_chans * len(BANDS)
+                ),
+                "layer": TokenClusters(self.n_clusters, encoder.emb_dim),
+            }
+        )
+        self.target_encoder = _make_target_encoder(encoder, cluster_layer)
+        # Which of these gives the targets, counted from 1; 0 as long as none does.
+        self.register_buffer("clustered", torch.tensor(0))
+
+    def prepare(self, X) -> None:
+        """Find the first clusters, those of band power.
+
+        Parameters
+        ----------
+        X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
+            All training windows.
+        """
+        self.fit_clusters(X)
+
+    def on_epoch_begin(self, epoch: int, X) -> None:
+        """Cluster the encoder's layer anew, every ``recluster_every`` epochs.
+
+        Parameters
+        ----------
+        epoch : int
+            Number of epochs done.
+        X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
+            All training windows.
+        """
+        if self.recluster_every and epoch and epoch % self.recluster_every == 0:
+            self.fit_clusters(X, features="layer")
+
+    @torch.no_grad()
+    def fit_clusters(self, X, features: str = "band_power") -> ClusterReport:
+        """Find the clusters that are predicted from now on.
+
+        Parameters
+        ----------
+        X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
+            Training windows. They may live on another device than the model.
+        features : {"band_power", "layer"}, default="band_power"
+            What is clustered: the log power of the signal, or ``cluster_layer`` of the
+            encoder as it is now.
+
+        Returns
+        -------
+        ClusterReport
+            Sizes and use of the clusters; also the last one of ``reports``.
+
+        Raises
+        ------
+        ValueError
+            If ``features`` is unknown, there are no windows or fewer tokens than
+            clusters, or a window is not finite.
+        """
+        if features not in self.clusters:
+            raise ValueError(
+                f"features must be one of {tuple(self.clusters)}, but got {features!r}."
+            )
+        if len(X) == 0:
+            raise ValueError("fit_clusters needs at least one window, but got none.")
+        if features == "layer":
+            state = self.encoder.state_dict()
+            self.target_encoder.load_state_dict(
+                {name: state[name] for name in self.target_encoder.state_dict()}
+            )
+        rng = self._random_state()
+        n_windows = max(1, self.max_fit_tokens // self.encoder.n_tokens)
+        chosen = np.sort(rng.permutation(len(X))[:n_windows])
+        tokens = torch.cat(
+            [
+                self._token_features(X[chosen[start : start + _CHUNK_SIZE]], features)
+                for start in range(0, len(chosen), _CHUNK_SIZE)
+            ]
+        )  # (n_windows, n_tokens, n_features)
+        name = f"layer {self.cluster_layer}" if features == "layer" else features
+        report = self.clusters[features].fit(
+            tokens,
+            name=name,
+            choose_n_clusters=self.adaptive_n_clusters,
+            random_state=rng,
+        )
+        self.clustered.fill_(1 + list(self.clusters).index(features))
+        for head in self._heads():
+            # The clusters of before are gone, and what was learned of them.
+            head.reset_codes()
+        self.reports.append(report)
+        return report
+
+    @torch.no_grad()
+    def compute_targets(self, X) -> torch.Tensor:
+        """Return the cluster of every token.
+
+        Parameters
+        ----------
+        X : torch.Tensor or numpy.ndarray, shape (batch, n_chans, n_times)
+            Windows.
+
+        Returns
+        -------
+        torch.Tensor of int64, shape (batch, n_tokens, n_codebooks)
+            Clusters, counted from 0, on the device of the model.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If there are no clusters yet.
+        """
+        if not self.clustered:
+            raise NotFittedError(
+                "MaskedClusterPretraining has no clusters to predict yet. Call "
+                "fit_clusters with the training windows; SSLPretrainer does it in fit."
+            )
+        current = self._current()
+        return self.clusters[current](self._token_features(X, current))
+
+    def sample_mask(
+        self, batch_size: int, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """Draw which tokens are masked.
+
+        Parameters
+        ----------
+        batch_size : int
+            Number of windows.
+        generator : torch.Generator, optional
+            Source of the random numbers; torch's global generator by default.
+
+        Returns
+        -------
+        torch.Tensor of bool, shape (batch_size, n_tokens)
+            True where a token is masked, on the device of the model.
+        """
+        return sample_span_mask(
+            batch_size,
+            self.encoder.n_tokens,
+            mask_prob=self.mask_prob,
+            mask_length=self.mask_length,
+            generator=generator,
+            device=self.mask_token.device,
+        )
+
+    def forward(
+        self, x: torch.Tensor, generator: torch.Generator | None = None
+    ) -> PretrainingOutput:
+        """Find the targets of a batch, mask it and compute the loss.
+
+        Parameters
+        ----------
+        x : torch.Tensor, shape (batch, n_chans, n_times)
+            Windows.
+        generator : torch.Generator, optional
+            Source of the masks; torch's global generator by default.
+
+        Returns
+        -------
+        PretrainingOutput
+            As :meth:`compute_loss` returns it.
+        """
+        return self.compute_loss(
+            x, self.compute_targets(x), self.sample_mask(len(x), generator)
+        )
+
+    def compute_loss(
+        self, X: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor
+    ) -> PretrainingOutput:
+        """Compute the loss for given targets and masks.
+
+        Parameters
+        ----------
+        X : torch.Tensor, shape (batch, n_chans, n_times)
+            Windows.
+        targets : torch.Tensor of int64, shape (batch, n_tokens, n_codebooks)
+            Cluster of every token.
+        mask : torch.Tensor of bool, shape (batch, n_tokens)
+            True where a token is masked.
+
+        Returns
+        -------
+        PretrainingOutput
+            The loss, and the terms "prediction" and, where their weights are not 0,
+            "intermediate" and "feature_penalty".
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit.
+        """
+        shape = (len(X), self.encoder.n_tokens, len(self.n_clusters))
+        if targets.shape != shape or mask.shape != shape[:2]:
+            raise ValueError(
+                "targets must be of shape (batch, n_tokens, n_codebooks) = "
+                f"{shape} and mask of (batch, n_tokens) = {shape[:2]}, but got "
+                f"{tuple(targets.shape)} and {tuple(mask.shape)}."
+            )
+        features = self.encoder.extract_features(X)  # (batch, n_tokens, n_filters)
+        tokens = self.encoder.projection(features)  # (batch, n_tokens, emb_dim)
+        mask_token = self.mask_token.to(tokens.dtype)
+        tokens = torch.where(mask[..., None], mask_token, tokens)
+        hidden = self.encoder.encode(tokens)  # of (batch, n_tokens, emb_dim)
+
+        loss = self._predict(self.head, hidden[-1], targets, mask)
+        terms = {"prediction": loss.detach()}
+        if self.intermediate_weight:
+            layer = hidden[self.cluster_layer - 1]
+            term = self._predict(self.intermediate_head, layer, targets, mask)
+            loss = loss + self.intermediate_weight * term
+            terms["intermediate"] = term.detach()
+        if self.feature_penalty:
+            # The squares can leave the range of half precision.
+            precision = torch.promote_types(features.dtype, torch.float32)
+            term = features.to(precision).square().mean()
+            loss = loss + self.feature_penalty * term
+            terms["feature_penalty"] = term.detach()
+        return PretrainingOutput(loss, terms)
+
+    def train(self, mode: bool = True) -> MaskedClusterPretraining:
+        """Set the training mode of all but what gives the targets.
+
+        Parameters
+        ----------
+        mode : bool, default=True
+            Whether to train.
+
+        Returns
+        -------
+        MaskedClusterPretraining
+            The objective itself.
+        """
+        super().train(mode)
+        self.target_encoder.eval()
+        return self
+
+    def _predict(self, head, hidden, targets, mask) -> torch.Tensor:
+        """Return the loss of a head, summed over the codebooks."""
+        n_active = self.clusters[self._current()].n_active.tolist()
+        return sum(
+            self.loss(projection(hidden), codes[:size], targets[..., i], mask)
+            for i, (projection, codes, size) in enumerate(
+                zip(head.projections, head.codes, n_active, strict=True)
+            )
+        )
+
+    def _token_features(self, X, features: str) -> torch.Tensor:
+        """Return what is clustered, (n_windows, n_tokens, n_features)."""
+        x = torch.as_tensor(X).to(self.mask_token)  # (n_windows, n_chans, n_times)
+        # Targets must not depend on the precision that training runs in.
+        with torch.autocast(x.device.type, enabled=False):
+            if features == "band_power":
+                window = self.encoder.token_stride / self.encoder.sfreq
+                entropy = differential_entropy(x, self.encoder.sfreq, window=window)
+                return entropy.flatten(2)  # (n_windows, n_tokens, n_chans * n_bands)
+            tokens = self.target_encoder.projection(
+                self.target_encoder.extract_features(x)
+            )  # (n_windows, n_tokens, emb_dim)
+            return self.target_encoder.encode(tokens)[-1]
+
+    def _current(self) -> str:
+        """Return which of the clusters give the targets, or will at first."""
+        return list(self.clusters)[max(int(self.clustered) - 1, 0)]
+
+    def _heads(self) -> list[_ClusterHead]:
+        return [head for head in (self.head, self.intermediate_head) if head]
+
+    def _random_state(self) -> np.random.RandomState:
+        if self.random_state is None:
+            return check_random_state(int(torch.randint(2**31, ())))
+        return check_random_state(self.random_state)
+
+
+class _ClusterHead(nn.Module):
+    """A prediction for each codebook, and the embeddings to compare it with."""
+
+    def __init__(self, emb_dim: int, code_dim: int, n_clusters: tuple[int, ...]):
+        super().__init__()
+        self.projections = nn.ModuleList(
+            nn.Linear(emb_dim, code_dim) for _ in n_clusters
+        )
+        self.codes = nn.ParameterList(
+            torch.empty(size, code_dim) for size in n_clusters
+        )
+        self.reset_codes()
+
+    def reset_codes(self) -> None:
+        """Draw the embeddings of the clusters anew."""
+        for codes in self.codes:
+            nn.init.normal_(codes)
+
+
+def _make_target_encoder(
+    encoder: MaskedClusterTransformer, n_layers: int
+) -> MaskedClusterTransformer:
+    """Return a frozen copy of an encoder that ends with one of its layers."""
+    encoder = copy.deepcopy(encoder)
+    encoder.layers = encoder.layers[:n_layers]
+    encoder.norm = nn.Identity()
+    encoder.final_layer = nn.Identity()
+    return encoder.requires_grad_(False).eval()
+
+
+def _check_encoder(encoder: MaskedClusterTransformer, cluster_layer: int) -> None:
+    if encoder.n_tokens < 2:
+        raise ValueError(
+            "encoder must take windows of at least 2 tokens, one to mask and one to "
+            f"see, but got {encoder.n_tokens}. Use longer windows."
+        )
+    if not 1 <= cluster_layer <= encoder.n_layers:
+        raise ValueError(
+            "cluster_layer must be a layer of the encoder, from 1 to "
+            f"{encoder.n_layers}, but got {cluster_layer}."
+        )
+
+
+def _check_not_negative(**weights: float) -> None:
+    for name, value in weights.items():
+        if value < 0:
+            raise ValueError(f"{name} must not be negative, but got {value}.")
+
+
+def _check_positive(**numbers: int | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, but got {value}.")

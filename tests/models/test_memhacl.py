@@ -1,0 +1,426 @@
+"""The MEMHACL model: sizes, scaling, and what braindecode expects of a model."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import pickle
+
+import mne
+import pytest
+import torch
+from braindecode.models.config import make_model_config
+from braindecode.models.util import models_dict
+from torch import nn
+
+from braindecode_emossl.models import MEMHACL
+
+# EEG stands on both sides of the others, as in no corpus.
+TYPES = ("eeg", "gsr", "eeg", "temperature", "eeg", "resp")
+TINY = {"n_filters": (4, 4, 8, 8), "n_hidden": (6, 5)}
+
+
+def make_chs_info(types=TYPES):
+    return mne.create_info([f"{i}" for i in range(len(types))], 128.0, list(types))[
+        "chs"
+    ]
+
+
+def make_model(types=TYPES, **kwargs):
+    """Build a small model with weights that do not depend on the test order."""
+    settings = {"n_outputs": 3, "chs_info": make_chs_info(types), "n_times": 64}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return MEMHACL(**{**settings, **TINY, **kwargs})
+
+
+def make_input(model, batch_size=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch_size, model.n_chans, model.n_times, generator=generator)
+
+
+def n_parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.fixture(params=["eeg", "all", "shared"])
+def model(request):
+    if request.param == "eeg":
+        return make_model(["eeg"] * 4).eval()
+    return make_model(shared_stack=request.param == "shared").eval()
+
+
+@pytest.fixture(scope="module")
+def full_size():
+    return MEMHACL(n_outputs=4, n_chans=32, n_times=128).eval()
+
+
+# -- sizes ---------------------------------------------------------------------
+
+
+def test_parameter_counts_of_the_official_code(full_size):
+    assert n_parameters(full_size.stacks) == 16_431_168
+    assert n_parameters(full_size.final_layer) == 165_508
+    assert n_parameters(full_size) == 16_431_168 + 165_508
+    assert full_size.n_features == 512
+
+
+@pytest.mark.parametrize(
+    ("n_chans", "n_times", "maps"),
+    [
+        (32, 128, ["64x32x64", "64x32x32", "64x16x16", "128x8x8", "256x8x4", "512x8x2"]),
+        (
+            62,
+            200,
+            ["64x62x100", "64x62x50", "64x31x25", "128x16x13", "256x16x7", "512x16x4"],
+        ),
+    ],
+)
+def test_maps_of_the_official_code(full_size, n_chans, n_times, maps):
+    found = []
+    stack = full_size.stacks["eeg"]
+    for child in stack:
+        if isinstance(child, nn.Conv2d | nn.MaxPool2d | nn.Sequential):
+            child.register_forward_hook(
+                lambda module, args, output: found.append(
+                    "x".join(map(str, output.shape[1:]))
+                )
+            )
+    stack(torch.zeros(1, 1, n_chans, n_times))
+    for child in stack:
+        child._forward_hooks.clear()
+    assert found == maps
+
+
+def test_one_stack_per_modality_or_one_for_all():
+    apart, shared, eeg = make_model(), make_model(shared_stack=True), make_model(["eeg"])
+    assert list(apart.modalities) == ["eeg", "gsr", "resp", "temperature"]
+    assert apart.modalities["eeg"] == [0, 2, 4]
+    stack = n_parameters(eeg.stacks)
+    assert n_parameters(apart.stacks) == 4 * stack
+    assert n_parameters(shared.stacks) == stack
+    assert n_parameters(shared.fusion) == n_parameters(apart.fusion) > 0
+    assert n_parameters(eeg.fusion) == 0
+
+
+def test_convolutions_start_as_kaiming_fan_out(full_size):
+    for conv in full_size.modules():
+        if isinstance(conv, nn.Conv2d):
+            fan_out = conv.out_channels * conv.kernel_size[0] * conv.kernel_size[1]
+            expected = (2 / fan_out) ** 0.5
+            assert conv.weight.std().item() == pytest.approx(expected, rel=0.15)
+
+
+@pytest.mark.parametrize("n_chans", [1, 2, 14, 128])
+@pytest.mark.parametrize("n_times", [1, 64, 1001])
+def test_any_number_of_channels_and_samples(n_chans, n_times):
+    model = make_model(["eeg"] * n_chans, n_times=n_times)
+    x = make_input(model, 2)
+    assert model.eval()(x).shape == (2, 3)
+    assert model.train()(x).shape == (2, 3)
+    assert model.train()(x[:1]).shape == (1, 3)
+    assert model.get_output_shape() == (1, 3)
+
+
+# -- modalities ----------------------------------------------------------------
+
+
+def test_order_of_modalities_in_the_array_does_not_matter():
+    """Only the order of the channels of one modality has a meaning."""
+    order = [3, 0, 5, 2, 1, 4]
+    model, other = make_model(), make_model([TYPES[i] for i in order])
+    other.load_state_dict(model.state_dict())
+    x = make_input(model)
+    torch.testing.assert_close(other.eval()(x[:, order]), model.eval()(x))
+
+
+def test_tokens_see_their_modality_alone():
+    model = make_model().eval()
+    x = model.normalize(make_input(model))
+    tokens = model.encode(x)
+    assert tokens.shape == (6, 4, 8)
+    for i, rows in enumerate(model.modalities.values()):
+        other = x.clone()
+        other[:, rows] = 0.5
+        moved = (model.encode(other) - tokens).abs().amax(dim=(0, 2)) > 1e-6
+        assert moved.tolist() == [k == i for k in range(4)]
+
+
+def test_shared_stack_gives_the_tokens_of_its_weights():
+    """With the same signal in two modalities, one stack gives one token twice."""
+    model = make_model(["eeg", "gsr"], shared_stack=True).eval()
+    x = make_input(model)
+    x[:, 1] = 1e5 + 300 * x[:, 0]
+    tokens = model.encode(model.normalize(x))
+    torch.testing.assert_close(tokens[:, 0], tokens[:, 1], atol=1e-3, rtol=1e-3)
+
+
+def test_fusion_equals_attention_by_hand():
+    """Two heads over the tokens, residual, layer norm, mean: with plain matrices."""
+    model = make_model(n_heads=2).double().eval()
+    tokens = model.encode(model.normalize(make_input(model).double()))
+    attention = model.fusion.attention
+    projected = tokens @ attention.in_proj_weight.T + attention.in_proj_bias
+    query, key, value = projected.chunk(3, dim=-1)
+    heads = []
+    for half in (slice(0, 4), slice(4, 8)):
+        scores = query[..., half] @ key[..., half].mT / 2  # root of the head's width
+        heads.append(scores.softmax(dim=-1) @ value[..., half])
+    attended = attention.out_proj(torch.cat(heads, dim=-1))
+    expected = nn.functional.layer_norm(tokens + attended, (8,)).mean(dim=1)
+    features = model(make_input(model).double(), return_features=True)["features"]
+    torch.testing.assert_close(features, expected)
+
+
+def test_a_single_modality_is_not_fused():
+    model = make_model(["eeg"] * 4).eval()
+    x = make_input(model)
+    features = model(x, return_features=True)["features"]
+    assert torch.equal(features, model.encode(model.normalize(x))[:, 0])
+
+
+# -- scaling -------------------------------------------------------------------
+
+
+def test_window_scaling_is_blind_to_units_and_levels():
+    model = make_model().double().eval()
+    x = make_input(model).double()
+    scale = torch.tensor([1e-6, 1e5, 3.0, 0.1, 1e-5, 40.0], dtype=x.dtype)[:, None]
+    level = torch.tensor([0.0, 3e5, -1.0, 34.0, 1e-3, 7.0], dtype=x.dtype)[:, None]
+    scaled = model.normalize(x)
+    torch.testing.assert_close(scaled.mean(dim=2), torch.zeros(6, 6, dtype=x.dtype))
+    torch.testing.assert_close(
+        scaled.square().mean(dim=2), torch.ones(6, 6, dtype=x.dtype)
+    )
+    torch.testing.assert_close(model(scale * x + level), model(x))
+
+
+@pytest.mark.parametrize("normalization", ["instant", "l2"])
+def test_official_scalings_are_of_the_eeg(normalization):
+    model, window = make_model(normalization=normalization), make_model()
+    x = make_input(model)
+    eeg, others = [0, 2, 4], [1, 3, 5]
+    found = model.normalize(x)
+    torch.testing.assert_close(found[:, others], window.normalize(x)[:, others])
+    eeg_x = x[:, eeg]
+    if normalization == "l2":
+        expected = eeg_x / eeg_x.square().sum(dim=2, keepdim=True).sqrt()
+    else:
+        expected = eeg_x - eeg_x.mean(dim=1, keepdim=True)
+        expected = expected / eeg_x.std(dim=1, correction=0, keepdim=True)
+    torch.testing.assert_close(found[:, eeg], expected)
+
+
+def test_no_scaling():
+    model = make_model(normalization=None)
+    x = make_input(model)
+    assert model.normalize(x) is x
+
+
+@pytest.mark.parametrize("normalization", ["window", "instant", "l2"])
+@pytest.mark.parametrize("value", [0.0, 34.1, 3.3e5, 1e-7])
+def test_constant_channels_are_finite(normalization, value):
+    """Rounding leaves something of a constant, which must not be blown up."""
+    model = make_model(normalization=normalization, n_times=100)
+    x = torch.full((4, 6, 100), value, requires_grad=True)
+    scaled = model.normalize(x)
+    if normalization != "l2":
+        assert (scaled == 0).all()
+    model(x).sum().backward()
+    assert x.grad.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_volts_are_no_constant():
+    model = make_model(["eeg"] * 3)
+    x = make_input(model)
+    torch.testing.assert_close(model.normalize(1e-7 * x), model.normalize(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_scaling_in_half_precision(dtype):
+    """Squares of hundreds of microvolts leave the range of float16."""
+    model = make_model()
+    x = (500 * make_input(model)).to(dtype)
+    scaled = model.normalize(x)
+    assert scaled.dtype == dtype
+    expected = model.normalize(x.float())
+    torch.testing.assert_close(scaled.float(), expected, atol=0.02, rtol=0.01)
+
+
+# -- what braindecode expects --------------------------------------------------
+
+
+def test_return_features(model):
+    x = make_input(model)
+    output = model(x, return_features=True)
+    assert output.keys() == {"features", "cls_token"}
+    assert output["cls_token"] is None
+    assert output["features"].shape == (6, model.n_features)
+    torch.testing.assert_close(model.final_layer(output["features"]), model(x))
+
+
+def test_final_layer(model):
+    assert "final_layer" in [name for name, _ in model.named_children()][-2:]
+    kinds = [type(layer) for layer in make_model(drop_prob=0.3).final_layer]
+    hidden = [nn.Linear, nn.BatchNorm1d, nn.ReLU]
+    assert kinds == [*hidden, *hidden, nn.Dropout, nn.Linear]
+    assert make_model(drop_prob=0.3).final_layer[-2].p == 0.3
+    assert len(make_model(n_hidden=()).final_layer) == 2
+
+
+def test_activation_is_everywhere():
+    model = make_model(activation=nn.ELU)
+    assert not any(isinstance(module, nn.ReLU) for module in model.modules())
+    assert sum(isinstance(module, nn.ELU) for module in model.modules()) == 4 * 17 + 2
+
+
+def test_reset_head(model):
+    x = make_input(model)
+    features = model(x, return_features=True)["features"]
+    model.reset_head(10)
+    assert model.n_outputs == 10
+    assert model.get_config()["n_outputs"] == 10
+    assert model.eval()(x).shape == (6, 10)
+    torch.testing.assert_close(model(x, return_features=True)["features"], features)
+
+
+def test_reset_head_keeps_device_and_dtype():
+    model = make_model().double()
+    model.reset_head(2)
+    assert model(make_input(model).double()).dtype == torch.float64
+    model = make_model().to("meta")
+    model.reset_head(2)
+    assert all(p.device.type == "meta" for p in model.final_layer.parameters())
+
+
+@pytest.mark.parametrize("n_times", [1, 64])
+def test_batch_of_one_in_train_mode(model, n_times):
+    model.train()
+    x = make_input(model, 1)[..., :n_times]
+    assert model(x).shape == (1, 3)
+    assert all(module.training for module in model.modules())
+
+
+def test_evaluation_is_deterministic_and_by_window(model):
+    x = make_input(model)
+    torch.testing.assert_close(model(x), model(x), rtol=0, atol=0)
+    torch.testing.assert_close(model(x)[2:3], model(x[2:3]))
+
+
+def test_every_weight_learns(model):
+    model.train()
+    model(make_input(model)).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+def test_half_precision_model(model):
+    assert model.bfloat16()(make_input(model).bfloat16()).dtype == torch.bfloat16
+
+
+def test_autocast(model):
+    x = make_input(model)
+    expected = model(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model(x)
+    torch.testing.assert_close(found.float(), expected, atol=0.05, rtol=0.05)
+
+
+def test_export(model):
+    x = make_input(model, 1)
+    exported = torch.export.export(model, args=(x,), strict=False)
+    torch.testing.assert_close(exported.module()(x), model(x))
+
+
+def test_compile():
+    model = make_model().eval()
+    x = make_input(model, 1)
+    compiled = torch.compile(model, backend="eager", dynamic=False)
+    torch.testing.assert_close(compiled(x), model(x))
+
+
+def test_copy_and_pickle(model):
+    x = make_input(model)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        torch.testing.assert_close(other(x), model(x))
+
+
+def test_config_round_trip():
+    model = make_model(activation=nn.ELU, shared_stack=True, normalization="l2")
+    config = json.loads(json.dumps(model.get_config()))
+    with pytest.warns(UserWarning, match="_deserialize_chs_info"):
+        other = MEMHACL.from_config(config)
+    other.load_state_dict(model.state_dict())
+    x = make_input(model)
+    torch.testing.assert_close(other.eval()(x), model.eval()(x))
+    assert other.activation is nn.ELU
+
+
+@pytest.mark.filterwarnings("ignore:Modifying chs_info")
+def test_hub_round_trip(model, tmp_path):
+    """The file of a shared stack must not hold its weights several times."""
+    x = make_input(model)
+    model._save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").is_file()
+    other = MEMHACL.from_pretrained(tmp_path).eval()
+    assert other.modalities == model.modalities
+    torch.testing.assert_close(other(x), model(x))
+    other = MEMHACL.from_pretrained(tmp_path, n_outputs=7).eval()
+    assert other(x).shape == (6, 7)
+    features = other(x, return_features=True)["features"]
+    torch.testing.assert_close(features, model(x, return_features=True)["features"])
+
+
+def test_pydantic_config(monkeypatch):
+    monkeypatch.setitem(models_dict, "MEMHACL", MEMHACL)
+    config_class = make_model_config(MEMHACL, ["n_outputs", "n_chans"])
+    config = config_class(n_outputs=2, n_chans=3, **TINY)
+    assert config_class.model_validate_json(config.model_dump_json()) == config
+    assert isinstance(config.create_instance(), MEMHACL)
+
+
+def test_every_own_argument_is_documented():
+    for parameter in inspect.signature(MEMHACL).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            assert f"\n    {parameter.name} : " in MEMHACL.__doc__
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n_filters": (4, 8, 8)}, r"n_filters must hold four .* got \(4, 8, 8\)"),
+        ({"n_filters": (4, 8, 0, 8)}, "n_filters must hold four"),
+        ({"normalization": "max"}, "normalization must be one of .* got 'max'"),
+        ({"n_heads": 3}, "n_heads must be at least 1 and divide .* 8, got 3"),
+        ({"n_heads": 0}, "n_heads must be at least 1"),
+        (
+            {"types": ["eeg", "gsr"], "normalization": "instant"},
+            "at least two EEG channels",
+        ),
+        ({"types": ["eeg", "stim"]}, "is of kind 3"),
+        ({"chs_info": None}, "n_chans could not be inferred"),
+        ({"n_outputs": None}, "n_outputs not specified"),
+    ],
+)
+def test_constructor_rejects(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_model(**settings)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 64), (6, 64), (2, 1, 6, 64)])
+def test_forward_rejects_wrong_shapes(shape):
+    with pytest.raises(ValueError, match=r"with n_chans=6, got \("):
+        make_model()(torch.zeros(shape))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_equals_cpu():
+    model = make_model().eval()
+    x = make_input(model)
+    expected = model(x)
+    model.cuda()
+    torch.testing.assert_close(model(x.cuda()).cpu(), expected, atol=1e-3, rtol=1e-3)
+    with torch.autocast("cuda", dtype=torch.float16):
+        assert model(x.cuda()).isfinite().all()

@@ -1,0 +1,330 @@
+"""The pre-training objective of MEMHACL, against a slow reference and in use."""
+
+from __future__ import annotations
+
+import math
+
+import mne
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from braindecode_emossl.augmentation import meiosis
+from braindecode_emossl.datasets import DEAP, write_replica
+from braindecode_emossl.models import MEMHACL, SCMM
+from braindecode_emossl.paradigms import Emotion
+from braindecode_emossl.pretraining import (
+    MEMHACLPretraining,
+    PretrainingOutput,
+    SSLClassifier,
+    SSLPretrainer,
+)
+
+TYPES = ("eeg", "eeg", "gsr", "resp")
+TINY = {"n_filters": (4, 4, 8, 8), "n_hidden": (6,)}
+
+
+def make_chs_info(types=TYPES):
+    return mne.create_info([f"{i}" for i in range(len(types))], 128.0, list(types))[
+        "chs"
+    ]
+
+
+def make_objective(types=TYPES, model=None, **kwargs):
+    """Build an objective with weights that do not depend on the test order."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = MEMHACL(
+            n_outputs=2,
+            chs_info=make_chs_info(types),
+            n_times=64,
+            **{**TINY, **(model or {})},
+        )
+        return MEMHACLPretraining(encoder, **{"projector_widths": (12, 10), **kwargs})
+
+
+def make_generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def make_items(n_items=3, n_windows=4, n_chans=4, seed=0):
+    return torch.randn(n_items, n_windows, n_chans, 64, generator=make_generator(seed))
+
+
+def slow_loss(objective, x, temperature, **settings):
+    """Embed every crossed window on its own, then the loss as the equation."""
+    normalized = torch.stack([objective.encoder.normalize(item) for item in x])
+    embeddings = []
+    for group in meiosis(normalized, generator=make_generator(), **settings):
+        for item in group:
+            windows = []
+            for window in item:
+                tokens = objective.encoder.encode(window[None])[0]
+                windows.append(objective.projector(torch.cat([*tokens])[None])[0])
+            largest = [max(values) for values in zip(*windows, strict=True)]
+            group_embedding = torch.stack(largest)
+            embeddings.append(group_embedding / group_embedding.norm())
+    total, n_items = 0.0, len(x)
+    for i, own in enumerate(embeddings):
+        score = {
+            j: math.exp((own @ other).item() / temperature)
+            for j, other in enumerate(embeddings)
+            if j != i
+        }
+        partner = (i + n_items) % (2 * n_items)
+        total -= math.log(score[partner] / sum(score.values())) / n_items
+    return total
+
+
+@pytest.mark.parametrize("types", [("eeg",) * 4, TYPES])
+@pytest.mark.parametrize("group_size", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, {"axis": "time", "per_item": True}),
+        ({"preset": "legacy"}, {"axis": "channel", "per_item": False}),
+        (
+            {"preset": "legacy", "meiosis_axis": "time"},
+            {"axis": "time", "per_item": False},
+        ),
+        ({"meiosis_per_item": False}, {"axis": "time", "per_item": False}),
+        (
+            {"preset": "legacy", "meiosis_per_item": True},
+            {"axis": "channel", "per_item": True},
+        ),
+    ],
+)
+def test_equals_slow_reference(types, group_size, settings, expected):
+    objective = make_objective(types, temperature=0.3, **settings).double().eval()
+    x = make_items(4, 2 * group_size).double()
+    output = objective(x, generator=make_generator())
+    assert isinstance(output, PretrainingOutput)
+    loss = slow_loss(objective, x, 0.3, **expected)
+    assert output.loss.item() == pytest.approx(loss, rel=1e-9)
+    assert list(output.terms) == ["contrastive"]
+    assert output.terms["contrastive"].item() == output.loss.item()
+    assert not output.terms["contrastive"].requires_grad
+
+
+def test_parameter_count_of_the_official_code():
+    objective = MEMHACLPretraining(MEMHACL(n_outputs=4, n_chans=32, n_times=128))
+    count = sum(parameter.numel() for parameter in objective.projector.parameters())
+    assert count == 11_023_360
+    kinds = [type(layer) for layer in objective.projector]
+    hidden = [nn.Linear, nn.BatchNorm1d, nn.Dropout]
+    assert kinds == [*hidden, *hidden, nn.Linear]
+    assert {layer.p for layer in objective.projector[2::3]} == {0.2}
+    assert objective.projector[-1].out_features == 4096
+
+
+@pytest.mark.parametrize("shared_stack", [False, True])
+def test_tokens_of_all_modalities_enter_the_projector(shared_stack):
+    objective = make_objective(model={"shared_stack": shared_stack})
+    assert objective.projector[0].in_features == 3 * 8
+
+
+def test_windows_are_scaled_before_they_are_crossed():
+    """Crossed first, the subject of the larger signals would rule both windows."""
+    objective = make_objective().double().eval()
+    x = make_items().double()
+    gain = torch.logspace(-6, 6, x[..., :1].numel(), dtype=x.dtype)
+    scaled = x * gain.reshape(x[..., :1].shape)
+    expected = objective(x, generator=make_generator()).loss.item()
+    found = objective(scaled, generator=make_generator()).loss.item()
+    assert found == pytest.approx(expected)
+
+
+def test_only_what_pretraining_uses_gets_a_gradient():
+    """Fusion by attention learns in the second stage, with the labels."""
+    objective = make_objective()
+    objective(make_items()).loss.backward()
+    for name, parameter in objective.named_parameters():
+        if name.startswith(("encoder.stacks", "projector")):
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        else:
+            assert name.startswith(("encoder.fusion", "encoder.final_layer"))
+            assert parameter.grad is None, name
+
+
+@pytest.mark.parametrize("group_size", [1, 2, 3])
+def test_plain_windows_are_items_in_a_row(group_size):
+    objective = make_objective(group_size=group_size).eval()
+    items = make_items(3, 2 * group_size)
+    left_over = make_items(1, 2 * group_size - 1, seed=9)[0]
+    plain = torch.cat([items.flatten(0, 1), left_over])
+    found = objective(plain, generator=make_generator()).loss
+    assert torch.equal(found, objective(items, generator=make_generator()).loss)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_the_generator_decides(legacy):
+    objective = make_objective(preset="legacy" if legacy else "default").eval()
+    x = make_items()
+    losses = [
+        objective(x, generator=make_generator(seed)).loss.item()
+        for seed in (0, 0, 1, 2, 3)
+    ]
+    assert losses[0] == losses[1]
+    assert len(set(losses)) > 1
+
+
+def test_signals_in_their_units_are_finite():
+    """Microvolts, ohm, a constant and silence stand in one array."""
+    objective = make_objective(("eeg", "eeg", "gsr", "temperature"))
+    x = make_items()
+    x[:, :, 1] = 0.0
+    x[:, :, 2] = 3e5 + 1e3 * x[:, :, 2]
+    x[:, :, 3] = 34.0
+    output = objective(x)
+    output.loss.backward()
+    assert output.loss.isfinite()
+    assert all(
+        parameter.grad.isfinite().all()
+        for parameter in objective.parameters()
+        if parameter.grad is not None
+    )
+
+
+def test_autocast():
+    objective = make_objective().eval()
+    x = make_items()
+    expected = objective(x, generator=make_generator()).loss
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = objective(x, generator=make_generator())
+    output.loss.backward()
+    assert output.loss.dtype == torch.float32
+    torch.testing.assert_close(output.loss, expected, atol=0.5, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((7, 4, 64), r"at least 8 windows, .* got the shape \(7, 4, 64\)"),
+        ((0, 4, 64), "at least two items"),
+        ((1, 4, 4, 64), r"at least two items.* got the shape \(1, 4, 4, 64\)"),
+        ((4, 64), "at least two items"),
+        ((3, 3, 4, 64), "even number of windows in each item"),
+        ((3, 4, 5, 64), "n_chans=4, got"),
+    ],
+)
+def test_forward_rejects(shape, message):
+    with pytest.raises(ValueError, match=message):
+        make_objective()(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"preset": "paper"}, "preset must be one of .* got 'paper'"),
+        ({"meiosis_axis": "space"}, "meiosis_axis must be .* got 'space'"),
+        ({"group_size": 0}, "group_size must be at least 1, got 0"),
+        ({"temperature": 0}, "temperature must be greater than 0"),
+        ({"projector_widths": ()}, r"projector_widths must hold .* got \(\)"),
+    ],
+)
+def test_constructor_rejects(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_objective(**settings)
+
+
+@pytest.mark.parametrize("encoder", ["MEMHACL", SCMM(2, 3, n_times=200, sfreq=200)])
+def test_encoder_must_be_a_built_model(encoder):
+    with pytest.raises(TypeError, match="must be a MEMHACL model, already built, got"):
+        MEMHACLPretraining(encoder)
+
+
+# -- in use --------------------------------------------------------------------
+
+SENSORS = ("F3", "F4", "T7", "T8", "P3", "P4", "O1", "O2")
+CHANNELS = dict.fromkeys(SENSORS, "eeg") | {"GSR": "gsr", "Resp": "resp"}
+NETWORK = {"n_filters": (8, 8, 16, 16), "n_hidden": (16,)}
+
+
+@pytest.fixture(scope="module")
+def replica(tmp_path_factory):
+    """Windows (1280, 10, 128) of 4 subjects, 40 videos, 8 s, with a strong effect."""
+    subjects = [1, 2, 3, 4]
+    root = write_replica(
+        "DEAP",
+        tmp_path_factory.mktemp("deap"),
+        subjects=subjects,
+        seconds=8,
+        seed=0,
+        effect_size=5.0,
+    )
+    dataset = DEAP(subjects, path=root, return_all_modalities=True)
+    paradigm = Emotion("valence", window=1.0, resample=None, channels=list(CHANNELS))
+    X, y, metadata = paradigm.get_data(dataset)
+    return X.astype(np.float32), y, metadata
+
+
+def test_loss_falls_on_items_of_one_stimulus_second(replica):
+    X, _, metadata = replica
+    order = np.lexsort([metadata[key] for key in ("subject", "window", "stimulus")])
+    items = X[order].reshape(-1, 4, *X.shape[1:])
+    seconds = metadata[["stimulus", "window"]].to_numpy()[order].reshape(-1, 4, 2)
+    assert (seconds == seconds[:, :1]).all()
+    model = make_objective(tuple(CHANNELS.values()), NETWORK).encoder
+    objective = MEMHACLPretraining(model, projector_widths=(64, 64))
+    pretrainer = SSLPretrainer(
+        objective, max_epochs=8, batch_size=16, lr=2e-3, random_state=0
+    ).fit(items)
+    losses = pretrainer.history[:, "train_loss"]
+    assert losses[-1] < 0.9 * losses[0]
+    fusion = pretrainer.module_.encoder.fusion.state_dict()
+    for name, tensor in model.fusion.state_dict().items():
+        assert torch.equal(tensor, fusion[name]), name
+
+
+def make_classifier(**settings):
+    return SSLClassifier(
+        "MEMHACL",
+        **{
+            "chs_info": make_chs_info(tuple(CHANNELS.values())),
+            "model_params": NETWORK,
+            "objective_params": {"projector_widths": (32, 32)},
+            "pretrain_epochs": 3,
+            "finetune_epochs": 8,
+            "batch_size": 32,
+            "finetune_lr": 3e-3,
+            "random_state": 0,
+            **settings,
+        },
+    )
+
+
+def test_it_learns_from_plain_windows_of_several_modalities(replica):
+    X, y, metadata = replica
+    two = (metadata["subject"] <= 2).to_numpy()
+    held_out = (metadata["stimulus"].astype(int) % 4 == 0).to_numpy()
+    train, test = two & ~held_out, two & held_out
+    classifier = make_classifier().fit(X[train], y[train])
+    assert len(classifier.pretrainer_.history) == 3
+    assert list(classifier.net_.module_.modalities) == ["eeg", "gsr", "resp"]
+    chance = max(np.mean(y[test] == label) for label in classifier.classes_)
+    assert classifier.score(X[test], y[test]) > chance + 0.15
+
+
+def test_classifier_is_deterministic_and_takes_epochs(replica):
+    X, y, _ = replica
+    X, y = X[:64], y[:64]
+    info = mne.create_info(list(CHANNELS), 128.0, list(CHANNELS.values()))
+    unit = np.where(np.array(list(CHANNELS.values())) == "eeg", 1e-6, 1.0)
+    epochs = mne.EpochsArray(X * unit[:, None], info)
+    settings = {"pretrain_epochs": 1, "finetune_epochs": 1}
+    expected = make_classifier(**settings).fit(X, y).predict_proba(X)
+    again = make_classifier(**settings).fit(X, y).predict_proba(X)
+    assert np.array_equal(again, expected)
+    classifier = make_classifier(**settings, chs_info=None).fit(epochs, y)
+    assert list(classifier.net_.module_.modalities) == ["eeg", "gsr", "resp"]
+    np.testing.assert_allclose(classifier.predict_proba(epochs), expected, atol=0.02)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_equals_cpu():
+    objective = make_objective().eval()
+    x = make_items()
+    expected = objective(x, generator=make_generator()).loss
+    found = objective.cuda()(x.cuda(), generator=make_generator()).loss
+    torch.testing.assert_close(found.cpu(), expected, atol=1e-2, rtol=1e-2)
