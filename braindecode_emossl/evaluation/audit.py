@@ -21,6 +21,7 @@ from braindecode_emossl.evaluation.folds import (
     make_evaluation,
     make_folds,
 )
+from braindecode_emossl.evaluation.protocols import KEYS
 from braindecode_emossl.evaluation.tasks import Task, join_corpora, make_tasks
 
 __all__ = ["AuditReport", "audit"]
@@ -111,7 +112,8 @@ def audit(paradigm, dataset, protocol, *, random_state=None, **options):
     random_state : int, RandomState or None
         Seed of signals, labels and folds.
     **options
-        Options of the protocol.
+        Options of the protocol; of a splitter ``groups``, a key of
+        ``braindecode_emossl.evaluation.protocols.KEYS`` such as ``"trial"``.
 
     Returns
     -------
@@ -277,7 +279,13 @@ def _folds_of(task: Task, y, metadata, seed) -> list[tuple[np.ndarray, np.ndarra
     return [(np.concatenate([f.train, f.calibration]), f.test) for f in folds]
 
 
-def _stock_folds(protocol, paradigm, dataset, y, metadata, seed, groups=None):
+def _stock_folds(protocol, paradigm, dataset, y, metadata, seed, groups=None, **more):
+    if more:
+        raise ValueError(
+            f"{_name_of(protocol)} has no option but groups, but got {sorted(more)}."
+        )
+    if groups not in (None, *KEYS):
+        raise ValueError(f"groups must be among {list(KEYS)}, but got {groups!r}.")
     if isinstance(protocol, type) and issubclass(protocol, BaseEvaluation):
         with tempfile.TemporaryDirectory() as scratch:
             evaluation = protocol(

@@ -1,0 +1,170 @@
+"""The audit: leaking splits are caught by name, all protocols pass."""
+
+from __future__ import annotations
+
+import pytest
+from moabb.evaluations import (
+    CrossSubjectEvaluation,
+    WithinSessionEvaluation,
+    WithinSubjectEvaluation,
+)
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
+
+from braindecode_emossl.datasets import SEED
+from braindecode_emossl.evaluation import PROTOCOLS, audit
+from braindecode_emossl.paradigms import Emotion
+
+ONE_CORPUS = [name for name, p in PROTOCOLS.items() if not p.across_corpora]
+
+
+class ScaleByRun(TransformerMixin, BaseEstimator):
+    """Log-power of the windows, standardised over the run they come from."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        power = X.std(axis=-1)
+        return (power - power.mean(axis=0)) / power.std(axis=0)
+
+
+class Power(ScaleByRun):
+    """The same without a scaler."""
+
+    def transform(self, X):
+        return X.std(axis=-1)
+
+
+@pytest.mark.parametrize("protocol", ONE_CORPUS)
+def test_protocols_pass(protocol, toy, paradigm):
+    options = {"n_splits": 3} if protocol == "within-session" else {}
+    report = audit(paradigm, toy, protocol, random_state=0, **options)
+    assert report.passed and not report.leaks, report
+    assert report.chance == 0.5
+    assert abs(report.score - 0.5) < 0.02
+    shared = {
+        "within-session": {"session", "subject"},
+        "chronological": {"session", "subject"},
+        "cross-session": {"subject"},  # the sessions have films of their own
+        "leave-one-subject-out": {"stimulus"},
+        "subject-stimulus": set(),
+    }[protocol]
+    assert set(report.shared) == shared
+    assert set(report.shared.values()) <= {1.0}
+
+
+@pytest.mark.parametrize("protocol", ["cross-corpus", "cross-corpus-finetune"])
+def test_protocols_over_corpora_pass(protocol, toy, toy_b, paradigm):
+    report = audit(paradigm, [toy, toy_b], protocol, random_state=0)
+    assert report.passed, report
+    calibrated = protocol == "cross-corpus-finetune"
+    assert set(report.shared) == ({"session", "subject"} if calibrated else set())
+
+
+@pytest.mark.parametrize("protocol", ["leave-one-subject-out", "within-session"])
+def test_seed(protocol, seed_root):
+    corpus = SEED([1, 2], sessions=[0], path=seed_root)
+    report = audit(Emotion(window=1.0, features="de"), corpus, protocol, random_state=0)
+    assert report.passed, report
+
+
+def test_stock_evaluation_on_seed(seed_root):
+    corpus = SEED([1], sessions=[0], path=seed_root)
+    paradigm = Emotion(window=1.0, features="de")
+    report = audit(paradigm, corpus, WithinSessionEvaluation, random_state=0)
+    assert not report.passed and "trial" in report.leaks
+    assert report.score > 0.9 and report.interval[0] > report.chance
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        WithinSessionEvaluation,
+        WithinSubjectEvaluation,
+        StratifiedKFold(3, shuffle=True, random_state=0),
+    ],
+)
+def test_shuffled_windows_are_caught(protocol, toy, paradigm):
+    report = audit(paradigm, toy, protocol, random_state=0)
+    assert not report.passed
+    assert report.leaks == ("trial",)
+    assert report.score > 0.8 and report.interval[0] > report.chance
+    assert "LEAKS trial" in str(report)
+
+
+@pytest.mark.parametrize("features", ["de", None])
+def test_overlapping_windows_are_caught(features, toy, fast):
+    paradigm = Emotion(**fast | {"features": features}, stride=0.5)
+    report = audit(paradigm, toy, KFold(4, shuffle=True, random_state=0))
+    assert report.leaks == ("window overlap", "trial")
+    assert report.score > 0.9
+    whole = audit(paradigm, toy, GroupKFold(4), random_state=0, groups="trial")
+    assert whole.passed and whole.shared.keys() == {"stimulus", "session", "subject"}
+
+
+def test_scalers_are_caught(toy, fast):
+    """Neither the split nor the score shows that trials of one run share a scaler."""
+    leaky = Emotion(**fast | {"features": ScaleByRun()})
+    report = audit(leaky, toy, "chronological", random_state=0)
+    assert report.leaks == ("scaler statistics",)
+    assert not report.passed
+    assert report.shared["scaler statistics"] > 0.9
+    sound = Emotion(**fast | {"features": Power()})
+    assert audit(sound, toy, "chronological", random_state=0).passed
+
+
+def test_interval_holds_chance(toy, paradigm):
+    """Of a sound protocol, over many seeds; the score itself hardly leaves chance."""
+    reports = [
+        audit(paradigm, toy, CrossSubjectEvaluation, random_state=seed)
+        for seed in range(8)
+    ]
+    assert all(report.passed for report in reports)
+    assert len({report.score for report in reports}) == len(reports)
+    for report in reports:
+        low, high = report.interval
+        assert low < report.score < high
+        assert abs(report.score - report.chance) < 0.02
+
+
+def test_same_seed_same_report(toy, paradigm):
+    first, second, other = (
+        audit(paradigm, toy, "chronological", random_state=seed) for seed in (1, 1, 2)
+    )
+    assert first == second != other
+
+
+def test_the_corpus_itself_stays(toy, paradigm):
+    X = paradigm.get_data(toy)[0]
+    audit(paradigm, toy, "chronological", random_state=0)
+    assert (paradigm.get_data(toy)[0] == X).all()
+
+
+def test_readable(toy, paradigm):
+    text = str(audit(paradigm, toy, "chronological", random_state=0))
+    assert text.startswith("chronological: passed. A nearest neighbour")
+    assert "chance is 0.500" in text and "session (100%), subject (100%)" in text
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options", "message"),
+    [
+        ("loso", {}, "protocol must be one of"),
+        (3, {}, "name of a protocol, a cross-validator or an evaluation .*got 3"),
+        (KFold(2), {"groups": "film"}, "groups must be among .*'film'"),
+        (KFold(2), {"n_splits": 2}, r"no option but groups.*n_splits"),
+        ("chronological", {"n_splits": 2}, r"among \['train_size'\].*n_splits"),
+    ],
+)
+def test_refused(protocol, options, message, toy, paradigm):
+    """The message was KeyError: 'film'."""
+    with pytest.raises(ValueError, match=message):
+        audit(paradigm, toy, protocol, **options)
+
+
+def test_several_corpora(toy, toy_b, paradigm):
+    with pytest.raises(ValueError, match="one corpus at a time"):
+        audit(paradigm, [toy, toy_b], "chronological")
+    with pytest.raises(ValueError, match="corpus of this package"):
+        audit(paradigm, [toy], KFold(2))
