@@ -280,7 +280,11 @@ class _Run:
         for n_left, unit in zip(range(len(units) - 1, -1, -1), units, strict=True):
             if all(folds.is_complete(unit) for folds in self.folds.values()):
                 continue
-            with tempfile.TemporaryDirectory() as scratch:
+            with (
+                tempfile.TemporaryDirectory() as scratch,
+                # A surrounding cluster takes the folds, not each step of loading.
+                joblib.parallel_config("sequential", n_jobs=1),
+            ):
                 jobs, n_folds = self._make_jobs(unit, share, scratch)
             n_all = n_done + len(jobs) + n_left * n_folds * len(self.pipelines)
             for name, index, result in _run_parallel(jobs, n_jobs):

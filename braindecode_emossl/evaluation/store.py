@@ -238,8 +238,8 @@ def hash_object(thing, what: str) -> str:
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ValueError(
             f"{what} must be picklable, so that its results can be told from others', "
-            f"but {thing!r} is not ({error.args[0]}). Use functions with a name instead of "
-            "lambdas."
+            f"but {thing!r} is not ({error.args[0]}). Use functions with a name "
+            "instead of lambdas."
         ) from error
 
 

@@ -71,7 +71,8 @@ class MaskedClusterTransformer(EEGModuleMixin, nn.Module):
         Number of filters of each convolution. [inferred]
     kernel_sizes : tuple of int, optional
         Length of the kernel of each convolution, in samples of its input and not less
-        than the stride. By default 2.5 strides, 3 and 2. [inferred]
+        than the stride. By default 2.5 strides, then one sample more than the stride,
+        and at last the stride: 10, 3 and 2 at 128 Hz. [inferred]
     strides : tuple of int, optional
         Stride of each convolution; their product is ``token_stride``. By default
         (s, 2, 2), with the s that brings tokens closest to 125 ms: 4 at 128 Hz, 6 at
@@ -358,12 +359,11 @@ class _RelativePosition(nn.Module):
 
 
 def _default_kernel_sizes(strides) -> tuple[int, ...]:
-    """Return 2.5 strides for the first convolution, and one more than 2, then 2."""
-    first, *others = strides
-    last = len(others) - 1
-    return (
-        math.ceil(2.5 * first),
-        *(stride + (i < last) for i, stride in enumerate(others)),
+    """Return 2.5 strides, then one sample more than the strides, at last the stride."""
+    last = len(strides) - 1
+    return tuple(
+        math.ceil(2.5 * stride) if i == 0 else stride + (i < last)
+        for i, stride in enumerate(strides)
     )
 
 

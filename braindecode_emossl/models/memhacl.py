@@ -7,7 +7,6 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from braindecode.models.base import EEGModuleMixin
-from braindecode.models.util import _disable_batch_norm_training_if_batch_size_one
 from torch import nn
 
 from braindecode_emossl.models.modalities import find_modalities
@@ -66,7 +65,7 @@ class MEMHACL(EEGModuleMixin, nn.Module):
     .. rubric:: Step 2 -- Normalisation (``normalize``)
 
     Every window is scaled by itself, so that microvolts and ohms can stand in one
-    array; see ``normalization``. A channel that does not vary becomes zero.
+    array; see ``normalization``. A channel that does not vary stays finite.
 
     .. rubric:: Step 3 -- Residual Stacks (``stacks``)
 
@@ -98,7 +97,7 @@ class MEMHACL(EEGModuleMixin, nn.Module):
         ``n_features``. [official code] of SGMC
     shared_stack : bool, default=False
         Whether one stack serves all modalities, with the same weights. [inferred] The
-        abstract speaks of "the" feature extractor; either reading is possible.
+        abstract leaves it open.
     normalization : {"window", "instant", "l2", None}, default="window"
         How EEG is scaled. "window": each channel to mean 0 and variance 1 over the
         window [inferred]; "instant": each time sample to mean 0 and variance 1 over the
@@ -125,16 +124,16 @@ class MEMHACL(EEGModuleMixin, nn.Module):
 
     Notes
     -----
-    The full text of the paper was not available, and it has no public code. The stacks
-    and the classifier are those of SGMC, written independently from the authors' public
-    code, whose parameter counts they match: 16,431,168 for a stack and 165,508 for a
-    classifier with 4 outputs. How modalities are encoded and fused is [inferred] from
-    the abstract of ME-MHACL.
+    The full text of the paper was not available, and no public code of it was found.
+    The stacks and the classifier have the layers of SGMC's public code in an
+    independent implementation, which matches its parameter counts: 16,431,168 for a
+    stack and 165,508 for a classifier with 4 outputs. How modalities are encoded and
+    fused is [inferred] from the abstract of ME-MHACL.
 
     Deviations from the official code of SGMC:
 
-    * It normalises the windows in the preparation of the data, in one way on DEAP and
-      in another on SEED. Here the model does, in one way.
+    * It normalises the windows in the preparation of the data, and on DEAP leaves zeros
+      out of the mean and the deviation. Here the model normalises, with all values.
     * It subtracts the mean of the seconds before the video from every window of DEAP,
       which is left to the preparation of the data here.
     * Its classifier has four outputs whatever the number of classes.
@@ -224,7 +223,6 @@ class MEMHACL(EEGModuleMixin, nn.Module):
         )
         self.final_layer = self._make_head()
 
-    @_disable_batch_norm_training_if_batch_size_one
     def forward(self, x: torch.Tensor, return_features: bool = False):
         """Classify windows, or return their representation.
 
@@ -323,7 +321,7 @@ class MEMHACL(EEGModuleMixin, nn.Module):
         """Return a new classification head."""
         layers = []
         for n_in, n_out in pairwise((self.n_features, *self.n_hidden)):
-            layers += [nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), self.activation()]
+            layers += [nn.Linear(n_in, n_out), _BatchNorm1d(n_out), self.activation()]
         n_in = (self.n_features, *self.n_hidden)[-1]
         return nn.Sequential(
             *layers, nn.Dropout(self.drop_prob), nn.Linear(n_in, self.n_outputs)
@@ -337,7 +335,7 @@ class _ResidualStack(nn.Sequential):
         widths = (n_filters[0], *n_filters)
         super().__init__(
             _conv(1, n_filters[0], (1, 9), (1, 2)),  # (batch, filters, n_rows, T / 2)
-            nn.BatchNorm2d(n_filters[0]),
+            _BatchNorm2d(n_filters[0]),
             activation(),
             nn.MaxPool2d((1, 3), (1, 2), (0, 1)),  # (batch, filters, n_rows, T / 4)
             *(
@@ -364,19 +362,17 @@ class _ResidualBlock(nn.Module):
         first, second = convolutions
         self.body = nn.Sequential(
             _conv(n_in, n_out, *first),
-            nn.BatchNorm2d(n_out),
+            _BatchNorm2d(n_out),
             activation(),
             _conv(n_out, n_out, *second),
-            nn.BatchNorm2d(n_out),
+            _BatchNorm2d(n_out),
         )
         strides = zip(first[1], second[1], strict=True)
         stride = tuple(before * after for before, after in strides)
         self.shortcut = (
             nn.Identity()
             if stride == (1, 1)
-            else nn.Sequential(
-                _conv(n_in, n_out, (1, 1), stride), nn.BatchNorm2d(n_out)
-            )
+            else nn.Sequential(_conv(n_in, n_out, (1, 1), stride), _BatchNorm2d(n_out))
         )
         self.activation = activation()
 
@@ -395,6 +391,25 @@ class _AttentionFusion(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         attended, _ = self.attention(tokens, tokens, tokens, need_weights=False)
         return self.norm(tokens + attended).mean(dim=1)  # (batch, width)
+
+
+class _SingleWindow:
+    """Mixin of a batch normalisation: a batch of one gets the running statistics."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or len(x) > 1:
+            return super().forward(x)
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+
+
+class _BatchNorm1d(_SingleWindow, nn.BatchNorm1d):
+    """Batch normalisation of (batch, n_features)."""
+
+
+class _BatchNorm2d(_SingleWindow, nn.BatchNorm2d):
+    """Batch normalisation of (batch, n_filters, n_rows, n_times)."""
 
 
 def _conv(

@@ -328,8 +328,8 @@ class MoodReader(EEGModuleMixin, nn.Module):
         Raises
         ------
         ValueError
-            If ``mask`` is of another shape, or the windows have not equally many
-            visible patches, or none.
+            If ``mask`` is of another type or shape, or the windows have not equally
+            many visible patches, or none.
         """
         if mask is not None:
             _check_mask(mask, patches.shape[:2])
@@ -735,10 +735,10 @@ def check_width(name: str, dim: int, heads_name: str, n_heads: int) -> None:
 
 def _check_mask(mask: torch.Tensor, shape: torch.Size) -> None:
     """Raise unless a mask leaves equally many patches of each window visible."""
-    if mask.shape != shape:
+    if mask.dtype != torch.bool or mask.shape != shape:
         raise ValueError(
-            f"mask must be of shape (batch, n_patches) = {tuple(shape)}, but got "
-            f"{tuple(mask.shape)}."
+            f"mask must be of bool and shape (batch, n_patches) = {tuple(shape)}, but "
+            f"got {mask.dtype} of {tuple(mask.shape)}."
         )
     n_visible = (~mask).sum(dim=1)
     if (n_visible != n_visible[0]).any() or not n_visible[0]:

@@ -86,16 +86,17 @@ class MEMHACLPretraining(PretrainingObjective):
 
     Notes
     -----
-    The full text of ME-MHACL was not available, and it has no public code: [official
-    code] is the public code of SGMC. That tokens of several modalities enter the
-    projector side by side, and that all are crossed alike, is [inferred].
+    The full text of ME-MHACL was not available, and no public code of it was found:
+    [official code] is the public code of SGMC. That tokens of several modalities enter
+    the projector side by side, and that all are crossed alike, is [inferred].
 
     Authors' settings for SGMC: 8 items a batch on DEAP and 16 on SEED, Adam with a
     learning rate of 1e-4 on DEAP and 1e-3 on SEED. [official code]
 
-    ``preset="legacy"`` with an encoder whose ``normalization`` is "instant" is SGMC on
-    DEAP; ``meiosis_axis="time"`` and "l2" besides make it SGMC on SEED. The dropout of
-    the projector, which in the official code is active in evaluation too, stops in
+    ``preset="legacy"`` with an encoder whose ``normalization`` is "instant" follows the
+    official code for DEAP; with ``meiosis_axis="time"`` and "l2" it follows that for
+    SEED, but for the choice of groups, which there are not complementary. The dropout
+    of the projector, which in the official code is active in evaluation too, stops in
     evaluation here.
 
     References
@@ -183,8 +184,8 @@ class MEMHACLPretraining(PretrainingObjective):
             raise ValueError(
                 "x must hold at least two items, (n_items, 2 * group_size, n_chans, "
                 f"n_times), or at least {4 * self.group_size} windows, (batch, "
-                f"n_chans, n_times), but got the shape {shape}. Use a larger batch, and "
-                "drop the last one if it can be too small."
+                f"n_chans, n_times), but got the shape {shape}. Use a larger batch, "
+                "and drop the last one if it can be too small."
             )
         normalized = self.encoder.normalize(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         groups = meiosis(

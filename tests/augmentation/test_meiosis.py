@@ -56,7 +56,9 @@ def test_pairs_exchange_what_follows_one_cut(
 ):
     x = make_items(n_items, 2 * group_size, n_chans, n_times)
     groups = meiosis(x, per_item=per_item, generator=make_generator(seed))
-    assert [group.shape for group in groups] == [(n_items, group_size, *x.shape[2:])] * 2
+    assert [group.shape for group in groups] == [
+        (n_items, group_size, *x.shape[2:])
+    ] * 2
     parents, cuts = crossings(*groups, x)
     # Every window has one partner, and all pairs of an item are cut at one time.
     assert torch.equal(
@@ -64,7 +66,7 @@ def test_pairs_exchange_what_follows_one_cut(
         torch.arange(2 * group_size).expand(n_items, -1),
     )
     assert (cuts == cuts[:, :1]).all()
-    assert 1 <= cuts.min() and cuts.max() <= n_times - 2
+    assert cuts.min() >= 1 and cuts.max() <= n_times - 2
     if not per_item:
         assert (parents == parents[0]).all() and (cuts == cuts[0]).all()
 
@@ -102,7 +104,7 @@ def test_the_official_fault_cuts_channels_and_mostly_nothing():
     n_rows = (a[..., 0] == a[:, :1, 0]).sum(dim=1)  # channels of the first parent
     unchanged = (n_rows == 32).double().mean().item()
     assert unchanged == pytest.approx(95 / 126, abs=0.05)
-    assert 1 <= n_rows.min() and len(n_rows.unique()) > 20
+    assert n_rows.min() >= 1 and len(n_rows.unique()) > 20
 
 
 def test_the_generator_alone_decides():

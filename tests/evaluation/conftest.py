@@ -39,7 +39,7 @@ class Toy(EmotionDataset):
         return {key: root / f"{subject}_{key}.eeg" for key in keys}
 
     def _read_trials(self, file, session):
-        subject, session = map(int, file.stem.split("_"))
+        session = int(session)
         trials = []
         for number in range(self.n_trials_per_session):
             emotion = ("calm", "wild")[(number + session) % 2]

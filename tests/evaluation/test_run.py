@@ -1,4 +1,4 @@
-"""evaluate(): each protocol, its table, what is refused, and what pipelines are given."""
+"""evaluate(): each protocol, its table, what it refuses, what a fit is given."""
 
 from __future__ import annotations
 
@@ -461,7 +461,7 @@ def test_corpora_that_do_not_suit(
 
 
 def test_target_that_the_corpus_lacks(seed_root, fast, classifier):
-    with pytest.raises(ValueError, match="SEED has no labels of .*'arousal'"):
+    with pytest.raises(ValueError, match=r"SEED has no labels of .*'arousal'"):
         run(classifier, SEED(path=seed_root), Emotion("arousal", **fast))
 
 

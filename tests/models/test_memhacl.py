@@ -69,7 +69,11 @@ def test_parameter_counts_of_the_official_code(full_size):
 @pytest.mark.parametrize(
     ("n_chans", "n_times", "maps"),
     [
-        (32, 128, ["64x32x64", "64x32x32", "64x16x16", "128x8x8", "256x8x4", "512x8x2"]),
+        (
+            32,
+            128,
+            ["64x32x64", "64x32x32", "64x16x16", "128x8x8", "256x8x4", "512x8x2"],
+        ),
         (
             62,
             200,
@@ -94,7 +98,11 @@ def test_maps_of_the_official_code(full_size, n_chans, n_times, maps):
 
 
 def test_one_stack_per_modality_or_one_for_all():
-    apart, shared, eeg = make_model(), make_model(shared_stack=True), make_model(["eeg"])
+    apart, shared, eeg = (
+        make_model(),
+        make_model(shared_stack=True),
+        make_model(["eeg"]),
+    )
     assert list(apart.modalities) == ["eeg", "gsr", "resp", "temperature"]
     assert apart.modalities["eeg"] == [0, 2, 4]
     stack = n_parameters(eeg.stacks)
@@ -229,7 +237,9 @@ def test_constant_channels_are_finite(normalization, value):
         assert (scaled == 0).all()
     model(x).sum().backward()
     assert x.grad.isfinite().all()
-    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    assert all(
+        p.grad.isfinite().all() for p in model.parameters() if p.grad is not None
+    )
 
 
 def test_volts_are_no_constant():
@@ -263,10 +273,11 @@ def test_return_features(model):
 
 def test_final_layer(model):
     assert "final_layer" in [name for name, _ in model.named_children()][-2:]
-    kinds = [type(layer) for layer in make_model(drop_prob=0.3).final_layer]
+    head = make_model(drop_prob=0.3).final_layer
     hidden = [nn.Linear, nn.BatchNorm1d, nn.ReLU]
-    assert kinds == [*hidden, *hidden, nn.Dropout, nn.Linear]
-    assert make_model(drop_prob=0.3).final_layer[-2].p == 0.3
+    kinds = [*hidden, *hidden, nn.Dropout, nn.Linear]
+    assert all(map(isinstance, head, kinds)) and len(head) == len(kinds)
+    assert head[-2].p == 0.3
     assert len(make_model(n_hidden=()).final_layer) == 2
 
 
@@ -295,12 +306,19 @@ def test_reset_head_keeps_device_and_dtype():
     assert all(p.device.type == "meta" for p in model.final_layer.parameters())
 
 
+@pytest.mark.parametrize("shared_stack", [False, True])
 @pytest.mark.parametrize("n_times", [1, 64])
-def test_batch_of_one_in_train_mode(model, n_times):
-    model.train()
+def test_batch_of_one_in_train_mode(shared_stack, n_times):
+    """One window has no batch statistics: it passes as in evaluation."""
+    model = make_model(shared_stack=shared_stack, drop_prob=0.0)
+    model(make_input(model))  # gives the running statistics a value
+    before = copy.deepcopy(model.state_dict())
     x = make_input(model, 1)[..., :n_times]
-    assert model(x).shape == (1, 3)
+    found = model(x)
     assert all(module.training for module in model.modules())
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    torch.testing.assert_close(found, model.eval()(x))
 
 
 def test_evaluation_is_deterministic_and_by_window(model):

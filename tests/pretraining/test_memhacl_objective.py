@@ -262,7 +262,7 @@ def replica(tmp_path_factory):
 def test_loss_falls_on_items_of_one_stimulus_second(replica):
     X, _, metadata = replica
     order = np.lexsort([metadata[key] for key in ("subject", "window", "stimulus")])
-    items = X[order].reshape(-1, 4, *X.shape[1:])
+    items = X[order].reshape(-1, 4, *X.shape[1:])[::2]
     seconds = metadata[["stimulus", "window"]].to_numpy()[order].reshape(-1, 4, 2)
     assert (seconds == seconds[:, :1]).all()
     model = make_objective(tuple(CHANNELS.values()), NETWORK).encoder
@@ -284,8 +284,8 @@ def make_classifier(**settings):
             "chs_info": make_chs_info(tuple(CHANNELS.values())),
             "model_params": NETWORK,
             "objective_params": {"projector_widths": (32, 32)},
-            "pretrain_epochs": 3,
-            "finetune_epochs": 8,
+            "pretrain_epochs": 2,
+            "finetune_epochs": 4,
             "batch_size": 32,
             "finetune_lr": 3e-3,
             "random_state": 0,
@@ -296,11 +296,10 @@ def make_classifier(**settings):
 
 def test_it_learns_from_plain_windows_of_several_modalities(replica):
     X, y, metadata = replica
-    two = (metadata["subject"] <= 2).to_numpy()
-    held_out = (metadata["stimulus"].astype(int) % 4 == 0).to_numpy()
-    train, test = two & ~held_out, two & held_out
+    test = (metadata["stimulus"].astype(int) % 4 == 0).to_numpy()
+    train = ~test
     classifier = make_classifier().fit(X[train], y[train])
-    assert len(classifier.pretrainer_.history) == 3
+    assert len(classifier.pretrainer_.history) == 2
     assert list(classifier.net_.module_.modalities) == ["eeg", "gsr", "resp"]
     chance = max(np.mean(y[test] == label) for label in classifier.classes_)
     assert classifier.score(X[test], y[test]) > chance + 0.15

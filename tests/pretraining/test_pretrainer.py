@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from skorch.callbacks import Callback
+from skorch.dataset import ValidSplit
 
 from braindecode_emossl.models import SCMM
 from braindecode_emossl.pretraining import (
@@ -53,8 +54,13 @@ class Mean(PretrainingObjective):
         self.mean = torch.nn.Parameter(torch.zeros(()))
         self.n_prepared = 0
 
+        self.epochs = []
+
     def prepare(self, X):
         self.n_prepared += len(X)
+
+    def on_epoch_begin(self, epoch, X):
+        self.epochs.append((epoch, self.n_prepared, len(X)))
 
     def forward(self, x):
         loss = ((x - self.mean) ** 2).mean()
@@ -99,6 +105,25 @@ def test_the_objective_is_prepared_once_with_all_training_windows():
     pretrainer = SSLPretrainer(Mean(), max_epochs=4, batch_size=8)
     pretrainer.fit(np.zeros((20, 2, 3)))
     assert pretrainer.module_.n_prepared == 20
+
+
+def test_the_objective_hears_of_each_epoch_after_it_is_prepared():
+    pretrainer = SSLPretrainer(Mean(), max_epochs=3, batch_size=8)
+    pretrainer.fit(np.zeros((20, 2, 3)))
+    assert pretrainer.module_.epochs == [(0, 20, 20), (1, 20, 20), (2, 20, 20)]
+
+
+def test_what_is_held_out_is_not_among_the_windows_of_an_epoch():
+    """Clusters that are fitted between epochs must not see validation windows."""
+    split = ValidSplit(4, stratified=False)
+    pretrainer = SSLPretrainer(Mean(), max_epochs=1, batch_size=5, train_split=split)
+    pretrainer.fit(np.zeros((20, 2, 3)))
+    assert [n_windows for _, _, n_windows in pretrainer.module_.epochs] == [15]
+
+
+def test_an_epoch_needs_nothing_of_an_objective():
+    objective = PretrainingObjective(torch.nn.Identity())
+    assert objective.on_epoch_begin(0, np.zeros((20, 2, 3))) is None
 
 
 def test_no_epoch_only_prepares(X):

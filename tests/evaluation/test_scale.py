@@ -1,0 +1,143 @@
+"""Backends, shares of a cluster's jobs, and what one call gives: the same table."""
+
+from __future__ import annotations
+
+import joblib
+import pandas as pd
+import pytest
+from mne.decoding import Vectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from braindecode_emossl.datasets import DEAP
+from braindecode_emossl.evaluation import PROTOCOLS, evaluate
+from braindecode_emossl.paradigms import Emotion
+
+VALENCE = Emotion("valence", window=2.0, features="de", fmin=None, fmax=None)
+
+
+def assert_same(first, second):
+    pd.testing.assert_frame_equal(
+        first.drop(columns="time"), second.drop(columns="time")
+    )
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("n_shares", [2, 5])
+def test_shares_merge(protocol, n_shares, toy, toy_b, paradigm, classifier, tmp_path):
+    cross = PROTOCOLS[protocol].across_corpora
+    arguments = {
+        "pipelines": {"a": classifier},
+        "datasets": [toy, toy_b] if cross else [toy],
+        "paradigm": paradigm,
+        "protocol": protocol,
+        "random_state": 0,
+        **({"n_splits": 3} if protocol == "within-session" else {}),
+    }
+    whole = evaluate(**arguments)
+    folds = tmp_path / "shares"
+    seen = set()
+    for k in range(n_shares):
+        evaluate(**arguments, results_dir=folds, share=(k, n_shares))
+        files = set(folds.rglob("*.parquet"))
+        seen.add(len(files))
+        assert len(files) >= max(seen)
+    assert len(seen) > 1  # they did share the work
+    times = {file: file.stat().st_mtime_ns for file in files}
+    merged = evaluate(**arguments, results_dir=folds)
+    assert {f: f.stat().st_mtime_ns for f in folds.rglob("*.parquet")} == times
+    assert_same(merged, whole)
+
+
+@pytest.fixture(scope="module")
+def arguments(deap_root):
+    return {
+        "pipelines": {
+            "a": make_pipeline(Vectorizer(), LogisticRegression(max_iter=50)),
+            "b": make_pipeline(Vectorizer(), LogisticRegression(C=0.1, max_iter=50)),
+        },
+        "datasets": [DEAP([1, 2], path=deap_root)],
+        "paradigm": VALENCE,
+        "protocol": "leave-one-subject-out",
+        "random_state": 0,
+    }
+
+
+@pytest.fixture(scope="module")
+def sequential(arguments):
+    return evaluate(**arguments)
+
+
+@pytest.mark.slow
+def test_loky(arguments, sequential, tmp_path):
+    assert_same(evaluate(**arguments, n_jobs=2, results_dir=tmp_path), sequential)
+    assert len(list(tmp_path.rglob("*.parquet"))) == 4
+
+
+@pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
+def test_surrounding_config(backend, arguments, sequential, monkeypatch):
+    """It decides on backend and number of jobs where ``n_jobs`` is left at 1.
+
+    It also took each step of MNE's filters, which not every backend can.
+    """
+    used = []
+    start = joblib.Parallel._initialize_backend
+
+    def note(parallel):
+        n_jobs = start(parallel)
+        used.append((type(parallel._backend).__name__.lower(), n_jobs))
+        return n_jobs
+
+    monkeypatch.setattr(joblib.Parallel, "_initialize_backend", note)
+    with joblib.parallel_config(backend, n_jobs=2):
+        assert_same(evaluate(**arguments), sequential)
+    assert (f"{backend}backend", 2) in used
+    assert len([n_jobs for _, n_jobs in used if n_jobs == 2]) == 1  # the folds
+
+
+@pytest.mark.slow
+def test_dask(arguments, sequential, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address=None,
+            local_directory=tmp_path,
+        ) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config("dask"),
+    ):
+        table = evaluate(**arguments, results_dir=tmp_path / "results")
+    assert_same(table, sequential)
+    assert len(list((tmp_path / "results").rglob("*.parquet"))) == 4
+
+
+class FailsLater(LogisticRegression):
+    """Fail at the second fit."""
+
+    n_fits = 0
+
+    def fit(self, X, y, sample_weight=None):
+        FailsLater.n_fits += 1
+        if FailsLater.n_fits == 2:
+            raise OSError("The disk is full.")
+        return super().fit(X, y)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_fold_that_fails(n_jobs, toy, paradigm, tmp_path):
+    """Its error comes through; one after the other, the folds before it stay."""
+    FailsLater.n_fits = 0
+    pipeline = make_pipeline(Vectorizer(), FailsLater())
+    arguments = ({"a": pipeline}, [toy], paradigm, "leave-one-subject-out")
+    with (
+        joblib.parallel_config("threading"),
+        pytest.raises(OSError, match=r"The disk is full\."),
+    ):
+        evaluate(*arguments, random_state=0, n_jobs=n_jobs, results_dir=tmp_path)
+    if n_jobs == 1:
+        assert len(list(tmp_path.rglob("*.parquet"))) == 1
+    assert not list(tmp_path.rglob(".*"))
+    table = evaluate(*arguments, random_state=0, n_jobs=n_jobs, results_dir=tmp_path)
+    assert len(table) == 6

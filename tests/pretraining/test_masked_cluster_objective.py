@@ -1,0 +1,469 @@
+"""Masked prediction of clusters: targets, masks, loss, and training with both."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+
+from braindecode_emossl.datasets import SEED, write_replica
+from braindecode_emossl.features import differential_entropy
+from braindecode_emossl.models import SCMM, MaskedClusterTransformer
+from braindecode_emossl.paradigms import Emotion
+from braindecode_emossl.pretraining import (
+    MaskedClusterPretraining,
+    PretrainingObjective,
+    PretrainingOutput,
+    SSLClassifier,
+    SSLPretrainer,
+)
+
+SMALL = {
+    "n_filters": 16,
+    "emb_dim": 32,
+    "n_layers": 3,
+    "n_heads": 4,
+    "dim_feedforward": 48,
+}
+N_TOKENS = 12
+
+
+def make_objective(model=None, **kwargs):
+    """Build a small objective with weights that do not depend on the test order."""
+    model = {
+        "n_outputs": 2,
+        "n_chans": 3,
+        "n_times": 192,
+        "sfreq": 128,
+        **(model or {}),
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = MaskedClusterTransformer(**SMALL, **model)
+        settings = {"n_clusters": (6, 4), "code_dim": 16, "random_state": 0, **kwargs}
+        return MaskedClusterPretraining(encoder, **settings)
+
+
+def make_windows(n_windows=8, seed=0):
+    """Noise (n_windows, 3, 192) whose power changes every second or third token."""
+    rng = np.random.default_rng(seed)
+    gain = np.repeat(rng.choice([3.0, 30.0], size=(n_windows, 3, 6)), 32, axis=-1)
+    return torch.as_tensor(gain * rng.normal(size=(n_windows, 3, 192))).float()
+
+
+def make_batch(objective, seed=1):
+    x = make_windows(seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    return x, objective.compute_targets(x), objective.sample_mask(len(x), generator)
+
+
+@pytest.fixture
+def objective():
+    objective = make_objective()
+    objective.fit_clusters(make_windows(30))
+    return objective
+
+
+def test_output(objective):
+    assert isinstance(objective, PretrainingObjective)
+    output = objective(make_windows())
+    assert isinstance(output, PretrainingOutput)
+    assert output.loss.shape == ()
+    assert output.terms.keys() == {"prediction"}
+    assert not output.terms["prediction"].requires_grad
+
+
+def test_first_targets_are_clusters_of_band_power(objective):
+    x = make_windows()
+    targets = objective.compute_targets(x)
+    assert targets.shape == (8, N_TOKENS, 2)
+    assert targets.dtype == torch.int64
+    power = differential_entropy(x, 128, window=0.125)
+    assert power.shape == (8, N_TOKENS, 3, 5)
+    expected = objective.clusters["band_power"](power.flatten(2))
+    assert torch.equal(targets, expected)
+    assert (targets.amax(dim=(0, 1)) < torch.tensor([6, 4])).all()
+
+
+def test_clusters_of_band_power_follow_the_power():
+    objective = make_objective({"n_chans": 1}, n_clusters=(2,))
+    x = make_windows(40)[:, :1]
+    objective.fit_clusters(x)
+    targets = objective.compute_targets(x)[..., 0].bool()
+    is_loud = x.unflatten(2, (N_TOKENS, 16)).std(dim=-1)[:, 0] > 10
+    agreement = (targets == is_loud).float().mean().item()
+    assert max(agreement, 1 - agreement) > 0.9
+
+
+def test_later_targets_are_clusters_of_the_layer_as_it_was(objective):
+    """Targets must not move with the encoder until it is clustered anew."""
+    x = make_windows(30)
+    report = objective.fit_clusters(x, features="layer")
+    assert report.features == "layer 2"
+    encoder = objective.encoder.eval()
+    hidden = encoder.encode(encoder.projection(encoder.extract_features(x)))[1]
+    targets = objective.compute_targets(x)
+    assert torch.equal(targets, objective.clusters["layer"](hidden))
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    assert torch.equal(objective.train().compute_targets(x), targets)
+    objective.fit_clusters(x, features="layer")
+    assert not torch.equal(objective.compute_targets(x), targets)
+
+
+def test_clusters_know_nothing_of_other_windows(objective):
+    """The same training windows give the same clusters, whatever is asked of them."""
+    state = copy.deepcopy(objective.clusters.state_dict())
+    objective.compute_targets(1e3 * make_windows(seed=5))
+    for name, tensor in objective.clusters.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+
+
+def test_reports_and_the_limit_of_tokens():
+    objective = make_objective(max_fit_tokens=100)
+    objective.prepare(make_windows(30))
+    objective.fit_clusters(make_windows(30).numpy(), features="layer")
+    assert [report.features for report in objective.reports] == [
+        "band_power",
+        "layer 2",
+    ]
+    assert [report.n_tokens for report in objective.reports] == [96, 96]
+
+
+def test_adaptive_number_of_clusters():
+    objective = make_objective(n_clusters=(8, 12), adaptive_n_clusters=True)
+    report = objective.fit_clusters(make_windows(30))
+    assert [sorted(scores) for scores in report.silhouettes] == [[2, 4, 8], [3, 6, 12]]
+    best = tuple(max(scores, key=scores.get) for scores in report.silhouettes)
+    assert report.n_clusters == best
+    batch = make_batch(objective)
+    assert batch[1].amax(dim=(0, 1)).tolist() < list(best)
+    # With embeddings of zero, all clusters in use are equally likely, and only they.
+    for codes in objective.head.codes:
+        torch.nn.init.zeros_(codes)
+    expected = sum(math.log(size) for size in best)
+    assert objective.compute_loss(*batch).loss.item() == pytest.approx(
+        expected, rel=1e-5
+    )
+
+
+def test_loss_is_that_of_the_masked_tokens_summed_over_codebooks(objective):
+    objective.eval()
+    x, targets, mask = make_batch(objective)
+    encoder = objective.encoder
+    tokens = encoder.projection(encoder.extract_features(x)).clone()
+    tokens[mask] = objective.mask_token
+    hidden = encoder.encode(tokens)[-1]
+    expected = 0.0
+    for j, (projection, codes) in enumerate(
+        zip(objective.head.projections, objective.head.codes, strict=True)
+    ):
+        predictions = projection(hidden[mask])
+        logits = torch.cosine_similarity(predictions[:, None], codes, dim=-1) / 0.1
+        picked = logits.log_softmax(dim=1).gather(1, targets[mask][:, j, None])
+        expected -= picked.mean().item()
+    output = objective.compute_loss(x, targets, mask)
+    assert output.loss.item() == pytest.approx(expected, rel=1e-5)
+    assert output.terms["prediction"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_is_masked_is_not_seen(objective):
+    """A masked token alone in its samples must not change the loss."""
+    objective.eval()
+    x, targets, mask = make_batch(objective)
+    mask[:] = True
+    mask[:, 0] = False
+    changed = x.clone()
+    changed[..., 6 * 16 : 8 * 16] = 99.0
+    first = objective.compute_loss(x, targets, mask).loss
+    torch.testing.assert_close(
+        objective.compute_loss(changed, targets, mask).loss, first
+    )
+
+
+def test_targets_of_visible_tokens_do_not_matter(objective):
+    objective.eval()
+    x, targets, mask = make_batch(objective)
+    others = torch.where(mask[..., None], targets, (targets + 1) % 4)
+    first = objective.compute_loss(x, targets, mask).loss
+    assert objective.compute_loss(x, others, mask).loss == first
+
+
+def test_optional_terms():
+    weights = {"intermediate_weight": 0.5, "feature_penalty": 10.0}
+    objective = make_objective(**weights).eval()
+    objective.fit_clusters(make_windows(30))
+    batch = make_batch(objective)
+    loss, terms = objective.compute_loss(*batch)
+    assert terms.keys() == {"prediction", "intermediate", "feature_penalty"}
+    expected = (
+        terms["prediction"]
+        + 0.5 * terms["intermediate"]
+        + 10 * terms["feature_penalty"]
+    )
+    torch.testing.assert_close(loss.detach(), expected)
+    features = objective.encoder.extract_features(batch[0])
+    torch.testing.assert_close(terms["feature_penalty"], features.square().mean())
+
+
+def test_the_intermediate_loss_is_that_of_its_layer():
+    """The layers above it get no gradient from it."""
+    objective = make_objective(intermediate_weight=1.0, cluster_layer=1)
+    objective.fit_clusters(make_windows(30))
+    for parameter in objective.head.parameters():
+        parameter.requires_grad_(False).zero_()
+    objective(make_windows()).loss.backward()
+    first, *others = objective.encoder.layers
+    assert first.linear1.weight.grad.abs().sum() > 0
+    assert all(layer.linear1.weight.grad.abs().sum() == 0 for layer in others)
+
+
+def test_gradients_reach_all_that_predicts(objective):
+    objective(make_windows()).loss.backward()
+    for name, parameter in objective.named_parameters():
+        if name.startswith(("encoder.norm", "encoder.final_layer", "target_encoder")):
+            assert parameter.grad is None, name
+        else:
+            assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.abs().sum() > 0, name
+
+
+def test_masks(objective):
+    mask = objective.sample_mask(500, torch.Generator().manual_seed(0))
+    assert mask.shape == (500, N_TOKENS)
+    assert mask.dtype == torch.bool
+    assert mask.any(dim=1).all()
+    assert not mask.all(dim=1).any()
+
+
+@pytest.mark.parametrize("sfreq", [128, 200, 250])
+def test_half_a_second_is_enough(sfreq):
+    objective = make_objective({"sfreq": sfreq, "n_times": sfreq // 2, "n_chans": 1})
+    x = torch.randn(20, 1, sfreq // 2, generator=torch.Generator().manual_seed(0))
+    objective.prepare(x)
+    assert objective.compute_targets(x).shape == (20, objective.encoder.n_tokens, 2)
+    assert objective(x[:1]).loss.isfinite()
+
+
+def test_same_generator_same_loss(objective):
+    objective.eval()
+    x = make_windows()
+
+    def loss(seed):
+        return objective(x, torch.Generator().manual_seed(seed)).loss.item()
+
+    assert loss(1) == loss(1)
+    assert loss(1) != loss(2)
+
+
+def test_without_a_seed_the_global_generator_decides():
+    x = make_windows(30)
+    found = []
+    with torch.random.fork_rng():
+        for seed in (3, 3, 4):
+            objective = make_objective(random_state=None, n_clusters=(7,))
+            torch.manual_seed(seed)
+            objective.fit_clusters(x)
+            found.append(objective.clusters["band_power"].centroids[0])
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_state_dict_and_pickle_hold_the_clusters(objective):
+    objective.fit_clusters(make_windows(30), features="layer")
+    other = make_objective(random_state=9)
+    other.load_state_dict(objective.state_dict())
+    again = pickle.loads(pickle.dumps(objective))
+    x = make_windows()
+    for copied in (other, again):
+        assert torch.equal(copied.compute_targets(x), objective.compute_targets(x))
+
+
+def test_a_new_clustering_forgets_what_was_learned_of_the_old(objective):
+    codes = objective.head.codes[0].clone()
+    projection = objective.head.projections[0].weight.clone()
+    objective.fit_clusters(make_windows(30), features="layer")
+    assert not torch.equal(objective.head.codes[0], codes)
+    assert torch.equal(objective.head.projections[0].weight, projection)
+
+
+def test_targets_do_not_depend_on_autocast(objective):
+    objective.fit_clusters(make_windows(30), features="layer")
+    x = make_windows()
+    expected = objective.compute_targets(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(objective.compute_targets(x), expected)
+        output = objective(x)
+    output.loss.backward()
+    assert output.loss.isfinite()
+
+
+def test_what_gives_the_targets_is_frozen(objective):
+    objective.train()
+    assert objective.encoder.training
+    assert not any(module.training for module in objective.target_encoder.modules())
+    assert not any(p.requires_grad for p in objective.target_encoder.parameters())
+    assert len(objective.target_encoder.layers) == objective.cluster_layer == 2
+
+
+@pytest.mark.parametrize(
+    ("recluster_every", "n_clusterings"), [(2, 3), (3, 2), (None, 1), (100, 1)]
+)
+def test_training_clusters_anew_as_often_as_told(recluster_every, n_clusterings):
+    objective = make_objective(recluster_every=recluster_every)
+    pretrainer = SSLPretrainer(objective, max_epochs=5, batch_size=16, random_state=0)
+    found = pretrainer.fit(make_windows(32).numpy()).module_
+    assert len(found.reports) == n_clusterings
+    expected = ["band_power", "layer 2", "layer 2"][:n_clusterings]
+    assert [report.features for report in found.reports] == expected
+    assert not objective.reports
+
+
+def test_training_is_seeded():
+    found = [
+        SSLPretrainer(
+            make_objective(random_state=None, recluster_every=1),
+            max_epochs=2,
+            batch_size=16,
+            random_state=seed,
+        )
+        .fit(make_windows(32).numpy())
+        .module_.encoder.projection[1]
+        .weight
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_loss_falls():
+    """Power that lasts over tokens can be told from the visible ones."""
+    objective = make_objective({"n_chans": 1}, n_clusters=(2,), recluster_every=None)
+    X = make_windows(64)[:, :1].clone()
+    X[:32] *= 0.1  # quiet as a whole: to be told from any visible token
+    pretrainer = SSLPretrainer(
+        objective, max_epochs=30, batch_size=16, lr=3e-3, random_state=0
+    )
+    losses = pretrainer.fit(X).history[:, "train_loss"]
+    assert losses[-1] < 0.75 * math.log(2)
+
+
+def test_rejects_what_has_no_clusters():
+    with pytest.raises(NotFittedError, match="Call fit_clusters with the training"):
+        make_objective()(make_windows())
+
+
+def test_compute_loss_takes_any_targets_before_there_are_clusters():
+    objective = make_objective()
+    targets = torch.full((8, N_TOKENS, 2), 3)
+    mask = objective.sample_mask(8)
+    assert objective.compute_loss(make_windows(), targets, mask).loss.isfinite()
+
+
+def test_rejects_wrong_shapes(objective):
+    x, targets, mask = make_batch(objective)
+    message = r"= \(8, 12, 2\) and mask of .* = \(8, 12\), but got"
+    with pytest.raises(ValueError, match=message):
+        objective.compute_loss(x, targets[..., 0], mask)
+    with pytest.raises(ValueError, match=message):
+        objective.compute_loss(x, targets, mask[:1])
+
+
+def test_fit_clusters_rejects(objective):
+    x = make_windows(30)
+    with pytest.raises(ValueError, match=r"features must be one of .* got 'mfcc'"):
+        objective.fit_clusters(x, features="mfcc")
+    with pytest.raises(ValueError, match="at least one window, but got none"):
+        objective.fit_clusters(x[:0])
+    x[3, 1, 50] = torch.nan
+    with pytest.raises(ValueError, match="finite features"):
+        objective.fit_clusters(x)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"preset": "legacy"}, "preset must be 'default', but got 'legacy'"),
+        ({"n_clusters": ()}, "n_clusters must hold at least one number"),
+        ({"n_clusters": (5, 1)}, r"each at least 2, but got \(5, 1\)"),
+        ({"mask_prob": 0}, r"mask_prob must be in \(0, 1\], but got 0"),
+        ({"mask_length": 0}, "mask_length must be at least 1, but got 0"),
+        ({"temperature": 0}, "temperature must be greater than 0"),
+        ({"masked_weight": 2}, "masked_weight must be in the interval"),
+        ({"intermediate_weight": -1}, "intermediate_weight must not be negative"),
+        ({"feature_penalty": -1}, "feature_penalty must not be negative"),
+        ({"cluster_layer": 4}, "cluster_layer must be a layer .* 1 to 3, but got 4"),
+        ({"recluster_every": 0}, "recluster_every must be at least 1, but got 0"),
+        ({"model": {"n_times": 31}}, "at least 2 tokens, .* but got 1"),
+    ],
+)
+def test_constructor_rejects(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_objective(**settings)
+
+
+def test_rejects_another_model():
+    encoder = SCMM(n_outputs=2, n_chans=3, n_times=5, input_domain="de")
+    with pytest.raises(TypeError, match="must be a MaskedClusterTransformer"):
+        MaskedClusterPretraining(encoder)
+
+
+@pytest.fixture(scope="module")
+def replica(tmp_path_factory):
+    """Windows (400, 8, 256) of two subjects, their valence and the trials to test."""
+    root = write_replica(
+        "SEED",
+        tmp_path_factory.mktemp("seed"),
+        subjects=[1, 2],
+        seconds=40,
+        seed=0,
+        sessions=[0],
+        effect_size=3.0,
+    )
+    channels = ["F3", "F4", "T7", "T8", "P3", "P4", "O1", "O2"]
+    paradigm = Emotion(target="valence", window=2.0, channels=channels, resample=128)
+    dataset = SEED(subjects=[1, 2], sessions=[0], path=root)
+    X, y, metadata = paradigm.get_data(dataset, subjects=[1, 2])
+    return X, y, metadata["trial"].astype(int).to_numpy() >= 9
+
+
+@pytest.mark.slow
+def test_pretrained_and_fine_tuned_it_beats_chance_on_new_trials(replica):
+    X, y, is_test = replica
+    classifier = SSLClassifier(
+        "MaskedClusterTransformer",
+        sfreq=128,
+        model_params={**SMALL, "n_layers": 2},
+        objective_params={"n_clusters": (8, 16), "code_dim": 32},
+        pretrain_epochs=25,
+        finetune_epochs=10,
+        batch_size=32,
+        pretrain_lr=2e-3,
+        random_state=0,
+    ).fit(X[~is_test], y[~is_test])
+    assert len(classifier.pretrainer_.module_.reports) == 2
+    assert classifier.score(X[is_test], y[is_test]) > 0.65
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_training_on_a_gpu():
+    X = make_windows(32)
+    pretrainer = SSLPretrainer(
+        make_objective(recluster_every=1),
+        max_epochs=2,
+        batch_size=16,
+        device="cuda",
+        random_state=0,
+    ).fit(X)
+    objective = pretrainer.module_
+    assert objective.compute_targets(X).is_cuda
+    assert objective.sample_mask(4, torch.Generator().manual_seed(0)).is_cuda
+    expected = objective.compute_targets(X).cpu()
+    found = objective.cpu().compute_targets(X)
+    assert (found == expected).float().mean() > 0.99
