@@ -244,7 +244,7 @@ def hash_object(thing, what: str) -> str:
 
 
 class _Hasher(NumpyHasher):
-    """joblib's hasher, for which tensors of equal values are equal, and order counts.
+    """Hasher of joblib, for which tensors of equal values are equal, and order counts.
 
     The pickle of a tensor holds the address of its storage. joblib sorts dicts, but the
     order of frequency bands is that of the features.

@@ -43,12 +43,12 @@ class Task:
 
     @property
     def codes(self) -> list[str]:
-        """Codes of the corpora."""
+        """The codes of the corpora."""
         return [dataset.code for dataset in self.corpora]
 
     @property
     def units(self) -> list[str]:
-        """Names of the parts whose folds are made together."""
+        """The names of the parts whose folds are made together."""
         if self.protocol.across_corpora:
             return list(self.options["test_corpora"])
         if self.protocol.by_subject:

@@ -64,5 +64,7 @@ def test_device():
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
 def test_rejects_a_ratio_outside_the_unit_interval(value):
-    with pytest.raises(ValueError, match=r"mask_ratio must be in the interval \[0, 1\]"):
+    with pytest.raises(
+        ValueError, match=r"mask_ratio must be in the interval \[0, 1\]"
+    ):
         draw(2, 3, mask_ratio=value)

@@ -243,7 +243,7 @@ def test_masked_patches_do_not_reach_the_encoder(model):
 
 
 def test_visible_patches_keep_their_place():
-    """A token is its patch's projection plus its own position, in the patches' order."""
+    """A token is a patch's projection plus its position, in the patches' order."""
     model = make_model().eval()
     model.signal_encoder.layers = nn.Identity()
     patches = model.extract_patches(make_input(model))
@@ -346,14 +346,19 @@ def test_fit_normalization_gives_mean_zero_and_variance_one(model, chunk_size):
     x = 20 * make_input(model, 50) + torch.arange(model.n_chans)[:, None] * 100
     x *= torch.linspace(0.5, 2, 50)[:, None, None]
     assert model.fit_normalization(x.numpy(), chunk_size=chunk_size) is model
-    parts = [(model.signal_scaler, model._signal), (model.entropy_scaler, model._entropy)]
+    parts = [
+        (model.signal_scaler, model._signal),
+        (model.entropy_scaler, model._entropy),
+    ]
     if model.n_eye_chans:
         parts.append((model.eye_scaler, model._eye))
     for scaler, extract in parts:
         scaled = scaler(extract(x)).double()
         variance, mean = torch.var_mean(scaled, (0, 1), correction=0)
         torch.testing.assert_close(mean, torch.zeros_like(mean), atol=1e-4, rtol=0)
-        torch.testing.assert_close(variance, torch.ones_like(variance), rtol=1e-4, atol=0)
+        torch.testing.assert_close(
+            variance, torch.ones_like(variance), rtol=1e-4, atol=0
+        )
 
 
 def test_fit_normalization_forgets_the_last_fit(model):
@@ -556,4 +561,6 @@ def test_cuda(model):
     expected = model(x), model.attention_weights(x)
     model.cuda()
     found = model(x.cuda()), model.attention_weights(x)
-    torch.testing.assert_close([f.cpu() for f in found], list(expected), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        [f.cpu() for f in found], list(expected), atol=1e-4, rtol=1e-3
+    )
