@@ -130,8 +130,9 @@ def evaluate(
     Notes
     -----
     The result of a fold is found again by all that it depends on: the corpora (folder,
-    subjects, sessions), every parameter of paradigm, protocol, pipeline (arrays and
-    weights included) and search, the metric, the seed and the version of this package.
+    subjects, sessions, size and time of the files of signals), every parameter of
+    paradigm, protocol, pipeline (arrays and weights included) and search, the metric,
+    the seed and the version of this package.
 
     Parameters ``sfreq`` and ``chs_info`` of pipelines, at any depth, are set where
     they are None, as arrays do not tell them.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from moabb.analysis.results import get_string_rep
 from moabb.datasets.base import BaseDataset
 from moabb.paradigms.base import BaseParadigm
 
+from braindecode_emossl.datasets.base import EmotionDataset
 from braindecode_emossl.evaluation.protocols import PROTOCOLS, Protocol
 from braindecode_emossl.evaluation.store import hash_object
 
@@ -126,11 +129,22 @@ class Task:
             "options": options,
             "corpora": self.codes,
             "processing": [self._describe(dataset) for dataset in self.corpora],
+            "files": [_stamp(dataset) for dataset in self.corpora],
             "scoring": hash_object(self.paradigm.scoring, "The paradigm's scorer"),
         }
 
     def _describe(self, dataset) -> str:
         return get_string_rep(self.paradigm.make_process_pipelines(dataset)[0]).decode()
+
+
+def _stamp(dataset: BaseDataset) -> str | None:
+    """Return a hash of name, size and time of the files of a corpus of ours."""
+    if not isinstance(dataset, EmotionDataset):
+        return None
+    names = [f for s in dataset.subject_list for f in dataset.source_files(s)]
+    stats = [(name, Path(name).stat()) for name in names]
+    stamps = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    return hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]
 
 
 def make_tasks(

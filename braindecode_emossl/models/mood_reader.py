@@ -305,7 +305,7 @@ class MoodReader(EEGModuleMixin, nn.Module):
         signal = self.signal_scaler(self._signal(x))  # (batch, n_times, n_eeg_chans)
         n_missing = self.n_patches * self.patch_size - self.n_times
         signal = F.pad(signal, (0, 0, 0, n_missing))
-        return signal.reshape(len(x), self.n_patches, -1)
+        return signal.reshape(x.shape[0], self.n_patches, -1)
 
     def encode_patches(
         self, patches: torch.Tensor, mask: torch.Tensor | None = None
@@ -521,7 +521,7 @@ class _SignalEncoder(nn.Module):
         self, patches: torch.Tensor, mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Map (batch, n_patches, patch_dim) to (batch, 1 + n_visible, dim)."""
-        batch_size = len(patches)
+        batch_size = patches.shape[0]  # len() would fix it in an export
         positions = self.positions.expand(batch_size, -1, -1)
         if mask is not None:
             # (batch, n_visible, ...)
