@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from braindecode_emossl.datasets import SEED
 from braindecode_emossl.evaluation import evaluate, read_predictions
 from braindecode_emossl.evaluation.folds import FoldResult
 from braindecode_emossl.evaluation.store import FoldStore, hash_object, read_fold
@@ -101,6 +103,18 @@ def test_second_call_fits_nothing(run):
     first = run.table
     assert run() == 0
     pd.testing.assert_frame_equal(run.table, first)
+
+
+def test_changed_files_count(run, seed_root, tmp_path):
+    """A replica written anew into its folder came back with the scores of the old."""
+    root = shutil.copytree(seed_root, tmp_path / "SEED")
+    subjects = {"datasets": [SEED([1, 2], path=root, sessions=[0])]}
+    paradigm = Emotion(window=1.0, features="de")
+    n_fits = run(paradigm=paradigm, **subjects)
+    assert n_fits and run(paradigm=paradigm, **subjects) == 0
+    (file,) = SEED([2], sessions=[0], path=root).data_path(2)
+    os.utime(file, ns=(0, 0))
+    assert run(paradigm=paradigm, **subjects) == n_fits
 
 
 def test_the_name_of_a_pipeline_does_not_count(run, tmp_path):
