@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -64,7 +66,10 @@ class SCMMPretraining(PretrainingObjective):
     mask_ratio : float, default=0.5
         Expected fraction of masked entries. [official code]
     mask_threshold : float, default=0.1
-        Expected fraction of channels that are masked or kept whole. [official code]
+        Expected fraction of channels that are masked or kept whole; 0 masks single
+        features only, 1 whole channels only. [official code]
+    n_masked_views : int, default=1
+        Masked copies of each window. [official code]
     scaling : {"global", "column"}, optional
         How the distances are brought to [0, 1]. [inferred] "global" keeps the weights
         symmetric; "column" is the official code's.
@@ -94,12 +99,21 @@ class SCMMPretraining(PretrainingObjective):
     Notes
     -----
     The full text of the paper was not available. [official code] means the authors'
-    public code, [paper] the paper's figures. One masked view is drawn per window, as in
-    the released configurations.
+    public code, [paper] the paper's figures.
 
-    :meth:`prepare` fits the scaling of the features on the training windows, whatever
-    the preset: no preset reproduces the official code's scaling of a test file by its
-    own extremes.
+    With ``preset="legacy"``, both terms, the loss and all gradients are those of the
+    official code for the same weights and views. What else is odd there lies outside
+    the loss, and is left to the caller:
+
+    * It pre-trains on the first 2,560 windows, shuffled, of the corpus: ``X[:2560]``.
+    * It scales each file by its own extremes, the test file included. :meth:`prepare`
+      takes those of the training windows; the other way is
+      ``encoder.fit_normalization(X_test)`` before a prediction.
+    * Its cosine schedule is given the loss as the number of the epoch, so that the
+      learning rate stays as it is: that of a pre-training without a schedule.
+    * Its fine-tuning adds up the gradients of all batches, goes back to the weights of
+      the best training accuracy after each epoch, and reports the best epoch on the
+      test set. None of the three is offered.
 
     References
     ----------
@@ -120,6 +134,7 @@ class SCMMPretraining(PretrainingObjective):
         metric: str = "cosine",
         mask_ratio: float = 0.5,
         mask_threshold: float = 0.1,
+        n_masked_views: int = 1,
         scaling: str | None = None,
         reconstruction_target: str | None = None,
         normalize: bool = False,
@@ -148,9 +163,14 @@ class SCMMPretraining(PretrainingObjective):
         ):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be in the interval [0, 1], got {value}.")
+        if n_masked_views < 1:
+            raise ValueError(
+                f"n_masked_views must be at least 1, got {n_masked_views}."
+            )
 
         self.mask_ratio = mask_ratio
         self.mask_threshold = mask_threshold
+        self.n_masked_views = n_masked_views
         self.reconstruction_target = reconstruction_target
         self.normalize = normalize
 
@@ -194,16 +214,17 @@ class SCMMPretraining(PretrainingObjective):
             The loss, and the terms "contrastive" and "reconstruction".
         """
         features = self.encoder.extract_features(x)  # (batch, n_chans, n_bands)
+        # (n_masked_views * batch, n_chans, n_bands)
+        copies = features.repeat(self.n_masked_views, 1, 1)
         mask = sample_hybrid_mask(
-            *features.shape,
+            *copies.shape,
             mask_ratio=self.mask_ratio,
             threshold=self.mask_threshold,
             generator=generator,
-            device=features.device,
-        )  # (batch, n_chans, n_bands)
-        masked = features.masked_fill(mask, 0.0)
-        views = torch.cat([features, masked])  # (2 * batch, n_chans, n_bands)
-        return self.compute_loss(views)
+            device=copies.device,
+        )
+        views = torch.cat([features, copies.masked_fill(mask, 0.0)])
+        return self.compute_loss(views, n_views=1 + self.n_masked_views)
 
     def compute_loss(self, views: torch.Tensor, n_views: int = 2) -> PretrainingOutput:
         """Compute the loss of views that are masked already.
@@ -253,6 +274,60 @@ class SCMMPretraining(PretrainingObjective):
             },
         )
 
+    @torch.no_grad()
+    def load_official_state_dict(self, state_dict: Mapping[str, torch.Tensor]) -> None:
+        """Load the weights of the official repository's pre-training module.
+
+        Its layers are those here: three blocks of convolution and batch normalisation,
+        projector, decoder, and the two scales of the losses. [inferred] How they are
+        named is not relied on: entries that share all of their name but the last part
+        are one layer, and each layer here takes the first one left with tensors of the
+        same shapes. Nothing is changed unless all fit.
+
+        The scaling of the features and ``encoder.final_layer`` are not part of the
+        official module and stay as they are.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to torch.Tensor
+            All entries in the order of the official module, with or without a common
+            prefix such as ``module.``.
+
+        Raises
+        ------
+        TypeError
+            If an entry is no tensor.
+        ValueError
+            If a layer here has no counterpart, or one there is left over. The message
+            names the first one.
+        """
+        official = _group_by_layer(state_dict)
+        pairs = []
+        for part in ("encoder.blocks", "projector", "decoder", "total_loss"):
+            own = self.get_submodule(part).state_dict(prefix=f"{part}.", keep_vars=True)
+            for name, tensors in _group_by_layer(own).items():
+                shapes = _shapes(tensors)
+                match = next(
+                    (key for key in official if _shapes(official[key]) == shapes), None
+                )
+                if match is None:
+                    raise ValueError(
+                        f"state_dict must hold a layer of the shapes {shapes} for "
+                        f"{name}, but the layers left are "
+                        f"{ {key: _shapes(official[key]) for key in official} }. Build "
+                        "the encoder with the same channels, bands and filters."
+                    )
+                pairs += zip(tensors, official.pop(match), strict=True)
+        if official:
+            name, tensors = next(iter(official.items()))
+            raise ValueError(
+                "state_dict must hold the official pre-training module alone, but "
+                f"{name} of the shapes {_shapes(tensors)} has no counterpart; drop it "
+                "if it belongs to something else."
+            )
+        for own_tensor, tensor in pairs:
+            own_tensor.copy_(tensor)
+
     def _reconstruct(
         self, hidden: torch.Tensor, similarity: torch.Tensor
     ) -> torch.Tensor:
@@ -263,3 +338,24 @@ class SCMMPretraining(PretrainingObjective):
         aggregated = attention.to(hidden) @ hidden  # (N, n_features)
         shape = (self.encoder.n_chans, self.encoder.n_bands)
         return self.decoder(aggregated).unflatten(1, shape)  # (N, n_chans, n_bands)
+
+
+def _group_by_layer(
+    state_dict: Mapping[str, torch.Tensor],
+) -> dict[str, list[torch.Tensor]]:
+    """Return the tensors of each layer, in their order."""
+    layers = {}
+    for name, tensor in state_dict.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(
+                f"state_dict must map names to tensors, but {name!r} is a "
+                f"{type(tensor).__name__}; of a checkpoint, pass the part that holds "
+                "the weights."
+            )
+        layers.setdefault(name.rpartition(".")[0], []).append(tensor)
+    return layers
+
+
+def _shapes(tensors: list[torch.Tensor]) -> list[tuple[int, ...]]:
+    """Return the shapes of the tensors of a layer."""
+    return [tuple(tensor.shape) for tensor in tensors]

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+from moabb.analysis.results import get_digest
 from moabb.datasets.metadata.schema import validate_metadata_against_dataset
 from scipy.io import loadmat, savemat
 
@@ -356,7 +357,7 @@ def test_eye_files_are_read_only_when_asked_for(tmp_path, modalities, n_channels
 
 def test_a_cache_of_the_eeg_alone_is_not_taken_for_both(root):
     plain, both = (
-        repr(SEED_IV(return_all_modalities=asked)._create_process_pipeline())
+        get_digest(SEED_IV(return_all_modalities=asked)._create_process_pipeline())
         for asked in (False, True)
     )
     assert plain != both

@@ -1,6 +1,6 @@
 """What every model of the package must do, whatever it is made of.
 
-What braindecode asks of its own models stands in ``tests/upstream/test_braindecode.py``.
+What braindecode asks of its own models is in ``tests/upstream/test_braindecode.py``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import copy
 import inspect
 import json
 import pickle
+import re
 from collections.abc import Iterator
 
 import mne
@@ -266,9 +267,7 @@ def test_other_precisions(model, dtype):
     output = model.to(dtype)(x.to(dtype))
     assert output.dtype == dtype
     tolerance = 1e-5 if dtype == torch.float64 else 0.1
-    torch.testing.assert_close(
-        output.float(), expected, rtol=tolerance, atol=tolerance
-    )
+    torch.testing.assert_close(output.float(), expected, rtol=tolerance, atol=tolerance)
 
 
 def test_large_windows_in_half_precision(model):
@@ -342,19 +341,13 @@ def test_constructor(name):
     for parameter in own:
         assert parameter.kind is parameter.KEYWORD_ONLY
         assert parameter.default is not parameter.empty
-        start = CLASSES[name].__doc__.find(f"\n    {parameter.name} : ")
-        described = CLASSES[name].__doc__[start:].split("\n    ", 2)[2]
-        description = described.split("\n    ")
-        entry = [description[0]]
-        for line in description[1:]:
-            if not line.startswith("    "):
-                break
-            entry.append(line)
-        assert start > 0, f"{parameter.name} is not documented"
-        text = " ".join(entry)
-        assert any(
-            tag in text for tag in ("[paper]", "[official code]", "[inferred]")
-        ), f"{parameter.name} does not say where its default comes from: {text}"
+        entry = re.search(
+            rf"\n    {parameter.name} : .*\n((?:        .*\n)*)", CLASSES[name].__doc__
+        )
+        assert entry, f"{parameter.name} is not documented"
+        assert re.search(r"\[(paper|official code|inferred)\]", entry[1]), (
+            f"{parameter.name} does not say where its default comes from"
+        )
 
 
 def test_config_round_trip(case):
@@ -400,7 +393,7 @@ def test_hugging_face_folder(model, n_outputs, tmp_path):
 
 @pytest.mark.parametrize("return_features", [False, True])
 def test_no_graph_breaks(model, return_features):
-    """Traced as one graph, in training too, and run without a compiler."""
+    """Traced as one graph, and run without the compiler, which takes long."""
     x = make_input(model)
     expected = model(x, return_features)
     compiled = torch.compile(model, backend="eager", fullgraph=True)

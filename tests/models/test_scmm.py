@@ -1,17 +1,16 @@
-"""The SCMM model: sizes, scaling, and what braindecode expects of a model."""
+"""The SCMM model: its sizes and its scaling.
+
+What every model must do is in ``test_contract.py``.
+"""
 
 from __future__ import annotations
 
 import copy
-import inspect
-import json
 import pickle
 
 import mne
 import pytest
 import torch
-from braindecode.models.config import make_model_config
-from braindecode.models.util import models_dict
 from torch import nn
 
 from braindecode_emossl.features.layers import DifferentialEntropyLayer
@@ -97,19 +96,6 @@ def test_time_domain_computes_the_de_in_the_model():
     torch.testing.assert_close(time.extract_features(x), features)
 
 
-def test_zero_input_is_finite(model):
-    assert model(torch.zeros(2, model.n_chans, model.n_times)).isfinite().all()
-
-
-def test_return_features(model):
-    x = make_input(model)
-    output = model(x, return_features=True)
-    assert output.keys() == {"features", "cls_token"}
-    assert output["cls_token"] is None
-    assert output["features"].shape == (6, model.n_features)
-    torch.testing.assert_close(model.final_layer(output["features"]), model(x))
-
-
 def test_fit_normalization_fills_the_unit_interval(model):
     x = 3 * make_input(model, 50) + 1
     raw = model.extract_features(x)
@@ -171,25 +157,6 @@ def test_activation_is_that_of_the_blocks():
     assert not any(isinstance(module, nn.ReLU) for module in model.modules())
 
 
-def test_reset_head(model):
-    x = make_input(model)
-    features = model(x, return_features=True)["features"]
-    model.reset_head(10)
-    assert model.n_outputs == 10
-    assert model.get_config()["n_outputs"] == 10
-    assert model(x).shape == (6, 10)
-    torch.testing.assert_close(model(x, return_features=True)["features"], features)
-
-
-def test_reset_head_keeps_device_and_dtype():
-    model = make_model("de").double()
-    model.reset_head(2)
-    assert model(make_input(model).double()).dtype == torch.float64
-    model = make_model("de").to("meta")
-    model.reset_head(2)
-    assert all(p.device.type == "meta" for p in model.final_layer.parameters())
-
-
 def test_chs_info_alone_is_enough():
     info = mne.create_info(["Fp1", "Fp2", "Cz"], 200, "eeg")
     model = SCMM(n_outputs=2, chs_info=info["chs"], input_window_seconds=1.0, sfreq=200)
@@ -197,44 +164,11 @@ def test_chs_info_alone_is_enough():
     assert model.feature_min.shape == (3, 5)
 
 
-def test_batch_of_one_in_train_mode(model):
-    model.train()
-    assert model(make_input(model, 1)).shape == (1, 3)
-    assert all(module.training for module in model.modules())
-
-
-def test_evaluation_is_deterministic():
-    model = make_model(drop_prob=0.5).eval()
-    x = make_input(model)
-    torch.testing.assert_close(model(x), model(x), rtol=0, atol=0)
-
-
-def test_half_precision_model():
-    model = make_model().bfloat16().eval()
-    assert model(make_input(model).bfloat16()).dtype == torch.bfloat16
-
-
-def test_export(model):
-    x = make_input(model, 1)
-    exported = torch.export.export(model, args=(x,), strict=False)
-    torch.testing.assert_close(exported.module()(x), model(x))
-
-
 def test_copy_and_pickle(model):
     x = make_input(model)
     model.fit_normalization(x)
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         torch.testing.assert_close(other(x), model(x))
-
-
-def test_config_round_trip():
-    model = make_model("de", n_filters=[8, 16], n_hidden=7, activation=nn.ELU)
-    config = json.loads(json.dumps(model.get_config()))
-    other = SCMM.from_config(config)
-    other.load_state_dict(model.state_dict())
-    x = make_input(model)
-    torch.testing.assert_close(other.eval()(x), model.eval()(x))
-    assert other.activation is nn.ELU
 
 
 def test_hub_round_trip(model, tmp_path):
@@ -247,21 +181,6 @@ def test_hub_round_trip(model, tmp_path):
     other = SCMM.from_pretrained(tmp_path, n_outputs=7).eval()
     torch.testing.assert_close(other.feature_min, model.feature_min)
     assert other(x).shape == (6, 7)
-
-
-def test_pydantic_config(monkeypatch):
-    monkeypatch.setitem(models_dict, "SCMM", SCMM)
-    config_class = make_model_config(SCMM, ["n_outputs", "n_chans", "n_times", "sfreq"])
-    config = config_class(n_outputs=2, n_chans=3, n_times=200, sfreq=200)
-    assert config_class.model_validate_json(config.model_dump_json()) == config
-    assert isinstance(config.create_instance(), SCMM)
-
-
-def test_every_own_argument_is_documented():
-    own = inspect.signature(SCMM).parameters.values()
-    for parameter in own:
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            assert f"\n    {parameter.name} : " in SCMM.__doc__
 
 
 @pytest.mark.parametrize(

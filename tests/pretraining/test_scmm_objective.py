@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import copy
 
+import numpy as np
 import pytest
 import torch
+from sklearn.preprocessing import MinMaxScaler
+from torch import nn
 
 from braindecode_emossl.augmentation import sample_hybrid_mask
 from braindecode_emossl.models import SCMM
@@ -16,12 +19,16 @@ from braindecode_emossl.pretraining.objective import (
 from braindecode_emossl.pretraining.scmm import SCMMPretraining
 
 
-def make_objective(n_chans=4, n_outputs=3, **kwargs):
+def make_objective(n_chans=4, n_outputs=3, drop_prob=0.0, **kwargs):
     """Build an objective on DE with weights that do not depend on the test order."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         encoder = SCMM(
-            n_outputs=n_outputs, n_chans=n_chans, n_times=5, input_domain="de"
+            n_outputs=n_outputs,
+            n_chans=n_chans,
+            n_times=5,
+            input_domain="de",
+            drop_prob=drop_prob,
         )
         return SCMMPretraining(encoder, **kwargs)
 
@@ -44,92 +51,285 @@ def make_views(n_windows=6, n_views=2, seed=0):
     return torch.cat([windows, *copies])
 
 
-def slow_terms(objective, views, n_views, *, alpha, sharpness, tau, column, original):
-    """Compute both terms with loops, from the embeddings of the trained parts."""
-    hidden = objective.encoder.encode(views)
-    z = objective.projector(hidden)
-    if objective.normalize:
-        z = z / z.norm(dim=1, keepdim=True)
-    n = len(views)
-    batch = n // n_views
-    flat = views.flatten(1)
-    distance = torch.zeros(n, n, dtype=views.dtype)
-    for i in range(n):
-        for j in range(n):
-            distance[i, j] = -(flat[i] @ flat[j]) / (flat[i].norm() * flat[j].norm())
-    pairs = [(i, j) for i in range(n) for j in range(n) if i != j]
-    lowest = min(distance[i, j].item() for i, j in pairs)
-    highest = max(distance[i, j].item() for i, j in pairs)
+class OfficialModule(nn.Module):
+    """The pre-training module, term by term as the equations stand, for checks.
 
-    contrastive = 0.0
-    squares = 0.0
-    for i in range(n):
-        others = [j for j in range(n) if j != i]
-        weight = {j: math.exp((z[i] @ z[j]).item() / tau) for j in others}
-        norm = sum(weight.values())
-        aggregated = sum(weight[j] / norm * hidden[j] for j in others)
-        target = flat[i % batch] if original else flat[i]
-        squares += (objective.decoder(aggregated) - target).square().mean().item()
-        for j in others:
-            top = highest
-            if column:
-                top = max(distance[k, j].item() for k in range(n) if k != j)
-            scaled = (distance[i, j].item() - lowest) / (top - lowest)
-            soft = 2 * alpha / (1 + math.exp(scaled / sharpness))
-            if (j - i) % batch == 0:
-                soft = 1.0
-            contrastive -= soft * math.log(weight[j] / norm)
-    return contrastive / (n * (n - 1)), squares / n
+    Five bands alone, distances of all pairs at once through an (N, N, D) tensor, soft
+    weights scaled by scikit-learn, and names of layers that are not those here.
+    """
+
+    def __init__(self, n_chans, n_bands=5):
+        super().__init__()
+        self.conv_block1 = self._block(n_chans, 32)
+        self.conv_block2 = self._block(32, 64)
+        self.conv_block3 = self._block(64, 128)
+        self.dense = nn.Sequential(
+            nn.Linear(128 * (n_bands + 1) // 2, 256),
+            nn.BatchNorm1d(256),
+            nn.ReLU(),
+            nn.Linear(256, 128),
+        )
+        self.awl = nn.Module()
+        self.awl.params = nn.Parameter(torch.ones(2))
+        self.head = nn.Linear(128 * (n_bands + 1) // 2, n_chans * n_bands)
+
+    @staticmethod
+    def _block(n_in, n_out):
+        return nn.Sequential(
+            nn.Conv1d(n_in, n_out, kernel_size=8, stride=1, bias=False, padding=4),
+            nn.BatchNorm1d(n_out),
+            nn.ReLU(),
+            nn.MaxPool1d(kernel_size=2, stride=2, padding=1),
+        )
+
+    def encode(self, x):
+        h = self.conv_block3(self.conv_block2(self.conv_block1(x)))
+        return h.reshape(len(h), -1)
+
+    def forward(
+        self, x, n_views, *, alpha, sharpness, tau, metric, column, target, normalize
+    ):
+        """Return the contrastive, the reconstruction and the total loss."""
+        n = len(x)
+        h = self.encode(x)
+        z = self.dense(h)
+        if normalize:
+            z = z / z.norm(dim=1, keepdim=True)
+        sim = z @ z.T
+        weights = torch.as_tensor(
+            self._weights(x.flatten(1), alpha, sharpness, metric, column)
+        ).to(x)
+
+        batch = n // n_views
+        contrastive = 0.0
+        for i in range(n):
+            others = [j for j in range(n) if j != i]
+            log_q = (sim[i, others] / tau).log_softmax(dim=0)
+            for j, value in zip(others, log_q, strict=True):
+                is_positive = (j - i) % batch == 0
+                contrastive = contrastive - value * (
+                    1.0 if is_positive else weights[i, j]
+                )
+        contrastive = contrastive / (n * (n - 1))
+
+        attention = (sim / tau - 1e12 * torch.eye(n).to(x)).softmax(dim=-1)
+        rebuilt = self.head(attention @ h).reshape(x.shape)
+        if target == "original":
+            x = x[:batch].repeat(n_views, 1, 1)
+        reconstruction = nn.MSELoss()(rebuilt, x)
+        total = 0.0
+        for loss, s in zip((contrastive, reconstruction), self.awl.params, strict=True):
+            total = total + 0.5 / s**2 * loss + torch.log(1 + s**2)
+        return contrastive, reconstruction, total
+
+    @staticmethod
+    def _weights(flat, alpha, sharpness, metric, column):
+        one, other = flat[:, None], flat[None, :]  # both to be expanded to (N, N, D)
+        if metric == "cosine":
+            distance = -nn.functional.cosine_similarity(one, other, dim=-1)
+        else:
+            order = 1 if metric == "manhattan" else 2
+            distance = (one - other).norm(p=order, dim=-1)
+        distance = distance.detach().numpy()
+        np.fill_diagonal(distance, np.inf)
+        np.fill_diagonal(distance, distance.min())
+        shape = distance.shape
+        if not column:
+            distance = distance.reshape(-1, 1)
+        scaled = MinMaxScaler().fit_transform(distance).reshape(shape)
+        return 2 * alpha / (1 + np.exp(scaled / sharpness))
 
 
-@pytest.mark.parametrize("n_views", [2, 3])
+def assert_equals_official(objective, official, views, n_views, rtol):
+    """Compare terms, total and the gradient of each weight."""
+    loss = objective.contrastive_loss
+    output = objective.compute_loss(views, n_views)
+    contrastive, reconstruction, total = official(
+        views,
+        n_views,
+        alpha=loss.upper_bound,
+        sharpness=loss.sharpness,
+        tau=loss.temperature,
+        metric=loss.metric,
+        column=loss.scaling == "column",
+        target=objective.reconstruction_target,
+        normalize=objective.normalize,
+    )
+    for ours, theirs in (
+        (output.terms["contrastive"], contrastive),
+        (output.terms["reconstruction"], reconstruction),
+        (output.loss, total),
+    ):
+        assert ours.item() == pytest.approx(theirs.item(), rel=rtol)
+    output.loss.backward()
+    total.backward()
+    ours = gradients(
+        objective.encoder.blocks,
+        objective.projector,
+        objective.decoder,
+        objective.total_loss,
+    )
+    blocks = (official.conv_block1, official.conv_block2, official.conv_block3)
+    theirs = gradients(*blocks, official.dense, official.head, official.awl)
+    rounding = 100 * torch.finfo(views.dtype).eps * max(map(torch.norm, theirs))
+    for gradient, other in zip(ours, theirs, strict=True):
+        # Before a batch normalisation, a bias has a gradient of rounding alone.
+        assert (gradient - other).norm() <= rtol * other.norm() + rounding * (
+            other.norm() < rounding
+        )
+
+
+def gradients(*modules):
+    return [p.grad for module in modules for p in module.parameters()]
+
+
+def make_pair(n_chans=4, **kwargs):
+    """Return an objective and an official module of the same weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        official = OfficialModule(n_chans)
+        with torch.no_grad():
+            for parameter in official.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    objective = make_objective(n_chans, **kwargs)
+    objective.load_official_state_dict(official.state_dict())
+    return objective, official
+
+
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize(
-    ("settings", "column", "original"),
+    "settings",
     [
-        ({}, False, True),
-        ({"preset": "legacy"}, True, False),
-        ({"preset": "legacy", "scaling": "global"}, False, False),
-        ({"reconstruction_target": "input"}, False, False),
+        {"preset": "legacy"},
+        {"preset": "default"},
+        {"preset": "legacy", "scaling": "global"},
+        {"preset": "legacy", "metric": "euclidean"},
+        {"preset": "default", "metric": "manhattan"},
+        {"preset": "default", "reconstruction_target": "input"},
     ],
 )
-def test_compute_loss_equals_slow_reference(
-    n_views, normalize, settings, column, original
+@pytest.mark.parametrize(("n_windows", "n_views"), [(2, 2), (7, 2), (5, 3), (3, 4)])
+def test_losses_and_gradients_equal_slow_reference(
+    n_windows, n_views, settings, normalize
 ):
-    objective = make_objective(
+    objective, official = make_pair(
         upper_bound=0.75,
         sharpness=0.5,
         temperature=0.3,
         normalize=normalize,
         **settings,
-    ).double()
-    with torch.no_grad():
-        objective.total_loss.scales.copy_(torch.tensor([0.8, 1.3]))
-    views = make_views(n_views=n_views).double()
-    output = objective.compute_loss(views, n_views)
-    contrastive, reconstruction = slow_terms(
-        objective,
-        views,
-        n_views,
-        alpha=0.75,
-        sharpness=0.5,
-        tau=0.3,
-        column=column,
-        original=original,
     )
-    assert output.terms["contrastive"].item() == pytest.approx(contrastive, rel=1e-9)
-    assert output.terms["reconstruction"].item() == pytest.approx(
-        reconstruction, rel=1e-9
+    views = make_views(n_windows, n_views).double()
+    assert_equals_official(objective.double(), official.double(), views, n_views, 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("n_chans", "upper_bound", "sharpness", "temperature"),
+    [(62, 0.75, 0.5, 0.5), (62, 0.5, 0.05, 0.5), (32, 0.5, 0.2, 0.05)],
+)
+def test_legacy_in_single_precision_with_the_released_settings(
+    n_chans, upper_bound, sharpness, temperature
+):
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        official = OfficialModule(n_chans)
+    objective = make_objective(
+        n_chans,
+        preset="legacy",
+        upper_bound=upper_bound,
+        sharpness=sharpness,
+        temperature=temperature,
     )
-    total = sum(
-        term / (2 * s * s) + math.log(1 + s * s)
-        for term, s in zip(
-            (contrastive, reconstruction),
-            objective.total_loss.scales.tolist(),
-            strict=True,
+    objective.load_official_state_dict(official.state_dict())
+    windows = make_windows(16, n_chans=n_chans)
+    generator = torch.Generator().manual_seed(5)
+    mask = sample_hybrid_mask(16, n_chans, 5, generator=generator)
+    views = torch.cat([windows, windows.masked_fill(mask, 0.0)])
+    assert_equals_official(objective, official, views, 2, 1e-5)
+
+
+@pytest.mark.parametrize("order", ["as built", "decoder first", "prefixed"])
+def test_official_weights_give_the_official_outputs(order):
+    objective, official = make_pair()
+    state = official.state_dict()
+    if order == "decoder first":
+        state = dict(
+            sorted(state.items(), key=lambda item: not item[0].startswith("head"))
         )
+    elif order == "prefixed":
+        state = {f"module.{name}": tensor for name, tensor in state.items()}
+    x = make_windows(8)
+    official.encode(x)  # moves the running statistics
+    before = copy.deepcopy(objective.encoder.final_layer.state_dict())
+    objective.load_official_state_dict(state)
+    assert torch.equal(
+        objective.encoder.blocks[0][1].running_mean,
+        official.conv_block1[1].running_mean,
     )
-    assert output.loss.item() == pytest.approx(total, rel=1e-9)
+    objective.eval()
+    official.eval()
+    hidden = objective.encoder.encode(x)
+    assert torch.equal(hidden, official.encode(x))
+    assert torch.equal(objective.projector(hidden), official.dense(hidden))
+    assert torch.equal(objective.decoder(hidden), official.head(hidden))
+    assert torch.equal(objective.total_loss.scales, official.awl.params)
+    for name, tensor in objective.encoder.final_layer.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_layers_of_equal_shapes_are_taken_in_order():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = SCMM(
+            n_outputs=2, n_chans=8, n_times=5, input_domain="de", n_filters=(8, 8, 8)
+        )
+    source, target = SCMMPretraining(encoder), SCMMPretraining(copy.deepcopy(encoder))
+    with torch.no_grad():
+        for parameter in source.parameters():
+            parameter.copy_(torch.rand_like(parameter))
+    skipped = ("encoder.final_layer", "encoder.feature")
+    state = source.state_dict()
+    target.load_official_state_dict(
+        {name: state[name] for name in state if not name.startswith(skipped)}
+    )
+    for name, tensor in target.state_dict().items():
+        assert torch.equal(tensor, state[name]) or name.startswith(skipped), name
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            {"conv_block2.0.weight": None},
+            ValueError,
+            r"shapes \[\(64, 32, 8\)\] for encoder.blocks.1.0, but the layers left",
+        ),
+        (
+            {"head.weight": torch.zeros(310, 384), "head.bias": torch.zeros(310)},
+            ValueError,
+            r"\[\(20, 384\), \(20,\)\] for decoder, .* 'head': \[\(310, 384\)",
+        ),
+        (
+            {"classifier.weight": torch.zeros(3, 384)},
+            ValueError,
+            r"classifier of the shapes \[\(3, 384\)\] has no counterpart",
+        ),
+        ({"optimizer": {}}, TypeError, "but 'optimizer' is a dict; of a checkpoint"),
+    ],
+)
+def test_state_dicts_that_do_not_fit_are_refused_and_change_nothing(
+    change, error, message
+):
+    objective, official = make_pair()
+    before = copy.deepcopy(objective.state_dict())
+    with torch.no_grad():
+        official.awl.params.fill_(9)
+    state = {**official.state_dict(), **change}
+    state = {name: tensor for name, tensor in state.items() if tensor is not None}
+    with pytest.raises(error, match=message):
+        objective.load_official_state_dict(state)
+    for name, tensor in objective.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
 
 
 @pytest.mark.parametrize(("n_chans", "total"), [(62, 349_560), (32, 284_130)])
@@ -184,27 +384,45 @@ def test_global_seed_same_loss():
     assert losses[0] == losses[1]
 
 
-def test_compute_loss_is_deterministic_in_train_mode():
-    objective = make_objective().train()
-    views = make_views()
+@pytest.mark.parametrize("n_views", [2, 3])
+def test_compute_loss_is_deterministic_in_train_mode(n_views):
+    """Dropout of the classification head has no part in it."""
+    objective = make_objective(drop_prob=0.5).train()
+    views = make_views(n_views=n_views)
+    seen = views.clone()
     before = torch.get_rng_state()
-    first, second = objective.compute_loss(views), objective.compute_loss(views)
-    assert first.loss.item() == second.loss.item()
+    losses, gradients = [], []
+    for _ in range(2):
+        objective.zero_grad()
+        output = objective.compute_loss(views, n_views)
+        output.loss.backward()
+        losses.append(output.loss.item())
+        gradients.append(objective.encoder.blocks[0][0].weight.grad.clone())
+    assert losses[0] == losses[1]
+    assert torch.equal(*gradients)
+    assert torch.equal(views, seen)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_forward_masks_a_copy():
-    """Entries that are masked are zero in the second half, and only there."""
-    objective = make_objective(mask_ratio=0.4, mask_threshold=0.3)
-    seen = []
-    objective.compute_loss = seen.append
+@pytest.mark.parametrize("n_masked_views", [1, 3])
+def test_forward_masks_copies(n_masked_views):
+    """Entries that are masked are zero in the copies, and only there."""
+    objective = make_objective(
+        mask_ratio=0.4, mask_threshold=0.3, n_masked_views=n_masked_views
+    )
+    seen = {}
+    objective.compute_loss = lambda views, n_views: seen.update({n_views: views})
     x = make_windows(200) + 1
     objective(x)
-    originals, masked = seen[0].chunk(2)
+    assert list(seen) == [1 + n_masked_views]
+    originals, *copies = seen[1 + n_masked_views].split(200)
     torch.testing.assert_close(originals, x)
-    is_masked = masked == 0
-    torch.testing.assert_close(masked[~is_masked], x[~is_masked])
-    assert is_masked.float().mean().item() == pytest.approx(0.4, abs=0.05)
+    assert len(copies) == n_masked_views
+    for masked in copies:
+        is_masked = masked == 0
+        torch.testing.assert_close(masked[~is_masked], x[~is_masked])
+        assert is_masked.float().mean().item() == pytest.approx(0.4, abs=0.05)
+        assert (masked != copies[0]).any() or masked is copies[0]
 
 
 def test_a_row_is_not_reconstructed_from_itself():
@@ -291,6 +509,7 @@ def test_rejects_a_single_window():
         ({"reconstruction_target": "mask"}, "reconstruction_target must be one of"),
         ({"mask_ratio": 1.2}, r"mask_ratio must be in the interval \[0, 1\], got 1.2"),
         ({"mask_threshold": -1}, r"mask_threshold must be in the interval \[0, 1\]"),
+        ({"n_masked_views": 0}, "n_masked_views must be at least 1, got 0"),
         ({"scaling": "row"}, "scaling must be one of"),
         ({"temperature": 0}, "temperature must be greater than 0"),
     ],

@@ -1,0 +1,237 @@
+"""Whether pre-training without labels helps: a linear probe on frozen features.
+
+    python benchmarks/bench_learning.py
+    python benchmarks/bench_learning.py --models SCMM MoodReader --seeds 5
+    python benchmarks/bench_learning.py --quick
+
+For each model a replica of a corpus is written, with an effect of the labels. Each seed
+draws weights and two subjects of six to test on. The model is pre-trained on the others
+without labels, and a logistic regression on its standardised features, frozen, learns
+the labels of the others and is scored on the two. The same is done with the same
+weights, not pre-trained: their training has a learning rate of zero, so that statistics
+of the windows (scaling, batch normalisation) are known to both.
+
+Printed is the balanced accuracy over seeds, and the mean of the differences with its
+95 % interval by Student's t. The networks are small, to take minutes on two cores; the
+signals are synthetic and say nothing about emotion.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import mne
+import numpy as np
+import pandas as pd
+import torch
+from braindecode.models.util import models_dict
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import GroupShuffleSplit
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from braindecode_emossl.datasets import DEAP, SEED, SEED_IV, write_replica
+from braindecode_emossl.paradigms import Emotion
+from braindecode_emossl.pretraining import SSLPretrainer
+from braindecode_emossl.pretraining.classifier import OBJECTIVES
+from braindecode_emossl.samplers import StimulusGroupSampler
+
+N_SUBJECTS, N_TEST_SUBJECTS = 6, 2
+SECONDS = 12
+
+#: What each model is given: the corpus, with all modalities where it takes more than
+#: EEG, the paradigm, and the arguments of model, objective and trainer.
+SETTINGS = {
+    "SCMM": {
+        "corpus": SEED,
+        "paradigm": {"window": 1.0},
+        "model": {},
+        "objective": {"normalize": True, "temperature": 0.2},
+        "trainer": {"max_epochs": 60, "lr": 1e-3},
+    },
+    "MaskedClusterTransformer": {
+        "corpus": SEED,
+        "paradigm": {"window": 2.0, "resample": 100.0},
+        "model": {
+            "n_filters": 64,
+            "emb_dim": 64,
+            "n_layers": 3,
+            "n_heads": 4,
+            "dim_feedforward": 128,
+        },
+        "objective": {"n_clusters": (10, 20), "code_dim": 32},
+        "trainer": {"max_epochs": 40, "lr": 1e-3},
+    },
+    "MEMHACL": {
+        "corpus": DEAP,
+        "paradigm": {"window": 2.0, "resample": 64.0, "fmax": 31.0},
+        "model": {"n_filters": (8, 16, 24, 32), "normalization": None},
+        "objective": {"projector_widths": (128, 128)},
+        "trainer": {"max_epochs": 30, "lr": 1e-3},
+    },
+    "MoodReader": {
+        "corpus": SEED_IV,
+        "paradigm": {"window": 2.0, "resample": 100.0},
+        "model": {"patch_size": 10, "embed_dim": 64, "n_layers": 3, "n_heads": 4},
+        "objective": {"decoder_dim": 32, "n_decoder_layers": 1, "n_decoder_heads": 4},
+        "trainer": {"max_epochs": 40, "lr": 1e-3},
+    },
+}
+#: Corpora of which a model reads more than EEG.
+WITH_MODALITIES = (DEAP, SEED_IV)
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--models", nargs="+", choices=OBJECTIVES, default=[*OBJECTIVES]
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="at least 2 (default 5)")
+    parser.add_argument("--effect-size", type=float, default=1.0)
+    parser.add_argument("--quick", action="store_true", help="two seeds, two epochs")
+    options = parser.parse_args()
+    n_seeds = 2 if options.quick else options.seeds
+    table = Table(
+        *("model", "corpus", "chance", "random weights", "pre-trained"),
+        *("difference", "95 % interval", "s a seed"),
+        box=MARKDOWN,
+    )
+    for name in options.models:
+        settings = SETTINGS[name]
+        if options.quick:
+            settings = {**settings, "trainer": {"max_epochs": 2, "lr": 1e-3}}
+        with tempfile.TemporaryDirectory() as folder:
+            windows = load(settings, Path(folder, "replica"), options.effect_size)
+        start = time.perf_counter()
+        scores = np.array(
+            [
+                compare(name, settings, *windows, seed)
+                for seed in track(range(n_seeds), name, transient=True)
+            ]
+        )  # (n_seeds, 2)
+        seconds = (time.perf_counter() - start) / n_seeds
+        add_row(table, name, settings["corpus"], windows[1], scores, seconds)
+    Console(width=120).print(table)
+
+
+def load(settings: dict, root: Path, effect_size: float):
+    """Return windows, labels, metadata and channels of a replica."""
+    corpus = settings["corpus"]
+    subjects = list(range(1, N_SUBJECTS + 1))
+    write_replica(
+        corpus.code_name,
+        root,
+        subjects=subjects,
+        seconds=SECONDS,
+        seed=0,
+        sessions=[0],
+        effect_size=effect_size,
+    )
+    dataset = corpus(
+        subjects, path=root, return_all_modalities=corpus in WITH_MODALITIES
+    )
+    paradigm = Emotion(**settings["paradigm"])
+    X, y, metadata = paradigm.get_data(dataset)
+    info = paradigm.get_info(dataset)
+    return standardize(X, metadata), y, metadata.reset_index(drop=True), info
+
+
+def standardize(X: np.ndarray, metadata: pd.DataFrame) -> np.ndarray:
+    """Return windows whose channels have mean 0 and variance 1 in each recording."""
+    X = X.astype(np.float32)
+    for rows in metadata.reset_index().groupby(["subject", "session"]).indices.values():
+        recording = X[rows]
+        mean = recording.mean(axis=(0, 2), keepdims=True)
+        std = recording.std(axis=(0, 2), keepdims=True)
+        X[rows] = (recording - mean) / np.where(std > 0, std, 1)
+    return X
+
+
+def compare(
+    name: str, settings: dict, X, y, metadata, info, seed: int
+) -> tuple[float, float]:
+    """Return the scores of random and of pre-trained weights on new subjects."""
+    splitter = GroupShuffleSplit(1, test_size=N_TEST_SUBJECTS, random_state=seed)
+    train, test = next(splitter.split(X, groups=metadata["subject"]))
+    torch.manual_seed(seed)
+    model = models_dict[name](
+        n_outputs=2,  # of the head, which nobody uses
+        chs_info=info["chs"],
+        n_times=X.shape[2],
+        sfreq=info["sfreq"],
+        **settings["model"],
+    )
+    objective = OBJECTIVES[name](model, **settings["objective"])
+    batches = make_items(name, X[train], metadata.iloc[train], seed)
+    scores = []
+    for lr in (0.0, settings["trainer"]["lr"]):
+        trainer = {**settings["trainer"], "lr": lr}
+        if not lr:  # enough for the statistics
+            trainer["max_epochs"] = min(trainer["max_epochs"], 3)
+        pretrainer = SSLPretrainer(
+            objective, batch_size=64, random_state=seed, **trainer
+        ).fit(batches)
+        features = extract(pretrainer.module_.encoder, X)
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+        probe.fit(features[train], y[train])
+        scores.append(balanced_accuracy_score(y[test], probe.predict(features[test])))
+    return tuple(scores)
+
+
+def make_items(name: str, X: np.ndarray, metadata: pd.DataFrame, seed: int):
+    """Return what a model is pre-trained on: windows, or groups who see the same."""
+    if name != "MEMHACL":
+        return X
+    sampler = StimulusGroupSampler(
+        metadata.reset_index(drop=True), n_stimuli=1, random_state=seed
+    )
+    return X[np.array([item for item in sampler])]  # (n_items, 2Q, n_chans, n_times)
+
+
+@torch.no_grad()
+def extract(encoder: torch.nn.Module, X: np.ndarray) -> np.ndarray:
+    """Return the features (n_windows, n_features) of a frozen model."""
+    encoder.eval()
+    features = [
+        encoder(batch, return_features=True)["features"].flatten(1)
+        for batch in torch.as_tensor(X).split(256)
+    ]
+    return torch.cat(features).numpy()
+
+
+def add_row(table: Table, name: str, corpus, y, scores: np.ndarray, seconds: float):
+    """Add the scores of a model over the seeds."""
+    differences = scores[:, 1] - scores[:, 0]
+    mean = differences.mean()
+    low, high = stats.t.interval(
+        0.95, len(differences) - 1, loc=mean, scale=stats.sem(differences)
+    )
+    table.add_row(
+        name,
+        corpus.code_name,
+        f"{1 / len(np.unique(y)):.3f}",
+        *(f"{value:.3f}" for value in scores.mean(axis=0)),
+        f"{mean:+.3f}",
+        f"{low:+.3f} to {high:+.3f}",
+        f"{seconds:.0f}",
+    )
+
+
+if __name__ == "__main__":
+    mne.set_log_level("ERROR")
+    logging.disable(logging.WARNING)  # a replica of one session lacks the others
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    main()

@@ -1,0 +1,132 @@
+"""What the samplers share: an epoch is drawn at once and dealt out to processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+import numpy as np
+import pandas as pd
+import torch.distributed as dist
+from braindecode.samplers import RecordingSampler
+
+from braindecode_emossl.samplers.windows import window_column
+
+__all__ = ["EpochSampler"]
+
+#: Units made into Python objects at a time: those of a whole epoch fill the caches.
+_CHUNK = 1024
+
+
+class EpochSampler(RecordingSampler):
+    """Base of samplers that draw a whole epoch at once.
+
+    Each iteration draws another epoch, and the same seed gives the same sequence of
+    epochs. In distributed training all processes draw the same epoch and each takes its
+    own part of it. A subclass sets ``n_units``, the number of units that are dealt out
+    to processes, and draws them in ``_draw``.
+
+    Parameters
+    ----------
+    metadata : DataFrame, n_windows rows
+        One row for each window, in the order of the data set, as
+        :meth:`~braindecode_emossl.paradigms.Emotion.get_data` or
+        ``BaseConcatDataset.get_metadata`` returns it.
+    random_state : int, RandomState or None
+        Seed of the draws, in distributed training the same for all processes.
+    rank : int, optional
+        Number of this process; by default that of :mod:`torch.distributed`, or 0.
+    num_replicas : int, optional
+        Number of processes; by default that of :mod:`torch.distributed`, or 1. Give 1,
+        and ``rank=0``, where something else deals out the batches, such as accelerate.
+
+    Attributes
+    ----------
+    info : DataFrame
+        Positions of the windows of each recording, see
+        :class:`braindecode.samplers.RecordingSampler`.
+
+    Raises
+    ------
+    ValueError
+        If the metadata are empty or lack a column, ``rank`` is not less than
+        ``num_replicas``, or several processes have no seed in common.
+    """
+
+    def __init__(
+        self,
+        metadata: pd.DataFrame,
+        random_state: int | np.random.RandomState | None = None,
+        *,
+        rank: int | None = None,
+        num_replicas: int | None = None,
+    ):
+        if not len(metadata):
+            raise ValueError("metadata must have a row for each window, but are empty.")
+        super().__init__(metadata, random_state)
+        is_distributed = dist.is_available() and dist.is_initialized()
+        if num_replicas is None:
+            num_replicas = dist.get_world_size() if is_distributed else 1
+        if rank is None:
+            rank = dist.get_rank() if is_distributed else 0
+        if not 0 <= rank < num_replicas:
+            raise ValueError(
+                f"rank must be at least 0 and less than num_replicas={num_replicas}, "
+                f"but got {rank}."
+            )
+        if num_replicas > 1 and random_state is None:
+            raise ValueError(
+                "random_state must be the same seed in all processes, so that they "
+                "share one epoch, but got None."
+            )
+        self.rank = rank
+        self.num_replicas = num_replicas
+
+    def _init_info(self, metadata, required_keys=None):
+        """Group the windows by recording, as braindecode does, and by corpus."""
+        # Where samples are not told, a window starts at its number.
+        starts = metadata.get("i_start_in_trial", metadata[window_column(metadata)])
+        return super()._init_info(
+            metadata.assign(i_start_in_trial=starts).reset_index(drop=True),
+            ["corpus"] if "corpus" in metadata else None,
+        )
+
+    @property
+    def _n_units_each(self) -> int:
+        """Number of units that each process takes."""
+        return -(-self.n_units // self.num_replicas)
+
+    def __len__(self) -> int:
+        return self._n_units_each
+
+    def __iter__(self) -> Iterator:
+        return iter(self.examples if hasattr(self, "examples") else self._draw_part())
+
+    def presample(self) -> EpochSampler:
+        """Draw an epoch that is the same in all iterations from now on.
+
+        Returns
+        -------
+        EpochSampler
+            Itself.
+        """
+        self.examples = list(self._draw_part())
+        return self
+
+    def _draw_part(self) -> Iterator:
+        """Draw an epoch and return the examples of this process."""
+        # As in torch's DistributedSampler, the first units fill up the last round: a
+        # process with fewer would keep the others waiting.
+        n_dealt = self._n_units_each * self.num_replicas
+        dealt = np.arange(self.rank, n_dealt, self.num_replicas) % self.n_units
+        units = self._draw()[dealt]
+        chunks = (units[i : i + _CHUNK] for i in range(0, len(units), _CHUNK))
+        return chain.from_iterable(map(self._to_examples, chunks))
+
+    def _draw(self) -> np.ndarray:
+        """Return the window indices of an epoch, shape (n_units, ...)."""
+        raise NotImplementedError
+
+    def _to_examples(self, units: np.ndarray) -> Iterable:
+        """Return what the sampler yields for some units."""
+        return units.tolist()

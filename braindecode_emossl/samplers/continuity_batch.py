@@ -1,0 +1,98 @@
+"""Batches in which windows have their neighbours in time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from braindecode_emossl.samplers.base import EpochSampler
+from braindecode_emossl.samplers.windows import consecutive_windows, cut_runs
+
+__all__ = ["ContinuityBatchSampler"]
+
+
+class ContinuityBatchSampler(EpochSampler):
+    """Sample batches that are made of stretches of consecutive windows.
+
+    Emotions last longer than a window, so that neighbours in time are alike. An
+    objective that compares the windows of a batch, such as the soft contrast of
+    :class:`~braindecode_emossl.pretraining.SCMMPretraining`, meets few neighbours in a
+    shuffled batch of a large corpus. Here a batch has ``batch_size // n_windows``
+    stretches of ``n_windows`` consecutive windows, each stretch of one trial, drawn
+    from all trials at random. It is meant as ``batch_sampler`` of a
+    :class:`torch.utils.data.DataLoader`.
+
+    Parameters
+    ----------
+    metadata : DataFrame, n_windows rows
+        One row for each window, in the order of the data set, as
+        :meth:`~braindecode_emossl.paradigms.Emotion.get_data` or
+        ``BaseConcatDataset.get_metadata`` returns it.
+    batch_size : int
+        Number of windows in a batch, a multiple of ``n_windows``.
+    n_windows : int, default=8
+        Number of windows in a stretch. [inferred]
+    random_state : int, RandomState or None
+        Seed of the draws, in distributed training the same for all processes.
+    rank, num_replicas : int, optional
+        Number of this process and of all; by default those of
+        :mod:`torch.distributed`. Processes share an epoch batch by batch.
+
+    Raises
+    ------
+    ValueError
+        If ``batch_size`` is no multiple of ``n_windows``, or the trials do not have
+        enough stretches for one batch.
+
+    Notes
+    -----
+    In each epoch a trial is cut into stretches from another place on, so that all its
+    windows have their turn. No window comes twice in an epoch; those that make no full
+    stretch, and stretches that make no full batch, are left out of it.
+
+    Examples
+    --------
+    >>> X, y, metadata = Emotion(window=1.0, features="de").get_data(SEED())
+    >>> sampler = ContinuityBatchSampler(metadata, batch_size=256, random_state=0)
+    >>> for batch in sampler:
+    ...     x = X[batch]  # (256, n_chans, n_bands)
+    """
+
+    def __init__(
+        self,
+        metadata: pd.DataFrame,
+        batch_size: int,
+        n_windows: int = 8,
+        random_state: int | np.random.RandomState | None = None,
+        *,
+        rank: int | None = None,
+        num_replicas: int | None = None,
+    ):
+        super().__init__(metadata, random_state, rank=rank, num_replicas=num_replicas)
+        if n_windows < 1 or batch_size < 1 or batch_size % n_windows:
+            raise ValueError(
+                "batch_size must be a multiple of n_windows, and both at least 1, but "
+                f"got batch_size={batch_size} and n_windows={n_windows}."
+            )
+        self.batch_size = batch_size
+        self.n_windows = n_windows
+        self._order, self._starts, lengths = consecutive_windows(metadata)
+        self._counts, self._rests = np.divmod(lengths, n_windows)
+        n_stretches = self._counts.sum()
+        self.n_units = int(n_stretches * n_windows // batch_size)
+        if not self.n_units:
+            raise ValueError(
+                f"A batch needs {batch_size // n_windows} stretches of {n_windows} "
+                f"consecutive windows, but the trials have {n_stretches}. Lower "
+                "n_windows or batch_size."
+            )
+
+    def _draw(self) -> np.ndarray:
+        """Return the windows of an epoch, shape (n_batches, batch_size)."""
+        offsets = (self.rng.random_sample(len(self._rests)) * (self._rests + 1)).astype(
+            int
+        )
+        starts = cut_runs(self._starts + offsets, self._counts, self.n_windows)
+        starts = self.rng.permutation(starts)[:, None]  # (n_stretches, 1)
+        windows = self._order[starts + np.arange(self.n_windows)].ravel()
+        return windows[: self.n_units * self.batch_size].reshape(-1, self.batch_size)

@@ -1,0 +1,167 @@
+"""Groups of subjects at the same second of the same stimulus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from braindecode_emossl.samplers.base import EpochSampler
+from braindecode_emossl.samplers.windows import encode, find_runs, window_column
+
+__all__ = ["StimulusGroupSampler"]
+
+
+class StimulusGroupSampler(EpochSampler):
+    """Sample groups of subjects who all are at the same second of a stimulus.
+
+    The sampler of SGMC [1]_ and ME-MHACL [2]_. An example is a tuple of
+    ``2 * group_size`` window indices: windows with the same number in their trials, of
+    trials with the same stimulus of the same corpus, each of another subject, in random
+    order. Subjects are drawn for each example anew; of a subject who saw the stimulus
+    in several recordings one window is drawn.
+
+    ``n_stimuli`` examples make a batch, in which no second of a stimulus comes twice:
+    with a data set that takes tuples of indices, such as braindecode's, and the batch
+    size ``n_stimuli``, a batch is ``(n_stimuli, 2 * group_size, n_chans, n_times)``.
+
+    Parameters
+    ----------
+    metadata : DataFrame, n_windows rows
+        One row for each window, in the order of the data set, as
+        :meth:`~braindecode_emossl.paradigms.Emotion.get_data` returns it. It must have
+        the columns ``subject``, ``stimulus`` and ``window`` (or braindecode's
+        ``i_window_in_trial``).
+    n_stimuli : int, default=8
+        Number of examples in a batch. [official code] of SGMC for DEAP; 16 for SEED
+    group_size : int, default=2
+        Half the number of subjects in an example: meiosis makes two groups of this
+        size. [official code] of SGMC
+    n_batches : int, optional
+        Number of batches of an epoch, for all processes together. By default as many as
+        have each second of each stimulus at most once.
+    random_state : int, RandomState or None
+        Seed of the draws, in distributed training the same for all processes.
+    rank, num_replicas : int, optional
+        Number of this process and of all; by default those of
+        :mod:`torch.distributed`. Processes share an epoch batch by batch.
+
+    Raises
+    ------
+    ValueError
+        If fewer than ``2 * group_size`` subjects saw a stimulus, or there are fewer
+        than ``n_stimuli`` seconds.
+
+    Notes
+    -----
+    Seconds that fewer than ``2 * group_size`` subjects have, such as the last ones of a
+    stimulus where recordings differ in length, are left out.
+
+    The official code draws the subjects once for a whole batch.
+
+    References
+    ----------
+    .. [1] Kan et al. (2023). Self-supervised group meiosis contrastive learning
+       for EEG-based emotion recognition. Applied Intelligence, 53(22), 27207-27225.
+       https://doi.org/10.1007/s10489-023-04971-0
+    .. [2] Guo, Zhang, & Huang (2023). ME-MHACL. https://arxiv.org/abs/2308.01919
+
+    Examples
+    --------
+    >>> X, y, metadata = Emotion(window=1.0).get_data(DEAP())
+    >>> sampler = StimulusGroupSampler(metadata, n_stimuli=8, random_state=0)
+    >>> for group in sampler:
+    ...     x = X[list(group)]  # (2 * group_size, n_chans, n_times)
+    """
+
+    def __init__(
+        self,
+        metadata: pd.DataFrame,
+        n_stimuli: int = 8,
+        group_size: int = 2,
+        n_batches: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        *,
+        rank: int | None = None,
+        num_replicas: int | None = None,
+    ):
+        super().__init__(metadata, random_state, rank=rank, num_replicas=num_replicas)
+        numbers = {"n_stimuli": n_stimuli, "group_size": group_size}
+        numbers["n_batches"] = 1 if n_batches is None else n_batches
+        for name, value in numbers.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, but got {value}.")
+        self.n_stimuli = n_stimuli
+        self.group_size = group_size
+        self._index_windows()
+        n_seconds = len(self._n_subjects)
+        if n_stimuli > n_seconds:
+            raise ValueError(
+                f"n_stimuli must be at most {n_seconds}, the number of seconds of "
+                f"stimuli that {2 * group_size} subjects have, but got {n_stimuli}."
+            )
+        self._n_batches_of_pass = n_seconds // n_stimuli
+        self.n_units = self._n_batches_of_pass if n_batches is None else n_batches
+
+    def __len__(self) -> int:
+        return self._n_units_each * self.n_stimuli
+
+    def _index_windows(self) -> None:
+        """Find the windows of each subject in each second of each stimulus."""
+        window = window_column(self.metadata)
+        seconds = encode(self.metadata, "stimulus", window)
+        subjects = encode(self.metadata, "subject")
+        # Windows by second, and there by subject: the windows of a subject are a run of
+        # `_order`, and the subjects of a second are a run of those runs.
+        self._order = np.lexsort((subjects, seconds))
+        seconds, subjects = seconds[self._order], subjects[self._order]
+        self._first_window, self._n_windows = find_runs(seconds, subjects)
+        first_subject, n_subjects = find_runs(seconds[self._first_window])
+
+        self._check_stimuli(self._order[self._first_window[first_subject]], n_subjects)
+        is_enough = n_subjects >= 2 * self.group_size
+        self._first_subject = first_subject[is_enough]
+        self._n_subjects = n_subjects[is_enough]
+
+    def _check_stimuli(self, rows: np.ndarray, n_subjects: np.ndarray) -> None:
+        """Raise if a stimulus has no second that enough subjects have."""
+        columns = [name for name in ("corpus", "stimulus") if name in self.metadata]
+        seconds = self.metadata.iloc[rows][columns].assign(n_subjects=n_subjects)
+        seen = seconds.groupby(columns)["n_subjects"].max()
+        few = seen[seen < 2 * self.group_size]
+        if len(few):
+            raise ValueError(
+                f"A group needs 2 * group_size = {2 * self.group_size} subjects at one "
+                f"second of a stimulus, but {len(few)} of {len(seen)} stimuli have "
+                f"fewer, such as {few.index[0]!r} with {few.iloc[0]}. Lower "
+                "group_size, add subjects, or leave the windows of these stimuli out."
+            )
+
+    def _draw(self) -> np.ndarray:
+        """Return windows of an epoch, shape (n_batches, n_stimuli, 2 * group_size)."""
+        seconds = self._draw_seconds()[..., None]  # (n_batches, n_stimuli, 1)
+        # Those with the smallest keys are drawn; who is not there gets none.
+        n_subjects = self._n_subjects[seconds]
+        n_most = n_subjects.max()
+        keys = self.rng.random_sample((*seconds.shape[:2], n_most))
+        keys[np.arange(n_most) >= n_subjects] = np.inf
+        drawn = keys.argsort(axis=-1)[..., : 2 * self.group_size]
+        subjects = self._first_subject[seconds] + drawn
+        n_windows = self._n_windows[subjects]
+        drawn = (self.rng.random_sample(subjects.shape) * n_windows).astype(int)
+        # (n_batches, n_stimuli, 2 * group_size)
+        return self._order[self._first_window[subjects] + drawn]
+
+    def _draw_seconds(self) -> np.ndarray:
+        """Return seconds of stimuli, different in a batch, (n_batches, n_stimuli)."""
+        n_passes = -(-self.n_units // self._n_batches_of_pass)
+        keys = self.rng.random_sample((n_passes, len(self._n_subjects)))
+        # No batch lies in two passes.
+        n_of_pass = self._n_batches_of_pass * self.n_stimuli
+        seconds = keys.argsort(axis=1)[:, :n_of_pass]
+        return seconds.reshape(-1, self.n_stimuli)[: self.n_units]
+
+    def _to_examples(self, units: np.ndarray) -> Iterator[tuple[int, ...]]:
+        """Return one tuple of windows for each second."""
+        return map(tuple, units.reshape(-1, 2 * self.group_size).tolist())
