@@ -55,13 +55,15 @@ SECONDS = 12
 SETTINGS = {
     "SCMM": {
         "corpus": SEED,
+        "effect_size": 1.0,
         "paradigm": {"window": 1.0},
         "model": {},
         "objective": {"normalize": True, "temperature": 0.2},
-        "trainer": {"max_epochs": 60, "lr": 1e-3},
+        "trainer": {"max_epochs": 60, "batch_size": 64, "lr": 1e-3},
     },
     "MaskedClusterTransformer": {
         "corpus": SEED,
+        "effect_size": 3.0,
         "paradigm": {"window": 2.0, "resample": 100.0},
         "model": {
             "n_filters": 64,
@@ -70,22 +72,28 @@ SETTINGS = {
             "n_heads": 4,
             "dim_feedforward": 128,
         },
-        "objective": {"n_clusters": (10, 20), "code_dim": 32},
-        "trainer": {"max_epochs": 40, "lr": 1e-3},
+        "objective": {
+            "n_clusters": (10, 20),
+            "code_dim": 32,
+            "recluster_every": None,
+        },
+        "trainer": {"max_epochs": 15, "batch_size": 16, "lr": 1e-3},
     },
     "MEMHACL": {
         "corpus": DEAP,
+        "effect_size": 1.0,
         "paradigm": {"window": 2.0, "resample": 64.0, "fmax": 31.0},
         "model": {"n_filters": (8, 16, 24, 32), "normalization": None},
         "objective": {"projector_widths": (128, 128)},
-        "trainer": {"max_epochs": 30, "lr": 1e-3},
+        "trainer": {"max_epochs": 20, "batch_size": 64, "lr": 1e-3},
     },
     "MoodReader": {
         "corpus": SEED_IV,
+        "effect_size": 3.0,
         "paradigm": {"window": 2.0, "resample": 100.0},
         "model": {"patch_size": 10, "embed_dim": 64, "n_layers": 3, "n_heads": 4},
         "objective": {"decoder_dim": 32, "n_decoder_layers": 1, "n_decoder_heads": 4},
-        "trainer": {"max_epochs": 40, "lr": 1e-3},
+        "trainer": {"max_epochs": 20, "batch_size": 16, "lr": 1e-3},
     },
 }
 #: Corpora of which a model reads more than EEG.
@@ -99,21 +107,21 @@ def main() -> None:
         "--models", nargs="+", choices=OBJECTIVES, default=[*OBJECTIVES]
     )
     parser.add_argument("--seeds", type=int, default=5, help="at least 2 (default 5)")
-    parser.add_argument("--effect-size", type=float, default=1.0)
     parser.add_argument("--quick", action="store_true", help="two seeds, two epochs")
     options = parser.parse_args()
     n_seeds = 2 if options.quick else options.seeds
     table = Table(
-        *("model", "corpus", "chance", "random weights", "pre-trained"),
+        *("model", "corpus", "effect", "chance", "random weights", "pre-trained"),
         *("difference", "95 % interval", "s a seed"),
         box=MARKDOWN,
     )
     for name in options.models:
         settings = SETTINGS[name]
         if options.quick:
-            settings = {**settings, "trainer": {"max_epochs": 2, "lr": 1e-3}}
+            trainer = {**settings["trainer"], "max_epochs": 2}
+            settings = {**settings, "trainer": trainer}
         with tempfile.TemporaryDirectory() as folder:
-            windows = load(settings, Path(folder, "replica"), options.effect_size)
+            windows = load(settings, Path(folder, "replica"))
         start = time.perf_counter()
         scores = np.array(
             [
@@ -122,11 +130,11 @@ def main() -> None:
             ]
         )  # (n_seeds, 2)
         seconds = (time.perf_counter() - start) / n_seeds
-        add_row(table, name, settings["corpus"], windows[1], scores, seconds)
+        add_row(table, name, settings, windows[1], scores, seconds)
     Console(width=120).print(table)
 
 
-def load(settings: dict, root: Path, effect_size: float):
+def load(settings: dict, root: Path):
     """Return windows, labels, metadata and channels of a replica."""
     corpus = settings["corpus"]
     subjects = list(range(1, N_SUBJECTS + 1))
@@ -137,7 +145,7 @@ def load(settings: dict, root: Path, effect_size: float):
         seconds=SECONDS,
         seed=0,
         sessions=[0],
-        effect_size=effect_size,
+        effect_size=settings["effect_size"],
     )
     dataset = corpus(
         subjects, path=root, return_all_modalities=corpus in WITH_MODALITIES
@@ -180,9 +188,7 @@ def compare(
         trainer = {**settings["trainer"], "lr": lr}
         if not lr:  # enough for the statistics
             trainer["max_epochs"] = min(trainer["max_epochs"], 3)
-        pretrainer = SSLPretrainer(
-            objective, batch_size=64, random_state=seed, **trainer
-        ).fit(batches)
+        pretrainer = SSLPretrainer(objective, random_state=seed, **trainer).fit(batches)
         features = extract(pretrainer.module_.encoder, X)
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
         probe.fit(features[train], y[train])
@@ -202,16 +208,21 @@ def make_items(name: str, X: np.ndarray, metadata: pd.DataFrame, seed: int):
 
 @torch.no_grad()
 def extract(encoder: torch.nn.Module, X: np.ndarray) -> np.ndarray:
-    """Return the features (n_windows, n_features) of a frozen model."""
+    """Return the representation (n_windows, n_features) of a frozen model.
+
+    Where a model has a class token, that is what pre-training trains; the features of
+    MoodReader come from layers, too, that learn with the labels alone.
+    """
     encoder.eval()
-    features = [
-        encoder(batch, return_features=True)["features"].flatten(1)
-        for batch in torch.as_tensor(X).split(256)
-    ]
-    return torch.cat(features).numpy()
+    found = []
+    for batch in torch.as_tensor(X).split(256):
+        output = encoder(batch, return_features=True)
+        token = output["cls_token"]
+        found.append(output["features"].flatten(1) if token is None else token)
+    return torch.cat(found).numpy()
 
 
-def add_row(table: Table, name: str, corpus, y, scores: np.ndarray, seconds: float):
+def add_row(table: Table, name: str, settings: dict, y, scores, seconds: float):
     """Add the scores of a model over the seeds."""
     differences = scores[:, 1] - scores[:, 0]
     mean = differences.mean()
@@ -220,7 +231,8 @@ def add_row(table: Table, name: str, corpus, y, scores: np.ndarray, seconds: flo
     )
     table.add_row(
         name,
-        corpus.code_name,
+        settings["corpus"].code_name,
+        f"{settings['effect_size']:.0f}",
         f"{1 / len(np.unique(y)):.3f}",
         *(f"{value:.3f}" for value in scores.mean(axis=0)),
         f"{mean:+.3f}",

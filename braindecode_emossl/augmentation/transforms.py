@@ -110,7 +110,8 @@ class HybridMask(_Mask):
         super().__init__(probability=probability, random_state=random_state)
         self.mask_ratio = mask_ratio
         self.threshold = threshold
-        self._draw(1, 1, 1, threshold=threshold, generator=torch.Generator())  # checks
+        # A first draw checks the settings.
+        self._draw(1, 1, 1, threshold=threshold, generator=torch.Generator())
 
     def _sample(self, shape, generator):
         return self._draw(*shape, threshold=self.threshold, generator=generator)
@@ -215,7 +216,8 @@ class SpanMask(_Mask):
         self.mask_prob = mask_prob
         self.mask_length = mask_length
         self.token_size = token_size
-        self._draw(1, 2, generator=torch.Generator())  # checks
+        # A first draw checks the settings.
+        self._draw(1, 2, generator=torch.Generator())
 
     def _sample(self, shape, generator):
         n_tokens = math.ceil(shape[2] / self.token_size)
@@ -254,7 +256,8 @@ class PatchMask(_Mask):
         _check_size("patch_size", patch_size)
         self.mask_ratio = mask_ratio
         self.patch_size = patch_size
-        self._draw(1, 1, generator=torch.Generator())  # checks
+        # A first draw checks the settings.
+        self._draw(1, 1, generator=torch.Generator())
 
     def _sample(self, shape, generator):
         n_patches = math.ceil(shape[2] / self.patch_size)

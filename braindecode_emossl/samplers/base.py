@@ -14,8 +14,8 @@ from braindecode_emossl.samplers.windows import window_column
 
 __all__ = ["EpochSampler"]
 
-#: Units made into Python objects at a time: those of a whole epoch fill the caches.
-_CHUNK = 1024
+#: Units made into Python objects at a time; more do not stay in the caches.
+_CHUNK = 64
 
 
 class EpochSampler(RecordingSampler):
@@ -124,7 +124,7 @@ class EpochSampler(RecordingSampler):
         return chain.from_iterable(map(self._to_examples, chunks))
 
     def _draw(self) -> np.ndarray:
-        """Return the window indices of an epoch, shape (n_units, ...)."""
+        """Return the units of an epoch, shape (n_units, ...)."""
         raise NotImplementedError
 
     def _to_examples(self, units: np.ndarray) -> Iterable:

@@ -88,11 +88,14 @@ class ContinuityBatchSampler(EpochSampler):
             )
 
     def _draw(self) -> np.ndarray:
-        """Return the windows of an epoch, shape (n_batches, batch_size)."""
-        offsets = (self.rng.random_sample(len(self._rests)) * (self._rests + 1)).astype(
-            int
-        )
+        """Return the starts of stretches, shape (n_batches, n_stretches)."""
+        offsets = self.rng.randint(self._rests + 1)  # one for each stretch of a trial
         starts = cut_runs(self._starts + offsets, self._counts, self.n_windows)
-        starts = self.rng.permutation(starts)[:, None]  # (n_stretches, 1)
-        windows = self._order[starts + np.arange(self.n_windows)].ravel()
-        return windows[: self.n_units * self.batch_size].reshape(-1, self.batch_size)
+        starts = self.rng.permutation(starts)
+        n_of_batch = self.batch_size // self.n_windows
+        return starts[: self.n_units * n_of_batch].reshape(-1, n_of_batch)
+
+    def _to_examples(self, units: np.ndarray) -> list[list[int]]:
+        """Return the windows of the stretches of some batches."""
+        windows = self._order[units[..., None] + np.arange(self.n_windows)]
+        return windows.reshape(-1, self.batch_size).tolist()

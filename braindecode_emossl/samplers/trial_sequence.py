@@ -82,10 +82,10 @@ class TrialSequenceSampler(EpochSampler):
         self.n_units = len(self._starts)
 
     def _draw(self) -> np.ndarray:
-        """Return all sequences in random order, shape (n_sequences, n_windows)."""
-        starts = self.rng.permutation(self._starts)[:, None]
-        return self._order[starts + np.arange(self.n_windows)]
+        """Return the starts of all sequences in random order, shape (n_sequences,)."""
+        return self.rng.permutation(self._starts)
 
     def _to_examples(self, units: np.ndarray) -> Iterator[tuple[int, ...]]:
-        """Return sequences as tuples."""
-        return map(tuple, units.tolist())
+        """Return the sequences of some starts."""
+        sequences = self._order[units[:, None] + np.arange(self.n_windows)]
+        return map(tuple, sequences.tolist())

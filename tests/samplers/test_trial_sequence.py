@@ -78,7 +78,7 @@ def test_order_is_random(make_metadata):
 
 
 def test_too_long_sequences_are_an_error(make_metadata):
-    with pytest.raises(ValueError, match="n_windows must be at most 4, .* but got 5"):
+    with pytest.raises(ValueError, match=r"n_windows must be at most 4, .* but got 5"):
         TrialSequenceSampler(make_metadata([4, 2]), 5)
 
 
