@@ -131,7 +131,7 @@ def main() -> None:
         )  # (n_seeds, 2)
         seconds = (time.perf_counter() - start) / n_seeds
         add_row(table, name, settings, windows[1], scores, seconds)
-    Console(width=120).print(table)
+    Console(width=140).print(table)
 
 
 def load(settings: dict, root: Path):

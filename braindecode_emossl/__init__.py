@@ -21,6 +21,7 @@ from braindecode_emossl import (
     models,
     paradigms,
     pretraining,
+    samplers,
 )
 from braindecode_emossl.datasets import (
     DEAP,
@@ -31,9 +32,17 @@ from braindecode_emossl.datasets import (
 )
 from braindecode_emossl.errors import CorpusFormatError, CorpusNotFoundError
 from braindecode_emossl.evaluation import audit, evaluate
-from braindecode_emossl.models import SCMM
+from braindecode_emossl.models import (
+    MEMHACL,
+    SCMM,
+    MaskedClusterTransformer,
+    MoodReader,
+)
 from braindecode_emossl.paradigms import Emotion
 from braindecode_emossl.pretraining import (
+    MaskedClusterPretraining,
+    MEMHACLPretraining,
+    MoodReaderPretraining,
     SCMMPretraining,
     SSLClassifier,
     SSLPretrainer,
@@ -43,12 +52,18 @@ from braindecode_emossl.registration import register
 __all__ = [
     "DEAP",
     "MAHNOB_HCI",
+    "MEMHACL",
     "SCMM",
     "SEED",
     "SEED_IV",
     "CorpusFormatError",
     "CorpusNotFoundError",
     "Emotion",
+    "MEMHACLPretraining",
+    "MaskedClusterPretraining",
+    "MaskedClusterTransformer",
+    "MoodReader",
+    "MoodReaderPretraining",
     "SCMMPretraining",
     "SSLClassifier",
     "SSLPretrainer",
@@ -64,6 +79,7 @@ __all__ = [
     "paradigms",
     "pretraining",
     "register",
+    "samplers",
     "write_replica",
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json as json_module
+import re
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -276,7 +277,8 @@ def evaluate(
 ):
     """Evaluate pipelines under a protocol that cannot leak; write CSV and parquet.
 
-    Killed or stopped, the next call goes on after the last finished fold. A job of a
+    The tables are scores-<CORPORA>-<PROTOCOL>.csv and .parquet. Killed or
+    stopped, the next call goes on after the last finished fold. A job of a
     cluster runs one share of the folds (--fold 3 --of 15); a last call without --fold
     gathers the table of all.
 
@@ -292,11 +294,12 @@ def evaluate(
         pipelines or evaluation.pipelines_folder(features), device=device
     )
     console = Console()
-    with _progress(Console(stderr=True)) as progress, _calm():
+    opened = _open_corpora(corpora, subjects)
+    with _stoppable(), _progress(Console(stderr=True)) as progress, _calm():
         task = progress.add_task("loading", total=None)
         table = evaluation.evaluate(
             estimators,
-            _open_corpora(corpora, subjects),
+            opened,
             _make_paradigm(target, n_classes, window, features),
             protocol,
             random_state=seed,
@@ -314,14 +317,16 @@ def evaluate(
     if fold is not None:
         console.print(f"Share {fold} of {of} is finished.")
         return
-    table.to_csv(results / "scores.csv", index=False)
-    table.to_parquet(results / "scores.parquet")
+    name = f"scores-{'+'.join(corpus.code for corpus in opened)}-{protocol}"
+    table.to_csv(results / f"{name}.csv", index=False)
+    table.to_parquet(results / f"{name}.parquet")
     if json:
         _print_json(json_module.loads(table.to_json(orient="records")))
         return
     console.print(_scores_table(table, protocol))
-    for name in ("scores.csv", "scores.parquet"):
-        console.print(f"Saved {(results / name).absolute()}", soft_wrap=True)
+    for suffix in ("csv", "parquet"):
+        path = (results / f"{name}.{suffix}").absolute()
+        console.print(f"Saved {path}", soft_wrap=True)
 
 
 @app.command()
@@ -388,10 +393,11 @@ def _parse_numbers(text: str | None) -> list[int] | None:
         return None
     numbers = []
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        if not first.strip().isdigit() or (last and not last.strip().isdigit()):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        found = match and range(int(match[1]), int(match[2] or match[1]) + 1)
+        if not found:
             raise ValueError(f"--subjects must be such as 1-3,7, but got {text!r}.")
-        numbers += range(int(first), int(last or first) + 1)
+        numbers += found
     return numbers
 
 
@@ -407,6 +413,18 @@ def _make_paradigm(target, n_classes, window, features):
     from braindecode_emossl.paradigms import Emotion
 
     return Emotion(target, n_classes, window=window, features=features)
+
+
+@contextmanager
+def _stoppable():
+    """Let Ctrl-C end in one line and the exit code that shells have for it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(
+            "Stopped. The same command goes on after the last finished fold.", err=True
+        )
+        raise typer.Exit(130) from None
 
 
 @contextmanager

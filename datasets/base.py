@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -118,6 +119,12 @@ class EmotionDataset(BaseDataset):
     return_all_modalities : bool or dict
         As in MOABB: ``False`` keeps the EEG alone, ``True`` all channels, a dict
         what :func:`mne.pick_types` makes of it.
+
+    Notes
+    -----
+    MOABB's disk cache (``cache_config``) does not notice that files have changed: it
+    gives back what it kept of them. Pass ``overwrite_raw=True`` and the like after
+    files were fetched again; :meth:`file_stamp` tells whether they were.
     """
 
     # What a subclass states.
@@ -241,21 +248,19 @@ class EmotionDataset(BaseDataset):
         CorpusNotFoundError
             If the corpus or the subject's files are not there.
         """
-        if subject not in self.all_subjects:
-            raise ValueError(
-                f"subject must be one of {self.all_subjects}, but got {subject!r}."
-            )
         if force_update:
             raise ValueError(
                 f"{self.code} cannot be downloaded again: its files come from its "
                 f"makers, who ask for a signed licence ({self.access_url})."
             )
-        found = self._recordings(subject, path).values()
-        several = [[one] if isinstance(one, Path) else one for one in found]
-        return [str(file) for files in several for file in files]
+        return _names_of(self._recordings(subject, path))
 
     def _recordings(self, subject: int, path=None) -> dict[str, Recording]:
         """Return the subject's files by session key."""
+        if subject not in self.all_subjects:
+            raise ValueError(
+                f"subject must be one of {self.all_subjects}, but got {subject!r}."
+            )
         root = self.find_root(path)
         found = self._find_recordings(root, subject)
         recordings = {key: found[key] for key in found if self._is_selected(key)}
@@ -272,6 +277,21 @@ class EmotionDataset(BaseDataset):
             reason += _hint_at_remains(root)
             log.warning("%s was looked for in %s. %s", self.code, root, reason)
         return recordings
+
+    def _recordings_but_gaps(self, subject: int) -> dict[str, Recording]:
+        """Return the same, nothing of a known gap where all subjects are asked for.
+
+        Nobody has all of them, so that by default no call could go through.
+        """
+        self.find_root()
+        try:
+            return self._recordings(subject)
+        except CorpusNotFoundError as error:
+            everybody = self.subject_list == self.all_subjects
+            if subject not in self.unreleased_subjects or not everybody:
+                raise
+            log.warning("%s: subject %s is left out. %s", self.code, subject, error)
+            return {}
 
     def _not_found(self, root: Path, reason: str) -> CorpusNotFoundError:
         first, second = self.expected_files
@@ -377,7 +397,8 @@ class EmotionDataset(BaseDataset):
     def _read_subject(self, subject: int, process: Callable) -> dict:
         """Return what ``process`` makes of each raw, by session and run key."""
         data, trials = {}, []
-        for session, file in self._recordings(subject).items():
+        recordings = self._recordings_but_gaps(subject)
+        for session, file in recordings.items():
             runs = {}
             for run, raw in self._read_recording(file, session):
                 if self.METADATA is not None:
@@ -397,7 +418,7 @@ class EmotionDataset(BaseDataset):
                     ) from error
             if runs:
                 data[session] = runs
-        if not data:  # all of it was broken, and on_error is "warn"
+        if recordings and not data:  # all of it was broken, and on_error is "warn"
             log.warning("%s: subject %s is left out.", self.code, subject)
         self._trials[subject] = self._make_trial_table(trials)
         return data
@@ -455,11 +476,12 @@ class EmotionDataset(BaseDataset):
         Returns
         -------
         DataFrame
-            One row a trial, as in :meth:`get_additional_metadata`.
+            One row a trial, as in :meth:`get_additional_metadata`. None of a subject
+            whom the release lacks, where all subjects are asked for.
         """
         return self._make_trial_table(
             {"subject": subject, "session": session, "run": run} | trial.to_extras()
-            for session, file in self._recordings(subject).items()
+            for session, file in self._recordings_but_gaps(subject).items()
             for run, trials in self._read_trials(file, session).items()
             for trial in trials
         )
@@ -475,9 +497,35 @@ class EmotionDataset(BaseDataset):
         Returns
         -------
         list of str
-            Those of :meth:`data_path`, and what is read beside them.
+            Those of :meth:`data_path`, and what is read beside them. None of a subject
+            whom the release lacks, where all subjects are asked for.
         """
-        return self.data_path(subject)
+        return _names_of(self._recordings_but_gaps(subject))
+
+    def file_stamp(self):
+        """Return a hash that changes with the files of the corpus.
+
+        It is of name, size and time of change of the :meth:`source_files` of all
+        subjects in use, and of their trials, as labels may lie in other files.
+        It takes as long as all of :meth:`trial_table`. Subjects whose files are not
+        there are passed over.
+
+        Returns
+        -------
+        str
+            16 hexadecimal digits.
+        """
+        parts = []
+        for subject in self.subject_list:
+            try:
+                files = map(Path, self.source_files(subject))
+                trials = self.trial_table(subject).to_json()
+            except CorpusNotFoundError:
+                continue
+            stats = [(file.name, file.stat()) for file in files if file.exists()]
+            stamps = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+            parts.append((subject, stamps, trials))
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     def first_raw(self):
         """Return the first recording that can be read, for what it says of channels.
@@ -488,7 +536,7 @@ class EmotionDataset(BaseDataset):
             One run of the first subject that has one.
         """
         for subject in self.subject_list:
-            for session, file in self._recordings(subject).items():
+            for session, file in self._recordings_but_gaps(subject).items():
                 for _, raw in self._read_recording(file, session):
                     return raw
         raise self._not_found(self.find_root(), "No recording in it can be read.")
@@ -497,6 +545,11 @@ class EmotionDataset(BaseDataset):
         fields = ("trial", "stimulus", "length", "emotion", *self.ratings)
         columns = ["subject", "session", "run", *fields, *self.details]
         return pd.DataFrame(list(rows), columns=columns)
+
+
+def _names_of(recordings: Mapping[str, Recording]) -> list[str]:
+    several = [[one] if isinstance(one, Path) else one for one in recordings.values()]
+    return [str(file) for files in several for file in files]
 
 
 def _apply(raw, step):

@@ -72,6 +72,10 @@ VOLTAGE_TYPES = ("eeg", "eog", "emg", "resp", "bio")
 
 THRESHOLD = 5.0
 
+_WITHOUT_TABLE = (
+    "Without a table that can be read, trials are numbered by the Experiment_id."
+)
+
 
 class DEAP(EmotionDataset):
     """DEAP, the music-video corpus of Queen Mary University of London and partners.
@@ -99,7 +103,8 @@ class DEAP(EmotionDataset):
     how familiar they were (``familiarity``, 1 to 5, of subjects 2, 15 and 23 not
     known); and ``start``, a number as in the table whose unit is disputed. Its ratings
     are compared with those of the preprocessed files. The original recordings need
-    it; without it, ``trial`` of the preprocessed files counts the Experiment_id from 0.
+    it; without it, or where it cannot be read, which is logged as a warning, ``trial``
+    of the preprocessed files counts the Experiment_id from 0.
 
     Parameters
     ----------
@@ -507,7 +512,7 @@ class DEAP(EmotionDataset):
         try:
             return read_presentations(table, _subject_of(file))
         except ValueError as error:
-            self._broken(f"DEAP: {source} is not as published: {error}.", error)
+            self._report_table(f"DEAP: {source} is not as published: {error}.", error)
             return None
 
     def _find_table(self, root: Path) -> tuple[Path, pd.DataFrame] | None:
@@ -515,13 +520,22 @@ class DEAP(EmotionDataset):
         for file in find_tables(root):
             try:
                 return file, read_table(file)
-            except MissingReaderError:
-                raise
+            except MissingReaderError as error:
+                if self.source == "original":
+                    raise
+                log.warning("%s %s", error, _WITHOUT_TABLE)
             except Exception as error:  # pandas raises whatever its parsers meet
-                self._broken(
+                self._report_table(
                     f"DEAP: {file} is no table of the release ({error}).", error
                 )
         return None
+
+    def _report_table(self, message: str, cause: Exception) -> None:
+        """Say what is wrong with the table, without which an original is of no use."""
+        if self.source == "original":
+            self._broken(message, cause)
+        else:
+            log.warning("%s Fetch the file again. %s", message, _WITHOUT_TABLE)
 
 
 def _subject_of(file: Path) -> int:

@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,9 @@ class _ArrayUnpickler(pickle.Unpickler):
         {
             ("numpy.core.multiarray", "_reconstruct"),
             ("numpy._core.multiarray", "_reconstruct"),
+            # From protocol 5 on; it makes an array of bytes, and none of objects.
+            ("numpy.core.numeric", "_frombuffer"),
+            ("numpy._core.numeric", "_frombuffer"),
             ("numpy", "ndarray"),
             ("numpy", "dtype"),
             ("_codecs", "encode"),
@@ -115,7 +119,7 @@ def read_table(file: Path) -> pd.DataFrame:
     """
     engine = _TABLE_FORMS[file.suffix.lower()]
     if engine is None:
-        cells = pd.read_csv(file, header=None, dtype=str, encoding="utf-8-sig")
+        cells = _read_csv(file)
     else:
         try:
             cells = pd.read_excel(file, header=None, dtype=object, engine=engine)
@@ -135,6 +139,17 @@ def read_table(file: Path) -> pd.DataFrame:
         return table[columns].apply(_to_numbers)
     missing = missing if len(cells) else list(_TABLE_COLUMNS)
     raise ValueError(f"it has no header with the columns {missing}")
+
+
+def _read_csv(file: Path) -> pd.DataFrame:
+    """Return the cells of a table as text.
+
+    Where numbers have a decimal comma, spreadsheets put semicolons between them.
+    """
+    text = file.read_text(encoding="utf-8-sig")
+    if ";" in text.partition("\n")[0]:
+        text = text.replace(",", ".").replace(";", ",")
+    return pd.read_csv(StringIO(text), header=None, dtype=str)
 
 
 def _to_numbers(cells: pd.Series) -> pd.Series:

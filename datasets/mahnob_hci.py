@@ -300,17 +300,6 @@ class MAHNOB_HCI(EmotionDataset):
         if sessions:
             raise self._not_found(root, f"{reason}.")
 
-    def _read_subject(self, subject, process):
-        try:
-            return super()._read_subject(subject, process)
-        except CorpusNotFoundError as error:
-            everybody = self.subject_list == self.all_subjects
-            if subject not in WITHOUT_PHYSIOLOGY or not everybody:
-                raise
-            log.warning("Participant %s is left out. %s", subject, error)
-            self._trials[subject] = self._make_trial_table([])
-            return {}
-
     def _refuse_attack(self, session: _Session) -> None:
         # No broken copy but an attack: never left out silently.
         if isinstance(session.problem, DefusedXmlException):
@@ -566,7 +555,7 @@ def _read_bdf(
 def _check_header(file: Path) -> dict[str, str]:
     """Return the dimension of each channel of a file that is whole and as published.
 
-    MNE would guess the length of a file that was cut short.
+    MNE reads all whole records that are there, be they fewer or more than promised.
     """
     with file.open("rb") as stream:
         start = stream.read(256)
@@ -609,10 +598,19 @@ def _check_header(file: Path) -> dict[str, str]:
             f"{duration:g} s."
         )
     whole, rest = divmod(file.stat().st_size - n_header, 3 * int(n_samples.sum()))
-    if rest or whole < 1 or n_records not in (whole, -1):
+    if whole < max(n_records, 1):
         raise _BrokenTrialError(
             f"it is cut short or damaged: the header promises {n_records} records, "
             f"there are {whole} and {rest} bytes."
+        )
+    if rest or n_records not in (whole, -1):  # -1: the recording was not stopped
+        log.warning(
+            "MAHNOB-HCI: %s is longer than its header says: it promises %d records, "
+            "there are %d and %d bytes. All whole records are read.",
+            file,
+            n_records,
+            whole,
+            rest,
         )
     by_name = dict(zip(labels, dimensions, strict=True))
     if wrong := [n for n in (*EEG_NAMES, *ECG_NAMES) if by_name[n] not in _VOLTS]:

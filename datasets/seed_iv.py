@@ -144,8 +144,8 @@ class SEED_IV(SEEDFamilyDataset):
     over a whole number of seconds, which is dropped (inferred from the lengths of the
     first session, which the makers' page shows). The electrodes CB1 and CB2 are placed
     at POO7 and POO8, where the makers' own position file has them. ``interval`` ends
-    at 48 s, the shortest clip of the first session; the lengths of the clips of the
-    second and third session are not known, and may be less.
+    at 40 s (inferred): the shortest clip of the first session has 48 s; the lengths of
+    those of the second and third session are not published, and some have less.
 
     The eye features are those of ``eye_feature_smooth``, smoothed by the makers, one
     value for each window of 4 s, as many as a trial has whole windows (inferred: so it
@@ -185,7 +185,7 @@ class SEED_IV(SEEDFamilyDataset):
     # fewer windows than the first; this leaves room.
     longest = 300
     classes = {"neutral": 1, "sad": 2, "fear": 3, "happy": 4}  # noqa: RUF012
-    common_interval = (0, min(FIRST_SESSION_SECONDS))
+    common_interval = (0, 40)
     doi_name = "10.1109/TCYB.2018.2797176"
     access_url = "https://bcmi.sjtu.edu.cn/home/seed/"
     expected_files = (
@@ -364,7 +364,7 @@ class SEED_IV(SEEDFamilyDataset):
             Those of :meth:`data_path`, and of the eye features where they are asked
             for.
         """
-        files = self.data_path(subject)
+        files = super().source_files(subject)
         if not self._wants_eye:
             return files
         eye_files = [self._eye_file_of(Path(file)) for file in files]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import warnings
 from functools import partial
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -175,7 +177,7 @@ class Emotion(BaseParadigm):
         if self.resample is not None:
             numbers["resample"] = self.resample
         for name, value in numbers.items():
-            if not isinstance(value, int | float | np.number) or value <= 0:
+            if not _is_number(value) or value <= 0:
                 raise ValueError(
                     f"{name} must be a positive number, but got {value!r}."
                 )
@@ -189,7 +191,7 @@ class Emotion(BaseParadigm):
             raise ValueError(
                 'threshold="median" makes two classes, but n_classes is 3.'
             )
-        if isinstance(self.threshold, str) and self.threshold != "median":
+        if self.threshold != "median" and not _is_number(self.threshold):
             raise ValueError(
                 f'threshold must be a number or "median", but got {self.threshold!r}.'
             )
@@ -629,6 +631,11 @@ class Emotion(BaseParadigm):
             for name, column in metadata.items()
         }
         return {"X": X, "y": y, **columns}
+
+
+def _is_number(value) -> bool:
+    is_real = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+    return is_real and math.isfinite(value)
 
 
 def _add_trials(metadata: pd.DataFrame, dataset) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from braindecode_emossl import demo
+from braindecode_emossl import demo, evaluation
 from braindecode_emossl.cli import app
 from braindecode_emossl.datasets import write_replica
 from braindecode_emossl.evaluation import AuditReport, pipelines_folder
@@ -124,10 +124,13 @@ def test_evaluate_prints_and_writes_its_tables(run, seed, quick, tmp_path):
     arguments = ("evaluate", seed, *OPTIONS, "--pipelines", quick)
     result = run(*arguments, "--results", str(results))
     assert result.exit_code == 0, result.output
-    table = pd.read_csv(results / "scores.csv")
+    name = "scores-SEED-leave-one-subject-out"
+    table = pd.read_csv(results / f"{name}.csv")
     windows = f"{table['accuracy'].mean():.3f} ± {table['accuracy'].std():.3f}"
     assert windows in result.output and "DE + LogReg" in result.output
-    kept = pd.read_parquet(results / "scores.parquet")
+    kept = pd.read_parquet(results / f"{name}.parquet")
+    for suffix in ("csv", "parquet"):
+        assert f"Saved {results / name}.{suffix}" in result.output
     assert kept["score"].tolist() == pytest.approx(table["score"].tolist())
     again = run(*arguments, "--results", str(results), "--json")
     rows = json.loads(again.stdout)
@@ -141,9 +144,10 @@ def test_shares_of_a_cluster_give_the_same_table(run, seed, quick, tmp_path):
     for k in ("0", "1"):
         result = run(*arguments, parts, "--fold", k, "--of", "2")
         assert f"Share {k} of 2 is finished" in result.output
-        assert not Path(parts, "scores.csv").exists()
+        assert not list(Path(parts).glob("scores*"))
     assert run(*arguments, parts).exit_code == 0
-    tables = [pd.read_csv(Path(f, "scores.csv")) for f in (whole, parts)]
+    name = "scores-SEED-leave-one-subject-out.csv"
+    tables = [pd.read_csv(Path(f, name)) for f in (whole, parts)]
     pd.testing.assert_frame_equal(*(t.drop(columns="time") for t in tables))
 
 
@@ -154,6 +158,41 @@ def test_options_of_the_protocol(run, seed, quick, tmp_path):
     assert len(list(tmp_path.glob("SEED_*/*/1_*of0003.parquet"))) == 3
     result = run(*arguments, "--option", "n_folds=3")
     assert result.exit_code == 2 and "n_folds" in result.stderr
+
+
+def test_another_corpus_or_protocol_keeps_the_tables_of_the_first(
+    run, seed, quick, tmp_path
+):
+    """All wrote scores.csv, so that the second evaluation took the first's place."""
+    arguments = ("evaluate", seed, *OPTIONS, "--pipelines", quick)
+    arguments += ("--results", str(tmp_path))
+    names = {"scores-SEED-leave-one-subject-out.csv", "scores-SEED-within-session.csv"}
+    assert run(*arguments).exit_code == 0
+    assert run(*arguments, "--protocol", "within-session").exit_code == 0
+    assert {file.name for file in tmp_path.glob("scores*.csv")} == names
+
+
+def test_ctrl_c_is_one_line_that_says_how_to_go_on(run, seed, quick, monkeypatch):
+    """It ended in "Aborted." alone, as if all had been lost."""
+
+    def evaluate(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    result = run("evaluate", seed, *OPTIONS, "--pipelines", quick)
+    assert result.exit_code == 130
+    said = "Stopped. The same command goes on after the last finished fold."
+    assert said in result.stderr.splitlines()
+    assert "Abort" not in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("text", ["3-1", "1-", "-1", "1,,2", "", "1-2-3", "²"])
+def test_subjects_that_name_nobody_are_refused(run, text):
+    """3-1 was an empty list, of which all that was said came from deep below."""
+    result = run("evaluate", "SEED", f"--subjects={text}")
+    assert result.exit_code == 2
+    message = f"--subjects must be such as 1-3,7, but got {text!r}."
+    assert message in " ".join(result.stderr.split())
 
 
 def test_audit_passes_or_fails_by_its_exit_code(run, seed, monkeypatch):

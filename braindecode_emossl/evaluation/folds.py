@@ -256,6 +256,9 @@ def run_fold(
             refit=_first_metric(config["scoring"]),
         )
     scorer = _RecordingScorer(config["scoring"], classes, metadata.iloc[fold.test])
+    if metadata["corpus"].nunique() > 1:
+        # Each corpus counts its subjects from 1.
+        metadata = metadata.assign(subject=group_ids(metadata, "subject"))
     (result,) = _evaluate_fold(
         X,
         y,
@@ -294,11 +297,16 @@ class _RecordingScorer:
         self.metadata = metadata.reset_index(drop=True)
 
     def __call__(self, estimator, X, y):
-        proba = _predict_proba(estimator, X, len(self.classes))
+        by_recording = self.metadata.groupby(["subject", "session"]).indices
+        proba, predicted = np.empty((len(y), len(self.classes))), np.empty(len(y), int)
+        # One at a time, as a pipeline may scale what it is given together.
+        for rows in by_recording.values():
+            proba[rows] = _predict_proba(estimator, X[rows], len(self.classes))
+            # Not the largest probability: an estimator may have its own threshold.
+            predicted[rows] = estimator.predict(X[rows])
         self.predictions = self.metadata.assign(
             label=self.classes[y],
-            # Not of the largest probability: an estimator may have its own threshold.
-            predicted=self.classes[estimator.predict(X)],
+            predicted=self.classes[predicted],
             **{
                 f"proba_{name}": column
                 for name, column in zip(self.classes, proba.T, strict=True)
@@ -310,9 +318,7 @@ class _RecordingScorer:
                 {"subject": str(subject), "session": str(session)},
                 {k: float(v) for k, v in score(estimator, X[rows], y[rows]).items()},
             )
-            for (subject, session), rows in self.metadata.groupby(
-                ["subject", "session"]
-            ).indices.items()
+            for (subject, session), rows in by_recording.items()
         ]
         return 0.0  # what MOABB asks for; the scores are kept in `scores`
 

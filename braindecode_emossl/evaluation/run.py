@@ -274,9 +274,9 @@ class _Run:
     def finish(self, *, n_jobs, share, on_fold) -> None:
         """Run the folds of all units, or the caller's share of them."""
         units = self.task.units
-        if share is not None and len(units) > 1:
+        if share is not None and self.task.protocol.by_subject:
             k, n = share
-            units, share = units[k::n], None  # whole units are shared out
+            units, share = units[k::n], None  # whole subjects are shared out
         n_done = 0
         for n_left, unit in zip(range(len(units) - 1, -1, -1), units, strict=True):
             if all(folds.is_complete(unit) for folds in self.folds.values()):
@@ -312,6 +312,8 @@ class _Run:
         X, y, metadata = loaded
         folds = make_folds(task.protocol, options, evaluation, y, metadata)
         config = evaluation._build_eval_config(None)
+        # Where units have one fold each, the shares still get different ones.
+        first = task.units.index(unit)
         jobs = [
             joblib.delayed(_run_job)(
                 name,
@@ -326,7 +328,7 @@ class _Run:
                 config=config,
             )
             for index, fold in enumerate(folds)
-            if share is None or index % share[1] == share[0]
+            if share is None or (first + index) % share[1] == share[0]
             for name, pipeline in self.pipelines.items()
             if index not in self.folds[name].find(unit)
         ]

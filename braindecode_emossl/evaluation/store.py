@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import pickle
 import re
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pandas as pd
@@ -219,7 +221,8 @@ def hash_object(thing, what: str) -> str:
     Parameters
     ----------
     thing : object
-        It must be picklable. Functions and classes count by their names.
+        It must be picklable. Functions count by their code, classes by their names,
+        those of a script or notebook by their code.
     what : str
         What it is, for the message.
 
@@ -238,7 +241,7 @@ def hash_object(thing, what: str) -> str:
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ValueError(
             f"{what} must be picklable, so that its results can be told from others', "
-            f"but {thing!r} is not ({error.args[0]}). Use functions with a name "
+            f"but {thing!r} is not ({error}). Use functions with a name "
             "instead of lambdas."
         ) from error
 
@@ -251,14 +254,31 @@ class _Hasher(NumpyHasher):
     """
 
     def save(self, obj):
-        if type(obj) is dict:
-            obj = ("dict", list(obj.items()))
+        if isinstance(obj, dict):
+            obj = (type(obj).__name__, list(obj.items()))
+        if _is_edited(obj):
+            obj = (obj.__module__, obj.__qualname__, _source_of(obj))
         if isinstance(obj, torch.Tensor):
             kind = type(obj).__name__, str(obj.dtype), tuple(obj.shape)
             # Bytes, as NumPy does not know all types; frozen weights train otherwise.
             values = obj.detach().cpu().reshape(-1).view(torch.uint8).numpy()
             obj = (kind, obj.requires_grad, values)
         super().save(obj)
+
+
+def _is_edited(obj) -> bool:
+    """Say whether what a name stands for may change from run to run."""
+    if isinstance(obj, FunctionType):
+        return "<" not in obj.__qualname__  # no lambda, and none made by a function
+    return isinstance(obj, type) and obj.__module__ == "__main__"
+
+
+def _source_of(obj) -> str | bytes:
+    try:
+        return inspect.getsource(obj)
+    except (OSError, TypeError):  # made by exec, or in a console
+        code = getattr(obj, "__code__", None)
+        return b"" if code is None else code.co_code
 
 
 def _hash(identity: Mapping[str, Any]) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from moabb.datasets.base import BaseDataset
 from moabb.paradigms.base import BaseParadigm
 
 from braindecode_emossl.datasets.base import EmotionDataset
+from braindecode_emossl.errors import LeakageWarning
 from braindecode_emossl.evaluation.protocols import PROTOCOLS, Protocol
 from braindecode_emossl.evaluation.store import hash_object
 
@@ -138,13 +138,8 @@ class Task:
 
 
 def _stamp(dataset: BaseDataset) -> str | None:
-    """Return a hash of name, size and time of the files of a corpus of ours."""
-    if not isinstance(dataset, EmotionDataset):
-        return None
-    names = [f for s in dataset.subject_list for f in dataset.source_files(s)]
-    stats = [(name, Path(name).stat()) for name in names]
-    stamps = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    return hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]
+    """Return what tells whether files of a corpus of ours have changed."""
+    return dataset.file_stamp() if isinstance(dataset, EmotionDataset) else None
 
 
 def make_tasks(
@@ -179,6 +174,13 @@ def make_tasks(
         )
     kind = PROTOCOLS[protocol]
     options = kind.settle(options)
+    if getattr(paradigm, "threshold", None) == "median":
+        warnings.warn(
+            'With threshold="median" the label of a trial depends on the ratings of '
+            "all trials of its subject, those of the test part included.",
+            LeakageWarning,
+            stacklevel=3,
+        )
     datasets = list(datasets) if isinstance(datasets, list | tuple) else [datasets]
     _check_corpora(kind, datasets, paradigm)
     if not kind.across_corpora:
@@ -190,9 +192,10 @@ def make_tasks(
             f"Across corpora the labels must be the same, but are {labels}. Choose a "
             'target that all have, such as "valence".'
         )
-    if paradigm.channels is None:
-        paradigm = copy.copy(paradigm)
-        paradigm.match_all(datasets, channel_merge_strategy=options["channels"])
+    chosen, paradigm = paradigm.channels, copy.copy(paradigm)
+    paradigm.match_all(datasets, channel_merge_strategy=options["channels"])
+    if chosen is not None:
+        paradigm.channels = chosen
     return [Task(kind, options, paradigm, datasets)]
 
 

@@ -149,7 +149,7 @@ def _smooth(function, features, trials):
 
 def _find_trials(trials, n_windows: int) -> Iterator[slice]:
     """Yield the rows of each trial."""
-    if trials is None:
+    if trials is None or not n_windows:
         yield slice(0, n_windows)
         return
     table = pd.DataFrame(np.asarray(trials, dtype=object))

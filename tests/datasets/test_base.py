@@ -247,6 +247,45 @@ def test_metadata_agree_with_the_class_and_the_files(cls, roots):
     assert cls._summary_table["Freq (Hz)"] == metadata.acquisition.sampling_rate
 
 
+def touch(root):
+    file = min(root.rglob("*.dat"))
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+
+
+def lengthen(root):
+    file = min(root.rglob("*.dat"))
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    file.write_bytes(file.read_bytes() + b" ")
+    os.utime(file, ns=times)
+
+
+def label_beside(root):
+    (file,) = root.rglob("participant_ratings.csv")
+    cells = pd.read_csv(file)
+    cells["Familiarity"] = 6 - cells["Familiarity"]
+    cells.to_csv(file, index=False)
+
+
+@pytest.mark.parametrize("change", [touch, lengthen, label_beside])
+def test_the_stamp_changes_with_the_files(change, deap_root, tmp_path):
+    """Scores were taken for those of files that had been fetched again since."""
+    root = tmp_path / "corpus"
+    shutil.copytree(deap_root, root)  # with the times of the files
+    stamp = DEAP(path=root).file_stamp()
+    assert len(stamp) == 16
+    # Of most of the 32 subjects there are no files.
+    assert stamp == DEAP(path=root).file_stamp() == DEAP(path=deap_root).file_stamp()
+    assert stamp != DEAP([1], path=root).file_stamp()
+    change(root)
+    assert stamp != DEAP(path=root).file_stamp()
+
+
+def test_the_stamp_needs_no_files(tmp_path):
+    assert (
+        DEAP(path=tmp_path / "nowhere").file_stamp() == DEAP(path=tmp_path).file_stamp()
+    )
+
+
 # -- through MOABB -------------------------------------------------------------
 
 

@@ -657,30 +657,6 @@ DEAP_CASES = [
     deap("dat", "evaluates", hostile(eval), ("eval",), None),
     deap("dat", "another class", other_class, ("OrderedDict",), None),
     deap("dat", "twice", copy_to("../b/s01.dat"), ("more than once",), None),
-    *(
-        deap("dat", f"table: {name}", change, says, lost, file=RATINGS)
-        for name, change, says, lost in [
-            ("empty", to_bytes(b""), (), nothing),
-            ("web page", to_bytes(HTML), (), nothing),
-            ("binary", to_bytes(b"\xff\xfe\x00\x01"), (), nothing),
-            ("no header", text("Experiment_id", "Video"), ("experiment_id",), nothing),
-            (
-                "row gone",
-                table(lambda t: t[t["Trial"] != 7]),
-                ("subject 1 ",),
-                nothing,
-            ),
-            (
-                "row twice",
-                table(lambda t: pd.concat([t, t[t["Trial"] == 7]])),
-                ("subject 1 ",),
-                nothing,
-            ),
-            ("text", cell("Trial", "seven"), ("seven",), nothing),
-            ("text for a number", cell("Familiarity", "much"), ("much",), nothing),
-            ("familiarity 9", cell("Familiarity", 9), ("id 12 ",), nothing),
-        ]
-    ),
     Case(
         "DEAP dat",
         "table: another rating",
@@ -713,12 +689,23 @@ DEAP_CASES = [
         ("s01.bdf", "participant_ratings"),
         everything,
     ),
-    Case(
-        "DEAP bdf",
-        "table: row gone",
-        on(RATINGS, table(lambda t: t[t["Trial"] != 7])),
-        (RATINGS, "subject 1 "),
-        everything,
+    *(
+        deap("bdf", f"table: {name}", change, says, everything, file=RATINGS)
+        for name, change, says in [
+            ("empty", to_bytes(b""), ()),
+            ("web page", to_bytes(HTML), ()),
+            ("binary", to_bytes(b"\xff\xfe\x00\x01"), ()),
+            ("no header", text("Experiment_id", "Video"), ("experiment_id",)),
+            ("row gone", table(lambda t: t[t["Trial"] != 7]), ("subject 1 ",)),
+            (
+                "row twice",
+                table(lambda t: pd.concat([t, t[t["Trial"] == 7]])),
+                ("subject 1 ",),
+            ),
+            ("text", cell("Trial", "seven"), ("seven",)),
+            ("text for a number", cell("Familiarity", "much"), ("much",)),
+            ("familiarity 9", cell("Familiarity", 9), ("id 12 ",)),
+        ]
     ),
     Case(
         "DEAP bdf",
@@ -739,7 +726,7 @@ MAHNOB_CASES = [
     mahnob("two channels Cz", recording(label(b"Fz", b"Cz")), (*IN_2, "Cz")),
     mahnob("three pulses", recording(bdf(third_pulse)), (*IN_2, "has 3")),
     mahnob("never written", recording(unwritten(30, 62)), (*IN_2, "stands still")),
-    mahnob("records", recording(header_field(236, b"7")), (*IN_2, "7 records")),
+    mahnob("records", recording(header_field(236, b"70")), (*IN_2, "70 records")),
     mahnob("recording twice", recording(copy_to("Part_1_S_Trial3.bdf")), (), None),
     mahnob("trial twice", recording(copy_to("Part_1_S_Trial02_emotion.bdf")), (), None),
     *(
@@ -809,6 +796,43 @@ def check_message(case, caught):
 
 
 # -- what must load ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (to_bytes(HTML), "is no table of the release"),
+        (table(lambda t: t[t["Trial"] != 7]), "rows of subject 1 must have"),
+        (cell("Familiarity", 9), "Experiment_id 12 for subject 1"),
+    ],
+)
+def test_a_broken_table_of_deap_costs_no_preprocessed_trial(
+    change, says, replica, tmp_path, caplog
+):
+    """It stopped the loading of recordings that are sound without it."""
+    sound_root, sound = replica("DEAP dat")
+    shutil.copytree(sound_root, tmp_path / "corpus")
+    change(find(tmp_path, RATINGS))
+    with caplog.at_level(logging.WARNING, "braindecode_emossl"):
+        assert load("DEAP dat", tmp_path) == sound
+    assert says in caplog.text and RATINGS in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [header_field(236, b"7"), lambda file: to_bytes(file.read_bytes() + b"?")(file)],
+)
+def test_a_recording_of_mahnob_longer_than_its_header_says_loads(
+    change, replica, tmp_path, caplog
+):
+    """It was refused as cut short, though nothing of it is missing."""
+    sound_root, sound = replica("MAHNOB-HCI")
+    shutil.copytree(sound_root, tmp_path / "corpus")
+    change(find(tmp_path, "Part_1_S_Trial2_emotion.bdf"))
+    with caplog.at_level(logging.WARNING, "braindecode_emossl"):
+        assert load("MAHNOB-HCI", tmp_path) == sound
+    (message,) = {record.getMessage() for record in caplog.records}
+    assert "Part_1_S_Trial2_emotion.bdf is longer than its header says" in message
 
 
 def loop(root):

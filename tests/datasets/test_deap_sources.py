@@ -231,6 +231,15 @@ def in_another_order(table):
     table.unlink()
 
 
+def with_semicolons(table):
+    """It was no table of the release, and no trial was read."""
+    pd.read_csv(table).to_csv(table, index=False, sep=";")
+
+
+def with_decimal_commas(table):
+    pd.read_csv(table).to_csv(table, index=False, sep=";", decimal=",")
+
+
 def as_ods(table):
     pytest.importorskip("odf")
     cells = pd.read_csv(table)
@@ -259,7 +268,16 @@ def as_xls(table):
 
 
 @pytest.mark.parametrize(
-    "change", [with_bom, with_other_columns, in_another_order, as_ods, as_xls]
+    "change",
+    [
+        with_bom,
+        with_other_columns,
+        in_another_order,
+        with_semicolons,
+        with_decimal_commas,
+        as_ods,
+        as_xls,
+    ],
 )
 def test_all_forms_of_the_table_are_read(change, copy, dat_root):
     file, table = copy(dat_root)
@@ -284,17 +302,41 @@ def test_a_spreadsheet_may_have_a_line_before_the_header(
     pd.testing.assert_frame_equal(found, expected)
 
 
+def check_is_numbered_by_experiment_id(root, table, caplog, *reasons, **options):
+    """Check that all trials are there, and one warning of the table."""
+    with caplog.at_level(logging.WARNING):
+        runs = read(root, **options)
+    numbers = [trial["trial"] for raw in runs.values() for trial in extras_of(raw)]
+    assert numbers == list(range(40))
+    (message,) = {record.getMessage() for record in caplog.records}
+    for words in (str(table), "numbered by the Experiment_id", *reasons):
+        assert words in message
+
+
 @pytest.mark.parametrize("on_error", ["raise", "warn"])
 @pytest.mark.parametrize(("form", "module"), [("xls", "xlrd"), ("ods", "odf")])
-def test_a_missing_package_is_an_error_that_names_the_extra(
-    form, module, on_error, copy, dat_root, monkeypatch
+def test_a_missing_package_is_a_warning_that_names_the_extra(
+    form, module, on_error, copy, dat_root, monkeypatch, caplog
 ):
-    """The data were loaded in another order, which hung on what was installed."""
+    """It stopped all of DEAP, whose own files say all but the order."""
     monkeypatch.setitem(sys.modules, module, None)
     file, table = copy(dat_root)
     table = table.rename(table.with_suffix(f".{form}"))
+    check_is_numbered_by_experiment_id(
+        file.parent, table, caplog, "emossl[spreadsheets]", on_error=on_error
+    )
+
+
+@pytest.mark.parametrize("on_error", ["raise", "warn"])
+def test_a_missing_package_is_an_error_for_an_original(
+    on_error, copy, bdf_root, monkeypatch
+):
+    """Without the table nothing is known of the trials."""
+    monkeypatch.setitem(sys.modules, "xlrd", None)
+    file, table = copy(bdf_root)
+    table = table.rename(table.with_suffix(".xls"))
     with pytest.raises(ImportError, match=r"emossl\[spreadsheets\]") as error:
-        read(file.parent, on_error=on_error)
+        read_original(file.parent, on_error=on_error)
     assert isinstance(error.value, EmosslError)
     assert str(table) in str(error.value)
 
@@ -362,28 +404,50 @@ def another_subject(cells):
 @pytest.mark.parametrize(
     "damage", [one_row_less, one_video_twice, trial_without_number, another_subject]
 )
-def test_a_table_without_each_video_once_is_an_error(damage, copy, dat_root, caplog):
+def test_a_table_without_each_video_once_is_a_warning(damage, copy, dat_root, caplog):
+    """A table of other subjects stopped the loading of sound recordings."""
     file, table = copy(dat_root)
     damage(pd.read_csv(table)).to_csv(table, index=False)
+    check_is_numbered_by_experiment_id(
+        file.parent, table, caplog, "rows of subject 1 must have", "Fetch the file"
+    )
+
+
+@pytest.mark.parametrize("damage", [one_row_less, another_subject])
+def test_a_table_without_each_video_once_is_an_error_for_an_original(
+    damage, copy, bdf_root
+):
+    file, table = copy(bdf_root)
+    damage(pd.read_csv(table)).to_csv(table, index=False)
     with pytest.raises(CorpusFormatError, match="rows of subject 1 must have") as error:
-        read(file.parent)
+        read_original(file.parent)
     assert str(table) in str(error.value)
-    with caplog.at_level(logging.WARNING):  # of the table, not of the recording
-        runs = read(file.parent, on_error="warn")
-    assert extras_of(runs["07"])[0]["trial"] == 7
-    assert str(table) in caplog.text
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"Trial,Liking\n1,2\n", b"\xff\xfe\x00\x01", b'a,b\n"1,2,3\n4,5']
 )
-def test_a_table_that_is_none_is_an_error(content, copy, dat_root):
+def test_a_table_that_is_none_is_a_warning(content, copy, dat_root, bdf_root, caplog):
+    """It stopped the loading of sound recordings, but for an original it must."""
     file, table = copy(dat_root)
     table.write_bytes(content)
+    check_is_numbered_by_experiment_id(
+        file.parent, table, caplog, "is no table of the release", "Fetch the file"
+    )
+    file, table = copy(bdf_root)
+    table.write_bytes(content)
     with pytest.raises(CorpusFormatError, match="is no table of the release") as error:
-        read(file.parent)
+        read_original(file.parent)
     assert str(table) in str(error.value)
-    assert len(read(file.parent, on_error="warn")) == 40
+
+
+def test_a_broken_spreadsheet_is_a_warning(copy, dat_root, caplog):
+    pytest.importorskip("xlrd")
+    file, table = copy(dat_root)
+    table.unlink()
+    table = table.with_suffix(".xls")
+    table.write_bytes(b"<html>Please log in</html>")
+    check_is_numbered_by_experiment_id(file.parent, table, caplog, "is no table")
 
 
 # -- original recordings: trials -----------------------------------------------

@@ -9,11 +9,13 @@ import edfio
 import numpy as np
 import pytest
 from moabb.datasets.metadata.schema import validate_metadata_against_dataset
+from sklearn.dummy import DummyClassifier
 
 from braindecode_emossl.datasets import MAHNOB_HCI, replica_mahnob_hci, write_replica
 from braindecode_emossl.datasets.inspection import inspect_corpus
 from braindecode_emossl.datasets.replica_mahnob_hci import make_status, write_bdf
 from braindecode_emossl.errors import CorpusFormatError, CorpusNotFoundError
+from braindecode_emossl.evaluation import evaluate
 from braindecode_emossl.paradigms import Emotion
 
 KEYWORDS = {
@@ -518,12 +520,56 @@ def test_known_gaps_do_not_stop_who_asks_for_everybody(copied, tmp_path, caplog)
         data = Small(path=tmp_path).get_data()
     assert len(data[1]["0"]) == 3
     assert data[12] == {}
-    assert "Participant 12 is left out" in caplog.text
+    assert "subject 12 is left out. MAHNOB-HCI was looked for" in caplog.text
     X, _, metadata = Emotion(window=2.0).get_data(Small(path=tmp_path))
     assert set(metadata["subject"]) == {1}
     assert len(X) == 3 * SECONDS // 2
     with pytest.raises(CorpusNotFoundError):
         Small([12], path=tmp_path).get_data()
+
+
+def test_known_gaps_have_no_files_and_no_trials(root, tmp_path):
+    """All that asks for files and trials failed on the release as it is."""
+
+    class Small(MAHNOB_HCI):
+        all_subject_numbers = (1, 2, 12)
+
+    dataset = Small(path=root)
+    assert dataset.source_files(12) == []
+    table = dataset.trial_table(12)
+    assert len(table) == 0 and list(table) == list(dataset.trial_table(1))
+    paradigm = Emotion("valence", window=2.0, features="de", cache_dir=tmp_path)
+    assert paradigm.class_balance(dataset).sum(axis=1).to_dict() == {
+        1: 20,
+        2: 20,
+        12: 0,
+    }
+    for _ in range(2):  # the second time from the folder
+        X, _, metadata = paradigm.get_data(dataset)
+        assert len(X) == 40 * SECONDS // 2
+        assert set(metadata["subject"]) == {1, 2}
+    for few in (Small([12], path=root), Small([1, 12], path=root)):
+        for ask in (few.source_files, few.trial_table):
+            with pytest.raises(CorpusNotFoundError, match="This is known"):
+                ask(12)
+    with pytest.raises(CorpusNotFoundError, match="There is no such folder"):
+        Small(path=tmp_path / "none").source_files(12)
+
+
+def test_the_release_can_be_evaluated_with_its_known_gaps(root, tmp_path):
+    """It stopped at participant 12, of whom nobody has physiology."""
+
+    class Small(MAHNOB_HCI):
+        all_subject_numbers = (1, 2, 12)
+
+    results = evaluate(
+        {"majority": DummyClassifier()},
+        Small(path=root),
+        Emotion("valence", window=8.0, channels=["Fz"]),
+        "leave-one-subject-out",
+        results_dir=tmp_path,
+    )
+    assert set(results["subject"].astype(str)) == {"1", "2"}
 
 
 def test_inspection_counts_what_is_there(copied, tmp_path):

@@ -8,10 +8,11 @@ from moabb.evaluations import (
     WithinSessionEvaluation,
     WithinSubjectEvaluation,
 )
+from numpy.testing import assert_array_equal
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
-from braindecode_emossl.datasets import SEED
+from braindecode_emossl.datasets import DEAP, SEED, write_replica
 from braindecode_emossl.evaluation import PROTOCOLS, audit
 from braindecode_emossl.paradigms import Emotion
 
@@ -169,3 +170,36 @@ def test_several_corpora(toy, toy_b, paradigm):
         audit(paradigm, [toy, toy_b], "chronological")
     with pytest.raises(ValueError, match="corpus of this package"):
         audit(paradigm, [toy], KFold(2))
+
+
+def test_the_cache_of_features_is_left_alone(seed_root, tmp_path):
+    """The noise of the audit was cached as the corpus's own features, and read back."""
+    paradigm = Emotion(window=1.0, features="de", cache_dir=tmp_path / "cache")
+    dataset = SEED([1, 2], sessions=[0], path=seed_root)
+    report = audit(paradigm, dataset, "leave-one-subject-out", random_state=0)
+    assert not (tmp_path / "cache").exists()
+    X, _, _ = paradigm.get_data(dataset)
+    again = audit(paradigm, dataset, "leave-one-subject-out", random_state=0)
+    assert again == report
+    assert_array_equal(X, Emotion(window=1.0, features="de").get_data(dataset)[0])
+
+
+def test_what_recognising_the_stimulus_is_worth(seed_root):
+    """Leaving out subjects, all saw the same films: chance by trial, not by film."""
+    paradigm = Emotion(window=1.0, features="de")
+    dataset = SEED([1, 2], sessions=[0], path=seed_root)
+    shared = audit(paradigm, dataset, "leave-one-subject-out", random_state=0)
+    assert shared.passed and shared.stimulus_score > shared.chance + 0.2
+    apart = audit(paradigm, dataset, "subject-stimulus", random_state=0)
+    assert apart.stimulus_score == pytest.approx(apart.chance, abs=0.03)
+    assert f"{shared.stimulus_score:.3f}" in str(shared)
+
+
+def test_filters_that_ring_are_no_shared_statistics(tmp_path):
+    """Close trials of one recording hear each other at their ends: it said LEAKS."""
+    root = write_replica(
+        "DEAP", tmp_path, subjects=[1], seconds=4, seed=0, variant="bdf"
+    )
+    dataset = DEAP([1], path=root, source="original")
+    paradigm = Emotion("valence", window=1.0, features="de")
+    assert audit(paradigm, dataset, "within-session", random_state=0).passed

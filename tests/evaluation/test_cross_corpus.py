@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mne.decoding import Vectorizer
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -105,10 +106,44 @@ def test_one_sampling_rate(toy, toy_b, fast):
 
 
 def test_chosen_channels_of_two_rates(toy, toy_b, fast):
+    """The rate was matched only where no channels were chosen."""
     paradigm = Emotion(**fast | {"features": None}, channels=["Cz", "Oz"])
     (task,) = make_tasks("cross-corpus", {}, [toy, toy_b], paradigm)
-    with pytest.raises(ValueError, match=r"one shape, .*Set channels and resample"):
-        load(task)
+    assert task.paradigm.channels == ["Cz", "Oz"]
+    assert task.paradigm.resample == min(
+        toy.sfreq, toy_b.sfreq, paradigm.resample or 1e3
+    )
+    X, _, metadata = load(task)
+    assert X.shape[1] == 2 and set(metadata["corpus"]) == {"Toy", "ToyB"}
+
+
+def test_chosen_channels_that_one_corpus_lacks(toy, toy_b, fast):
+    """``channels="union"`` was ignored where channels were chosen."""
+    paradigm = Emotion(**fast, channels=["Fz", "Cz"])  # ToyB has no Fz
+    (task,) = make_tasks("cross-corpus", {"channels": "union"}, [toy, toy_b], paradigm)
+    X, _, metadata = load(task)
+    of_b = (metadata["corpus"] == "ToyB").to_numpy()
+    assert not X[of_b, 0].any() and X[~of_b, 0].all() and X[:, 1].all()
+
+
+def test_subjects_of_two_corpora_are_told_apart(toy, toy_b, fast):
+    """Subject 1 of one corpus was taken for subject 1 of the other."""
+    Told.subjects = []
+    evaluate({"told": Told()}, [toy, toy_b], Emotion(**fast), "cross-corpus")
+    assert len(Told.subjects) == 2
+    assert all(len(set(s)) == len({str(x) for x in s}) for s in Told.subjects)
+    assert {name.split()[0] for s in Told.subjects for name in s} == {"Toy", "ToyB"}
+
+
+class Told(DummyClassifier):
+    """Remembers the subjects it was told of."""
+
+    subjects = []  # noqa: RUF012
+    __metadata_request__fit = {"subjects": True}  # noqa: RUF012
+
+    def fit(self, X, y, subjects=None):
+        Told.subjects.append(list(subjects))
+        return super().fit(X, y)
 
 
 def test_labels_must_be_those_of_all(seed_root, deap_root):

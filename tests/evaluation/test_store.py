@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import linecache
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -22,7 +25,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from braindecode_emossl.datasets import SEED
+from braindecode_emossl.datasets import DEAP, SEED, write_replica
 from braindecode_emossl.evaluation import evaluate, read_predictions
 from braindecode_emossl.evaluation.folds import FoldResult
 from braindecode_emossl.evaluation.store import FoldStore, hash_object, read_fold
@@ -115,6 +118,43 @@ def test_changed_files_count(run, seed_root, tmp_path):
     (file,) = SEED([2], sessions=[0], path=root).data_path(2)
     os.utime(file, ns=(0, 0))
     assert run(paradigm=paradigm, **subjects) == n_fits
+
+
+def test_changed_labels_count(run, tmp_path):
+    """Only the files of signals counted: changed ratings came back with old scores."""
+    root = write_replica("DEAP", tmp_path / "DEAP", subjects=[1, 2], seconds=4, seed=0)
+    arguments = {
+        "datasets": [DEAP([1, 2], path=root)],
+        "paradigm": Emotion("valence", window=1.0, features="de"),
+    }
+    n_fits = run(**arguments)
+    (table,) = root.rglob("participant_ratings.csv")
+    table.unlink()  # trials are then numbered in another order
+    arguments["datasets"] = [DEAP([1, 2], path=root)]
+    assert n_fits and run(**arguments) == n_fits
+
+
+def test_changed_functions_count(tmp_path):
+    """A function counted by its name: edited, it came back with its old scores."""
+    hashes = []
+    for power in (1, 2):
+        file = tmp_path / "edited.py"
+        file.write_text(f"def function(x):\n    return x ** {power}\n")
+        spec = importlib.util.spec_from_file_location("edited", file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        linecache.checkcache()
+        sys.modules["edited"] = module
+        hashes.append(hash_object(FunctionTransformer(module.function), "it"))
+    del sys.modules["edited"]
+    assert hashes[0] != hashes[1]
+
+
+def test_the_order_of_any_dict_counts():
+    """Of an OrderedDict it did not: features in another order were found."""
+    a, b = (OrderedDict(pairs) for pairs in ([(1, 2), (3, 4)], [(3, 4), (1, 2)]))
+    assert hash_object(a, "a") != hash_object(b, "b")
+    assert hash_object(a, "a") == hash_object(OrderedDict(a), "a")
 
 
 def test_the_name_of_a_pipeline_does_not_count(run, tmp_path):

@@ -23,15 +23,22 @@ def test_groups(make_metadata, data):
         lengths,
         n_subjects,
         n_sessions=data.draw(st.integers(1, 3), "n_sessions"),
+        missing=data.draw(st.sampled_from([0.0, 0.0, 0.1, 0.3]), "missing"),
         shuffle=data.draw(st.integers(0, 99), "shuffle"),
     )
     group_size = data.draw(st.integers(1, n_subjects // 2), "group_size")
-    n_stimuli = data.draw(st.integers(1, sum(lengths)), "n_stimuli")
     n_batches = data.draw(st.none() | st.integers(1, 9), "n_batches")
+    seen = metadata.groupby(["stimulus", "window"])["subject"].nunique()
+    if seen.groupby("stimulus").max().min() < 2 * group_size:
+        with pytest.raises(ValueError, match="A group needs"):
+            StimulusGroupSampler(metadata, 1, group_size)
+        return
+    n_seconds = (seen >= 2 * group_size).sum()
+    n_stimuli = data.draw(st.integers(1, n_seconds), "n_stimuli")
     sampler = StimulusGroupSampler(metadata, n_stimuli, group_size, n_batches, 0)
 
     examples = list(sampler)
-    expected = sum(lengths) // n_stimuli if n_batches is None else n_batches
+    expected = n_seconds // n_stimuli if n_batches is None else n_batches
     assert len(sampler) == len(examples) == expected * n_stimuli
     seconds = []
     for example in examples:
