@@ -55,6 +55,8 @@ class SEEDFamilyDataset(EmotionDataset):
 
     # No film is longer than this many seconds.
     longest: ClassVar[float]
+    # Seconds by which a trial may differ from the length that is known of its film.
+    length_tolerance: ClassVar[float] = 1.0
     # Folder of the EEG, in small letters, and whether it has a folder a session.
     eeg_folder: ClassVar[str]
     session_folders: ClassVar[tuple[str, ...]] = ()
@@ -152,7 +154,7 @@ class SEEDFamilyDataset(EmotionDataset):
             return wrong | {
                 k: f"has {found[k]:g} s, the film {published[k]} s"
                 for k in ratios
-                if abs(found[k] - published[k]) > 1
+                if abs(found[k] - published[k]) > self.length_tolerance
             }
         if np.ptp(list(ratios.values())) < 0.01 * ratio:
             rate = (
