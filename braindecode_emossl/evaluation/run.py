@@ -16,6 +16,7 @@ from joblib.parallel import get_active_backend
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 
+from braindecode_emossl.datasets.base import EmotionDataset
 from braindecode_emossl.evaluation.folds import (
     FoldResult,
     make_evaluation,
@@ -388,9 +389,15 @@ class _Run:
 
 
 def _all_left_out(dataset, subjects) -> bool:
-    """Say whether all of the subjects was broken, and logged, as the user asked."""
-    left_out = getattr(dataset, "on_error", "raise") == "warn"
-    return left_out and all(not len(dataset._trials.get(s, "?")) for s in subjects)
+    """Say whether the subjects were left out: not in the release, or broken and logged.
+
+    A corpus that is read with ``on_error="raise"`` leaves out the former alone.
+    """
+    if not isinstance(dataset, EmotionDataset):
+        return False
+    read = dataset._trials
+    tables = [read[s] if s in read else dataset.trial_table(s) for s in subjects]
+    return not any(map(len, tables))
 
 
 def _by_recording(results):

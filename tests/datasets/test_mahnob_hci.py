@@ -556,7 +556,11 @@ def test_known_gaps_have_no_files_and_no_trials(root, tmp_path):
         Small(path=tmp_path / "none").source_files(12)
 
 
-def test_the_release_can_be_evaluated_with_its_known_gaps(root, tmp_path):
+@pytest.mark.parametrize("protocol", ["leave-one-subject-out", "chronological"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_release_can_be_evaluated_with_its_known_gaps(
+    root, tmp_path, protocol, cached
+):
     """It stopped at participant 12, of whom nobody has physiology."""
 
     class Small(MAHNOB_HCI):
@@ -565,8 +569,13 @@ def test_the_release_can_be_evaluated_with_its_known_gaps(root, tmp_path):
     results = evaluate(
         {"majority": DummyClassifier()},
         Small(path=root),
-        Emotion("valence", window=8.0, channels=["Fz"]),
-        "leave-one-subject-out",
+        Emotion(
+            "valence",
+            window=8.0,
+            channels=["Fz"],
+            cache_dir=tmp_path / "cache" if cached else None,
+        ),
+        protocol,
         results_dir=tmp_path,
     )
     assert set(results["subject"].astype(str)) == {"1", "2"}
