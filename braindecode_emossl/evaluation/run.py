@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 
 from braindecode_emossl.datasets.base import EmotionDataset
+from braindecode_emossl.errors import CorpusFormatError
 from braindecode_emossl.evaluation.folds import (
     FoldResult,
     make_evaluation,
@@ -347,6 +348,8 @@ class _Run:
                 part = evaluation._load_data(
                     dataset, self.pipelines, process, None, subjects=subjects
                 )
+            except CorpusFormatError:
+                raise
             except ValueError:
                 if subjects is None or not _all_left_out(dataset, subjects):
                     raise
