@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from braindecode_emossl.losses.precision import at_least_single_precision
+
 __all__ = ["MaskedReconstructionLoss"]
 
 # As in masked autoencoders, so that a flat patch is not divided by zero.
@@ -72,13 +74,8 @@ class MaskedReconstructionLoss(nn.Module):
         prediction, target = prediction[mask], target[mask]  # (n_masked, patch_dim)
         if not len(target):
             raise ValueError("mask must hold at least one masked patch, but got none.")
-        target = _at_least_single_precision(target)
+        target = at_least_single_precision(target)
         if self.normalize_targets:
             variance, mean = torch.var_mean(target, dim=1, correction=0, keepdim=True)
             target = (target - mean) * (variance + _EPS).rsqrt()
-        return F.mse_loss(_at_least_single_precision(prediction), target)
-
-
-def _at_least_single_precision(x: torch.Tensor) -> torch.Tensor:
-    """Return x in single precision, or as it is if it is finer."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+        return F.mse_loss(at_least_single_precision(prediction), target)

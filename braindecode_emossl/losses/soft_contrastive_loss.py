@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from braindecode_emossl.losses.precision import at_least_single_precision
+
 __all__ = ["SoftContrastiveLoss"]
 
 _METRICS = ("cosine", "euclidean", "manhattan")
@@ -123,7 +125,7 @@ class SoftContrastiveLoss(nn.Module):
         _check_rows(n_rows, len(inputs), n_views)
 
         with torch.autocast(embeddings.device.type, enabled=False):
-            embeddings = _at_least_single_precision(embeddings)
+            embeddings = at_least_single_precision(embeddings)
             similarity = embeddings @ embeddings.T  # (N, N)
             weights = self.soft_weights(inputs)  # (N, N)
 
@@ -166,7 +168,7 @@ class SoftContrastiveLoss(nn.Module):
 
     def _distances(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the distances (N, N) between the rows of (N, n_features)."""
-        inputs = _at_least_single_precision(inputs)
+        inputs = at_least_single_precision(inputs)
         if self.metric == "cosine":
             directions = F.normalize(inputs, dim=1)
             return -directions @ directions.T  # (N, N)
@@ -195,11 +197,6 @@ def _check_rows(n_rows: int, n_inputs: int, n_views: int) -> None:
             f"embeddings must have a positive multiple of n_views={n_views} rows, "
             f"got {n_rows}."
         )
-
-
-def _at_least_single_precision(x: torch.Tensor) -> torch.Tensor:
-    """Return x in single precision, or as it is if it is finer."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _diagonal(matrix: torch.Tensor) -> torch.Tensor:
