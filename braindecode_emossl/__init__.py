@@ -22,6 +22,7 @@ from braindecode_emossl import (
     paradigms,
     pretraining,
     samplers,
+    visualization,
 )
 from braindecode_emossl.datasets import (
     DEAP,
@@ -30,7 +31,12 @@ from braindecode_emossl.datasets import (
     SEED_IV,
     write_replica,
 )
-from braindecode_emossl.errors import CorpusFormatError, CorpusNotFoundError
+from braindecode_emossl.errors import (
+    CheckpointError,
+    CorpusFormatError,
+    CorpusNotFoundError,
+    LeakageError,
+)
 from braindecode_emossl.evaluation import audit, evaluate
 from braindecode_emossl.models import (
     MEMHACL,
@@ -46,6 +52,8 @@ from braindecode_emossl.pretraining import (
     SCMMPretraining,
     SSLClassifier,
     SSLPretrainer,
+    load_checkpoint,
+    save_checkpoint,
 )
 from braindecode_emossl.registration import register
 
@@ -56,9 +64,11 @@ __all__ = [
     "SCMM",
     "SEED",
     "SEED_IV",
+    "CheckpointError",
     "CorpusFormatError",
     "CorpusNotFoundError",
     "Emotion",
+    "LeakageError",
     "MEMHACLPretraining",
     "MaskedClusterPretraining",
     "MaskedClusterTransformer",
@@ -74,12 +84,15 @@ __all__ = [
     "evaluate",
     "evaluation",
     "features",
+    "load_checkpoint",
     "losses",
     "models",
     "paradigms",
     "pretraining",
     "register",
     "samplers",
+    "save_checkpoint",
+    "visualization",
     "write_replica",
 ]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 __all__ = [
+    "CheckpointError",
     "CorpusFormatError",
     "CorpusNotFoundError",
     "EmosslError",
+    "LeakageError",
     "LeakageWarning",
 ]
 
@@ -20,6 +22,14 @@ class CorpusNotFoundError(EmosslError, FileNotFoundError):
 
 class CorpusFormatError(EmosslError, ValueError):
     """A file of a corpus is not in the layout that its makers published."""
+
+
+class CheckpointError(EmosslError, ValueError):
+    """A checkpoint cannot be written, or what is read is not the one asked for."""
+
+
+class LeakageError(EmosslError, ValueError):
+    """What a model was pre-trained on may be what it is tested on."""
 
 
 class LeakageWarning(UserWarning):

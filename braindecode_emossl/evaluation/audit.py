@@ -22,7 +22,8 @@ from braindecode_emossl.evaluation.folds import (
     make_folds,
 )
 from braindecode_emossl.evaluation.protocols import KEYS
-from braindecode_emossl.evaluation.tasks import Task, join_corpora, make_tasks
+from braindecode_emossl.evaluation.tasks import Task, make_tasks
+from braindecode_emossl.pretraining.windows import join_corpora
 
 __all__ = ["AuditReport", "audit"]
 

@@ -32,7 +32,8 @@ from braindecode_emossl.evaluation.store import (
     hash_object,
     read_fold,
 )
-from braindecode_emossl.evaluation.tasks import join_corpora, make_tasks
+from braindecode_emossl.evaluation.tasks import make_tasks
+from braindecode_emossl.pretraining.windows import join_corpora
 
 __all__ = ["evaluate"]
 

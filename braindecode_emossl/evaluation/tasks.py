@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from moabb.analysis.results import get_string_rep
 from moabb.datasets.base import BaseDataset
 from moabb.paradigms.base import BaseParadigm
@@ -20,7 +18,7 @@ from braindecode_emossl.errors import LeakageWarning
 from braindecode_emossl.evaluation.protocols import PROTOCOLS, Protocol
 from braindecode_emossl.evaluation.store import hash_object
 
-__all__ = ["Task", "join_corpora", "make_tasks"]
+__all__ = ["Task", "make_tasks"]
 
 
 @dataclass(frozen=True)
@@ -197,35 +195,6 @@ def make_tasks(
     if chosen is not None:
         paradigm.channels = chosen
     return [Task(kind, options, paradigm, datasets)]
-
-
-def join_corpora(parts):
-    """Join what was loaded of several corpora.
-
-    Parameters
-    ----------
-    parts : list of tuple
-        Windows, labels and metadata of each corpus.
-
-    Returns
-    -------
-    X : ndarray, shape (n_windows, ...)
-        All windows.
-    y : ndarray, shape (n_windows,)
-        All labels.
-    metadata : DataFrame
-        Rows numbered from 0.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    X, y, metadata = zip(*parts, strict=True)
-    shapes = sorted({x.shape[1:] for x in X})
-    if len(shapes) > 1:
-        raise ValueError(
-            f"The windows of the corpora must have one shape, but have {shapes}. Set "
-            "channels and resample of the paradigm."
-        )
-    return np.concatenate(X), np.concatenate(y), pd.concat(metadata, ignore_index=True)
 
 
 def _find_test_corpora(asked, datasets) -> list[str]:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from braindecode_emossl.losses.gathering import total
+
 __all__ = ["MaskedPredictionLoss"]
 
 
@@ -40,7 +42,8 @@ class MaskedPredictionLoss(nn.Module):
 
     Notes
     -----
-    The mean over no token is 0. Everything is computed in at least single precision,
+    The mean over no token is 0. In distributed training the means are over the tokens
+    of all processes, which may have masked different numbers of them. Everything is computed in at least single precision,
     also under autocast.
 
     References
@@ -107,5 +110,6 @@ def _normalize(x: torch.Tensor) -> torch.Tensor:
 
 
 def _mean_where(losses: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """Return the mean of the chosen losses, 0 of none."""
-    return losses.masked_fill(~chosen, 0.0).sum() / chosen.sum().clamp(min=1)
+    """Return the mean of the chosen losses of all processes, 0 of none."""
+    n_chosen = total(chosen.sum()).clamp(min=1)
+    return total(losses.masked_fill(~chosen, 0.0).sum()) / n_chosen

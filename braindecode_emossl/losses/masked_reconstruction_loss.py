@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from braindecode_emossl.losses.gathering import total
 from braindecode_emossl.losses.precision import at_least_single_precision
 
 __all__ = ["MaskedReconstructionLoss"]
@@ -28,6 +29,10 @@ class MaskedReconstructionLoss(nn.Module):
     normalize_targets : bool, default=False
         Whether each patch of the target is first brought to mean 0 and variance 1 over
         its values, so that loud patches count no more than quiet ones.
+
+    Notes
+    -----
+    In distributed training the mean is over the masked patches of all processes.
 
     References
     ----------
@@ -78,4 +83,6 @@ class MaskedReconstructionLoss(nn.Module):
         if self.normalize_targets:
             variance, mean = torch.var_mean(target, dim=1, correction=0, keepdim=True)
             target = (target - mean) * (variance + _EPS).rsqrt()
-        return F.mse_loss(at_least_single_precision(prediction), target)
+        prediction = at_least_single_precision(prediction)
+        n_values = total(torch.tensor(target.numel(), device=target.device))
+        return total(F.mse_loss(prediction, target, reduction="sum")) / n_values

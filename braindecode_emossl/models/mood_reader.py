@@ -11,6 +11,7 @@ from torch import nn
 
 from braindecode_emossl.features.bands import BANDS
 from braindecode_emossl.features.layers import DifferentialEntropyLayer
+from braindecode_emossl.losses.precision import at_least_single_precision
 from braindecode_emossl.models.modalities import find_modalities
 
 __all__ = ["MoodReader"]
@@ -21,7 +22,7 @@ class MoodReader(EEGModuleMixin, nn.Module):
 
     :bdg-info:`Attention/Transformer`
 
-    A transformer over patches of raw EEG, which
+    A transformer over patches of EEG, which
     :class:`~braindecode_emossl.pretraining.MoodReaderPretraining` pre-trains without
     labels, beside attention over electrodes and time on the differential entropy (DE),
     and over eye features where there are any. The attention tells which electrodes
@@ -31,8 +32,8 @@ class MoodReader(EEGModuleMixin, nn.Module):
 
     ``(batch, n_chans, n_times)`` → EEG and eye channels apart, then
 
-    * EEG → patches ``(batch, n_patches, n_eeg_chans * patch_size)`` → transformer →
-      class token ``(batch, embed_dim)``;
+    * EEG → spectra of patches ``(batch, n_patches, patch_dim)`` → transformer → mean
+      of the tokens ``(batch, embed_dim)``;
     * EEG → DE of every step ``(batch, n_steps, n_eeg_chans, n_bands)`` → interlinked
       attention → one vector a layer ``(batch, n_feature_layers, feature_dim)``;
     * eye → mean of every step ``(batch, n_steps, n_eye_chans)`` → tokens
@@ -46,16 +47,18 @@ class MoodReader(EEGModuleMixin, nn.Module):
 
     .. rubric:: Step 1 -- Scaling (``signal_scaler`` and the like)
 
-    The samples of each EEG channel, the DE of each channel and band, and each eye
-    feature are brought to mean 0 and variance 1 over the training windows by
-    :meth:`fit_normalization`. Until it is called, they pass unchanged.
+    The amplitudes of each EEG channel and frequency (or its samples), the DE of each
+    channel and band, and each eye feature are brought to mean 0 and variance 1 over the
+    training windows by :meth:`fit_normalization`. Until it is called, they pass
+    unchanged.
 
     .. rubric:: Step 2 -- Signal Branch (``signal_encoder``)
 
     A patch is ``patch_size`` samples of all EEG channels; zeros fill up the last one.
-    Each is projected to ``embed_dim``, gets a fixed sine-cosine position, and goes
-    through a transformer with a class token. In pre-training only the visible patches
-    enter, see :meth:`encode_patches`.
+    What stands for it is its amplitude spectrum or, with ``patch_domain="signal"``, its
+    samples. Each patch is projected to ``embed_dim``, gets a fixed sine-cosine
+    position, and goes through a transformer, over whose tokens the mean is taken. In
+    pre-training only the visible patches enter, see :meth:`encode_patches`.
 
     .. rubric:: Step 3 -- Feature Branch (``feature_encoder``)
 
@@ -73,7 +76,7 @@ class MoodReader(EEGModuleMixin, nn.Module):
 
     .. rubric:: Step 5 -- Multi-level Fusion (``merge``, ``eye_fusion``)
 
-    First the class token and the last feature vector are merged; then a gate weighs the
+    First the mean token and the last feature vector are merged; then a gate weighs the
     result against the pooled eye tokens, and its attention to these is added; last, the
     vectors of all feature layers, shallow and deep, are put beside it.
 
@@ -87,8 +90,13 @@ class MoodReader(EEGModuleMixin, nn.Module):
 
     Parameters
     ----------
-    patch_size : int, default=4
-        Length of a patch in samples. [inferred] As in DreamDiffusion.
+    patch_domain : {"spectrum", "signal"}, default="spectrum"
+        What stands for a patch, in the encoder and as the target of pre-training: the
+        amplitudes of its frequencies, or its samples. [inferred] MinD-Vis and
+        DreamDiffusion take samples; see Notes.
+    patch_size : int, default=50
+        Length of a patch in samples. [inferred] A quarter of a second at 200 Hz, whose
+        frequencies lie 4 Hz apart; the samples of DreamDiffusion come in patches of 4.
     embed_dim : int, default=256
         Width of the signal encoder, even and a multiple of ``n_heads``. [inferred]
         DreamDiffusion and MinD-Vis take 1024.
@@ -124,6 +132,8 @@ class MoodReader(EEGModuleMixin, nn.Module):
         Number of channels of either kind.
     n_patches : int
         Number of patches of a window.
+    patch_dim : int
+        Number of values that stand for a patch.
     n_steps : int
         Number of steps of a window.
     n_features : int
@@ -144,6 +154,13 @@ class MoodReader(EEGModuleMixin, nn.Module):
     signal branch from MinD-Vis [mindvis]_ and DreamDiffusion [dreamdiffusion]_, the
     equations of the attention and the fusion by us.
 
+    Whether the paper masks raw EEG or features is not known. In background EEG the
+    samples of a gap hardly follow from those around it, but its power does, and power
+    is what emotions are read from. Other masked models of EEG therefore reconstruct
+    spectra [brainbert]_ [labram]_; here they are amplitudes, after a Hann window. The
+    mean of the tokens is what the loss of pre-training acts on, where a class token
+    would learn only by the way.
+
     DreamDiffusion tiles or cuts the channels to 128 and the window to 512 samples; here
     the montage and the window are taken as they are. A scaling by the window's own
     samples, which would need no fit, would tell the visible patches of the masked ones.
@@ -160,6 +177,12 @@ class MoodReader(EEGModuleMixin, nn.Module):
     .. [dreamdiffusion] Bai, Y., Wang, X., Cao, Y., Ge, Y., Yuan, C., & Shan, Y. (2023).
        DreamDiffusion: Generating High-Quality Images from Brain EEG Signals.
        https://arxiv.org/abs/2306.16934
+    .. [brainbert] Wang, C., Subramaniam, V., Yaari, A. U., Kreiman, G., Katz, B.,
+       Cases, I., & Barbu, A. (2023). BrainBERT: Self-supervised representation learning
+       for intracranial recordings. In ICLR. https://arxiv.org/abs/2302.14367
+    .. [labram] Jiang, W., Zhao, L., & Lu, B. (2024). Large Brain Model for Learning
+       Generic Representations with Tremendous EEG Data in BCI. In ICLR.
+       https://arxiv.org/abs/2405.18765
     """
 
     def __init__(
@@ -171,7 +194,8 @@ class MoodReader(EEGModuleMixin, nn.Module):
         input_window_seconds=None,
         sfreq=None,
         *,
-        patch_size: int = 4,
+        patch_domain: str = "spectrum",
+        patch_size: int = 50,
         embed_dim: int = 256,
         n_layers: int = 8,
         n_heads: int = 8,
@@ -195,6 +219,11 @@ class MoodReader(EEGModuleMixin, nn.Module):
         )
         del n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
 
+        if patch_domain not in ("spectrum", "signal"):
+            raise ValueError(
+                'patch_domain must be "spectrum" or "signal", but got '
+                f"{patch_domain!r}."
+            )
         for name, value in (
             ("patch_size", patch_size),
             ("n_layers", n_layers),
@@ -207,6 +236,7 @@ class MoodReader(EEGModuleMixin, nn.Module):
         check_width("embed_dim", embed_dim, "n_heads", n_heads)
         check_width("feature_dim", feature_dim, "n_feature_heads", n_feature_heads)
 
+        self.patch_domain = patch_domain
         self.patch_size = patch_size
         self.embed_dim = embed_dim
         self.n_layers = n_layers
@@ -232,11 +262,18 @@ class MoodReader(EEGModuleMixin, nn.Module):
         self.differential_entropy = DifferentialEntropyLayer(
             self.n_times // self.n_steps, self.sfreq, bands=BANDS
         )
-        self.signal_scaler = _Scaler(self.n_eeg_chans)
+        n_values = patch_size
+        if patch_domain == "spectrum":
+            self.spectrum = _Spectrum(patch_size)
+            n_values = self.spectrum.n_freqs
+            self.signal_scaler = _Scaler(n_values, self.n_eeg_chans)
+        else:
+            self.signal_scaler = _Scaler(self.n_eeg_chans)
+        self.patch_dim = n_values * self.n_eeg_chans
         self.entropy_scaler = _Scaler(self.n_eeg_chans, len(BANDS))
         self.signal_encoder = _SignalEncoder(
             self.n_patches,
-            self.n_eeg_chans * patch_size,
+            self.patch_dim,
             embed_dim,
             layers=make_transformer(
                 embed_dim, n_layers, n_heads, mlp_ratio, drop_prob, activation
@@ -274,23 +311,24 @@ class MoodReader(EEGModuleMixin, nn.Module):
         -------
         torch.Tensor, shape (batch, n_outputs), or dict
             Logits; or, with ``return_features``, ``{"features": (batch, n_features),
-            "cls_token": (batch, embed_dim)}``, the latter from the signal branch alone.
+            "cls_token": (batch, embed_dim)}``, the latter the mean token of the signal
+            branch, which is what pre-training trains.
         """
         # (batch, embed_dim)
-        cls_token = self.encode_patches(self.extract_patches(x))[:, 0]
+        signal = self.encode_patches(self.extract_patches(x)).mean(dim=1)
         # (batch, n_feature_layers, feature_dim)
         levels = self.feature_encoder(self.entropy_scaler(self._entropy(x)))
         # (batch, feature_dim)
-        fused = self.merge(torch.cat([cls_token, levels[:, -1]], dim=1))
+        fused = self.merge(torch.cat([signal, levels[:, -1]], dim=1))
         if self.n_eye_chans:
             fused = self.eye_fusion(fused, self.eye_scaler(self._eye(x)))
         features = torch.cat([levels.flatten(1), fused], dim=1)  # (batch, n_features)
         if return_features:
-            return {"features": features, "cls_token": cls_token}
+            return {"features": features, "cls_token": signal}
         return self.final_layer(features)  # (batch, n_outputs)
 
     def extract_patches(self, x: torch.Tensor) -> torch.Tensor:
-        """Cut the scaled EEG into patches: what is masked and reconstructed.
+        """Cut the EEG into patches, scaled: what is masked and reconstructed.
 
         Parameters
         ----------
@@ -299,13 +337,13 @@ class MoodReader(EEGModuleMixin, nn.Module):
 
         Returns
         -------
-        torch.Tensor, shape (batch, n_patches, patch_size * n_eeg_chans)
-            Patches, all channels of a sample side by side.
+        torch.Tensor, shape (batch, n_patches, patch_dim)
+            Patches, all channels of a frequency or sample side by side.
         """
-        signal = self.signal_scaler(self._signal(x))  # (batch, n_times, n_eeg_chans)
-        n_missing = self.n_patches * self.patch_size - self.n_times
-        signal = F.pad(signal, (0, 0, 0, n_missing))
-        return signal.reshape(x.shape[0], self.n_patches, -1)
+        values = self.signal_scaler(self._signal_values(x))
+        if self.patch_domain == "signal":
+            values = self._into_patches(values)
+        return values.flatten(2)
 
     def encode_patches(
         self, patches: torch.Tensor, mask: torch.Tensor | None = None
@@ -314,7 +352,7 @@ class MoodReader(EEGModuleMixin, nn.Module):
 
         Parameters
         ----------
-        patches : torch.Tensor, shape (batch, n_patches, patch_size * n_eeg_chans)
+        patches : torch.Tensor, shape (batch, n_patches, patch_dim)
             As :meth:`extract_patches` returns them.
         mask : torch.Tensor of bool, shape (batch, n_patches), optional
             True where a patch is masked, at equally many places in each window; by
@@ -322,8 +360,8 @@ class MoodReader(EEGModuleMixin, nn.Module):
 
         Returns
         -------
-        torch.Tensor, shape (batch, 1 + n_visible, embed_dim)
-            The class token, then the visible patches in their order.
+        torch.Tensor, shape (batch, n_visible, embed_dim)
+            Tokens of the visible patches, in their order.
 
         Raises
         ------
@@ -383,7 +421,7 @@ class MoodReader(EEGModuleMixin, nn.Module):
         if len(x) == 0:
             raise ValueError("fit_normalization needs at least one window, got none.")
         parts = [
-            (self.signal_scaler, self._signal),
+            (self.signal_scaler, self._signal_values),
             (self.entropy_scaler, self._entropy),
         ]
         if self.n_eye_chans:
@@ -442,6 +480,23 @@ class MoodReader(EEGModuleMixin, nn.Module):
                 f"{expected[0]}, {expected[1]}), but got {tuple(x.shape)}."
             )
         return x.index_select(1, self.eeg_chans).mT
+
+    def _signal_values(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what the signal branch reads, with the channels last, not yet scaled.
+
+        Spectra (batch, n_patches, n_freqs, n_eeg_chans), or samples (batch, n_times,
+        n_eeg_chans), to which zeros are added after the scaling.
+        """
+        signal = self._signal(x)
+        if self.patch_domain == "signal":
+            return signal
+        return self.spectrum(self._into_patches(signal))
+
+    def _into_patches(self, signal: torch.Tensor) -> torch.Tensor:
+        """Cut (batch, n_times, ...) into (batch, n_patches, patch_size, ...)."""
+        n_missing = self.n_patches * self.patch_size - self.n_times
+        signal = F.pad(signal, (0, 0, 0, n_missing))
+        return signal.unflatten(1, (self.n_patches, self.patch_size))
 
     def _entropy(self, x: torch.Tensor) -> torch.Tensor:
         """Return the DE (batch, n_steps, n_eeg_chans, n_bands), not yet scaled."""
@@ -505,31 +560,44 @@ class _Scaler(nn.Module):
         return ((x - self.mean) / self.std).to(self.mean.dtype)
 
 
+class _Spectrum(nn.Module):
+    """Amplitude of each frequency of a patch, after a Hann window."""
+
+    def __init__(self, patch_size: int):
+        super().__init__()
+        # Between its zeros, so that each sample counts and patches may be of one.
+        angles = torch.pi * (torch.arange(patch_size) + 0.5) / patch_size
+        self.register_buffer("taper", angles.sin().square(), persistent=False)
+        self.n_freqs = patch_size // 2 + 1
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        """Map (..., patch_size, n_chans) to (..., n_freqs, n_chans)."""
+        # There is no FFT in half precision.
+        tapered = at_least_single_precision(patches * self.taper[:, None])
+        return torch.fft.rfft(tapered, dim=-2, norm="forward").abs()
+
+
 class _SignalEncoder(nn.Module):
-    """Transformer over the visible patches and a class token."""
+    """Transformer over the visible patches."""
 
     def __init__(self, n_patches: int, patch_dim: int, dim: int, layers: nn.Module):
         super().__init__()
         self.projection = nn.Linear(patch_dim, dim)
         positions = make_positions(n_patches, dim)
         self.register_buffer("positions", positions, persistent=False)
-        self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
-        nn.init.trunc_normal_(self.cls_token, std=0.02)
         self.layers = layers
 
     def forward(
         self, patches: torch.Tensor, mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Map (batch, n_patches, patch_dim) to (batch, 1 + n_visible, dim)."""
+        """Map (batch, n_patches, patch_dim) to (batch, n_visible, dim)."""
         batch_size = patches.shape[0]  # len() would fix it in an export
         positions = self.positions.expand(batch_size, -1, -1)
         if mask is not None:
             # (batch, n_visible, ...)
             patches = patches[~mask].unflatten(0, (batch_size, -1))
             positions = positions[~mask].unflatten(0, (batch_size, -1))
-        tokens = self.projection(patches) + positions
-        cls_token = self.cls_token.expand(batch_size, -1, -1).to(tokens.dtype)
-        return self.layers(torch.cat([cls_token, tokens], dim=1))
+        return self.layers(self.projection(patches) + positions)
 
 
 class _FeatureEncoder(nn.Module):

@@ -7,34 +7,36 @@ import logging
 
 import mne
 import numpy as np
+import pandas as pd
 import torch
-from braindecode import EEGClassifier
 from braindecode.models.util import models_dict
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import GroupShuffleSplit
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils.validation import check_is_fitted
-
-from braindecode_emossl.pretraining.masked_cluster import MaskedClusterPretraining
-from braindecode_emossl.pretraining.memhacl import MEMHACLPretraining
-from braindecode_emossl.pretraining.mood_reader import MoodReaderPretraining
-from braindecode_emossl.pretraining.pretrainer import (
-    RaiseInterrupt,
-    SSLPretrainer,
-    seeded,
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
 )
-from braindecode_emossl.pretraining.scmm import SCMMPretraining
+from skorch.dataset import Dataset
+from skorch.helper import predefined_split
+
+from braindecode_emossl.pretraining.checkpoints import load_encoder
+from braindecode_emossl.pretraining.finetuning import FineTuner, check_strategy
+from braindecode_emossl.pretraining.pretrainer import SSLPretrainer, seeded
+from braindecode_emossl.pretraining.provenance import check_leakage
+from braindecode_emossl.pretraining.registry import OBJECTIVES
+from braindecode_emossl.pretraining.store import PretrainingStore
 
 __all__ = ["SSLClassifier"]
 
 log = logging.getLogger(__name__)
 
-# Objective of each model, by the model's name in braindecode.
-OBJECTIVES = {
-    "MaskedClusterTransformer": MaskedClusterPretraining,
-    "MEMHACL": MEMHACLPretraining,
-    "MoodReader": MoodReaderPretraining,
-    "SCMM": SCMMPretraining,
-}
+# What scikit-learn's validation is told of windows.
+_WINDOWS = {"dtype": np.float32, "allow_nd": True}
 
 
 class SSLClassifier(ClassifierMixin, BaseEstimator):
@@ -42,13 +44,22 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
 
     As both happen in :meth:`fit`, an evaluation of MOABB or scikit-learn pre-trains
     anew within each fold, on the training part of the fold alone: no test subject is
-    ever seen.
+    ever seen. With ``store``, what is equal in several folds or pipelines is
+    pre-trained once. With ``checkpoint``, the model comes from elsewhere, and is
+    refused if it has seen a subject that does not train.
 
     Parameters
     ----------
     model : str
         Name of the model: one that this package pre-trains, or any classifier of
         braindecode with ``pretrain_epochs=0``, trained with labels alone.
+    checkpoint : path or None
+        Folder that :func:`~braindecode_emossl.pretraining.save_checkpoint` wrote. The
+        model takes the weights in it, all but those of the head. It must be of the same
+        ``model``, channels and window length.
+    corpus : str, list of str or None
+        Code of the corpus, such as "SEED", or of all corpora, that train and test: to
+        tell whether ``checkpoint`` has seen a subject that does not train.
     sfreq : float or None
         Sampling rate of the windows in Hz. Arrays do not tell it; :class:`mne.Epochs`
         do.
@@ -58,11 +69,38 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         Further arguments of the model, such as ``{"input_domain": "de"}``.
     objective_params : dict or None
         Arguments of the pre-training objective.
-    pretrain_epochs : int
+    pretrainer_params : dict or None
+        Further arguments of :class:`~braindecode_emossl.pretraining.SSLPretrainer`.
+    pretrain_epochs : int or None
         Passes over the windows without labels; 0 gives the same network from random
-        weights.
+        weights. None: 50, or none at all after a ``checkpoint``. A checkpoint's model
+        is pre-trained further if a number is given.
+    unlabelled : array, shape (n, n_chans, n_times), mne.Epochs, list of these, or None
+        Windows for pre-training beside those that ``fit`` is given, such as other
+        corpora. They must be in the form in which this classifier sees windows, after
+        all other steps of a pipeline. **No window of a subject that is tested may be
+        among them**, in any fold: this cannot be checked.
+    store : path or None
+        Folder that keeps what is pre-trained, by a hash of all that it depends on:
+        pipelines that differ in fine-tuning alone, and folds of the same training
+        windows, share their pre-training. The result is the same as without, if
+        ``random_state`` is an integer; otherwise nothing is shared.
+    finetune : {"full", "linear-probe", "layer-decay", "gradual"}
+        What learns from labels: all weights; the head alone; all, but each layer at
+        ``layer_decay`` times the learning rate of the one after it; or the head first
+        and one more layer each epoch. ``final_layer`` is the head; for some models, as
+        SCMM, it is not linear.
     finetune_epochs : int
-        Passes over the windows with labels. All weights are trained.
+        Passes over the windows with labels; the most of them, with ``validation``.
+    layer_decay : float
+        For ``finetune="layer-decay"``.
+    class_weight : dict, "balanced" or None
+        Weights of the classes in the loss, as in scikit-learn.
+    validation : float or None
+        Share of the training *subjects* to hold out from a first fine-tuning; the
+        number of epochs with the least loss on them, up to ``finetune_epochs``, is the
+        number for the final fine-tuning, on all training subjects. None: always
+        ``finetune_epochs``. Test data have no part in it. ``fit`` needs ``subjects``.
     batch_size : int
         Windows a step, in both parts.
     pretrain_lr, finetune_lr : float
@@ -76,17 +114,41 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
     ----------
     classes_ : ndarray, shape (n_classes,)
         The labels.
-    pretrainer_ : SSLPretrainer
-        With the objective after pre-training (``module_``) and its history.
-    net_ : braindecode.EEGClassifier
-        With the fine-tuned model (``module_``) and its history.
+    n_features_in_ : int
+        Number of channels.
+    pretrainer_ : SSLPretrainer or None
+        With the objective after pre-training (``module_``) and its history; None if
+        there was no pre-training.
+    net_ : FineTuner
+        A :class:`braindecode.EEGClassifier` with the fine-tuned model (``module_``) and
+        its history.
+    n_epochs_ : int
+        Passes of the final fine-tuning.
+    validation_subjects_ : ndarray or None
+        The subjects that were held out to pick it, None without ``validation``.
+    validation_history_ : skorch.history.History or None
+        History of the first fine-tuning, with the loss on them.
     pretraining_subjects_ : ndarray or None
         The subjects seen, None if the caller did not name them.
+
+    Notes
+    -----
+    It passes the checks of scikit-learn but for what is said in the tests: windows have
+    three dimensions.
 
     Examples
     --------
     >>> classifier = SSLClassifier("SCMM", sfreq=200, random_state=0)
     >>> classifier.fit(X_train, y_train).score(X_test, y_test)
+
+    Two ways to fine-tune, pre-trained once for each fold:
+
+    >>> pipelines = {
+    ...     finetune: SSLClassifier(
+    ...         "SCMM", finetune=finetune, store="pretrained", random_state=0
+    ...     )
+    ...     for finetune in ("full", "linear-probe")
+    ... }
     """
 
     # MOABB hands these on to whoever asks for them.
@@ -100,12 +162,21 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         self,
         model="SCMM",
         *,
+        checkpoint=None,
+        corpus=None,
         sfreq=None,
         chs_info=None,
         model_params=None,
         objective_params=None,
-        pretrain_epochs=50,
+        pretrainer_params=None,
+        pretrain_epochs=None,
+        unlabelled=None,
+        store=None,
+        finetune="full",
         finetune_epochs=30,
+        layer_decay=0.75,
+        class_weight=None,
+        validation=None,
         batch_size=128,
         pretrain_lr=5e-4,
         finetune_lr=1e-3,
@@ -113,17 +184,34 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         random_state=None,
     ):
         self.model = model
+        self.checkpoint = checkpoint
+        self.corpus = corpus
         self.sfreq = sfreq
         self.chs_info = chs_info
         self.model_params = model_params
         self.objective_params = objective_params
+        self.pretrainer_params = pretrainer_params
         self.pretrain_epochs = pretrain_epochs
+        self.unlabelled = unlabelled
+        self.store = store
+        self.finetune = finetune
         self.finetune_epochs = finetune_epochs
+        self.layer_decay = layer_decay
+        self.class_weight = class_weight
+        self.validation = validation
         self.batch_size = batch_size
         self.pretrain_lr = pretrain_lr
         self.finetune_lr = finetune_lr
         self.device = device
         self.random_state = random_state
+
+    def __sklearn_tags__(self):
+        """Say what this classifier takes."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.non_deterministic = self.random_state is None
+        return tags
 
     def fit(self, X, y, subjects=None, X_target_labeled=None, y_target_labeled=None):
         """Pre-train on the windows, then fine-tune with their labels.
@@ -135,7 +223,8 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         y : array-like, shape (n_windows,)
             Labels.
         subjects : array-like, shape (n_windows,), or None
-            Subject of each window, remembered in ``pretraining_subjects_``.
+            Subject of each window, as the corpus counts them; where several corpora
+            train, with the corpus in front, as in "SEED subject 1".
         X_target_labeled : ndarray, shape (n_target, n_chans, n_times), or None
             Windows of the test subject whose labels are known. If there are some, only
             they fine-tune, and ``X`` is for pre-training alone: the protocol of SCMM
@@ -150,38 +239,39 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
 
         Raises
         ------
+        LeakageError
+            If the checkpoint has seen a subject of ``corpus`` that is not among
+            ``subjects``.
+        CheckpointError
+            If the checkpoint is of another model.
         ValueError
             If the model is unknown or cannot be pre-trained, the windows are not finite
             or have not three dimensions, there are fewer than two classes, or an
-            argument does not fit the model.
+            argument does not fit the model or the data.
         """
-        self._check_model()
-        windows, signal = self._check_windows(X)
-        encoder = LabelEncoder().fit(y)
-        if len(y) != len(windows) or len(encoder.classes_) < 2:
-            raise ValueError(
-                "y must hold one label a window, of at least two classes, but got "
-                f"{len(y)} labels of {len(encoder.classes_)} classes for "
-                f"{len(windows)} windows."
-            )
-        self.classes_ = encoder.classes_
+        self._check_settings()
+        X, signal = _read_epochs(X)
+        windows, y = validate_data(self, X, y, **_WINDOWS)
+        _check_windows(windows, "X")
+        self._fit_labels(y)
+        if subjects is not None:
+            check_consistent_length(windows, subjects)
+            subjects = np.asarray(subjects)
         self.pretraining_subjects_ = None if subjects is None else np.unique(subjects)
+        labelled = windows, y, subjects
+        if X_target_labeled is not None:
+            calibration = self._read_more(X_target_labeled, windows, "X_target_labeled")
+            check_consistent_length(calibration, y_target_labeled)
+            labelled = calibration, np.asarray(y_target_labeled), None
+        self._check_validation(labelled[2])
+        weights = self._weigh_classes(labelled[1])
         with seeded(self.random_state, self.device):
-            model = self._pretrain(self._make_model(windows, signal), windows)
-            if X_target_labeled is not None:
-                windows, _ = self._check_windows(X_target_labeled)
-                y = y_target_labeled
-            self.net_ = _FineTuner(
-                model,
-                optimizer=torch.optim.AdamW,
-                lr=self.finetune_lr,
-                max_epochs=self.finetune_epochs,
-                batch_size=self.batch_size,
-                train_split=None,
-                iterator_train__drop_last=False,
-                device=self.device,
-                verbose=0,
-            ).fit(windows, encoder.transform(y))
+            model = self._make_model(windows, signal)
+            if self.checkpoint is not None:
+                load_encoder(self.checkpoint, model)
+                check_leakage(model.provenance, self.corpus, subjects)
+            model = self._pretrain(model, windows, subjects)
+            self._fine_tune(model, *labelled, weights)
         return self
 
     def predict_proba(self, X):
@@ -197,8 +287,10 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         ndarray, shape (n_windows, n_classes)
             Rows sum to one; columns are in the order of ``classes_``.
         """
-        check_is_fitted(self)
-        windows, _ = self._check_windows(X)
+        check_is_fitted(self, "net_")
+        windows = validate_data(self, _read_epochs(X)[0], reset=False, **_WINDOWS)
+        model = self.net_.module_
+        _check_windows(windows, "X", (model.n_chans, model.n_times))
         return self.net_.predict_proba(windows)
 
     def predict(self, X):
@@ -214,34 +306,139 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         ndarray, shape (n_windows,)
             Labels.
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        codes = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[codes]
 
-    def _check_model(self) -> None:
+    def _check_settings(self) -> None:
+        check_strategy(self.finetune, self.layer_decay)
         if self.model not in models_dict:
             raise ValueError(
                 "model must be the name of a model of braindecode, such as "
                 f"{sorted(OBJECTIVES)}, but got {self.model!r}."
             )
-        if self.model not in OBJECTIVES and self.pretrain_epochs:
+        if self.model not in OBJECTIVES and self.pretrain_epochs != 0:
             raise ValueError(
                 f"{self.model} has no pre-training objective, as {sorted(OBJECTIVES)} "
                 "have: set pretrain_epochs=0 to train it with labels alone."
             )
+        if self.store is not None and self.random_state is None:
+            raise ValueError(
+                "random_state must be set with store, as what starts from an unknown "
+                "seed is never pre-trained again, but got None."
+            )
 
-    def _pretrain(self, model, windows):
+    def _fit_labels(self, y) -> None:
+        check_classification_targets(y)
+        self.classes_ = np.unique(y)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                "y must hold labels of at least two classes, but got 1 class: "
+                f"{self.classes_[0]!r} for all {len(y)} windows."
+            )
+
+    def _pretrain(self, model, windows, subjects):
         """Return the model after its pre-training, if it has any."""
-        if self.model not in OBJECTIVES:
+        self.pretrainer_ = None
+        n_epochs = self.pretrain_epochs
+        if n_epochs is None:
+            n_epochs = 50 if self.checkpoint is None else 0
+        # Preparing an objective would set anew what the checkpoint brings.
+        if self.model not in OBJECTIVES or (
+            self.checkpoint is not None and not n_epochs
+        ):
             return model
-        self.pretrainer_ = SSLPretrainer(
+        pretrainer = SSLPretrainer(
             OBJECTIVES[self.model](model, **(self.objective_params or {})),
-            max_epochs=self.pretrain_epochs,
+            max_epochs=n_epochs,
             batch_size=self.batch_size,
             lr=self.pretrain_lr,
             random_state=_draw_seed(),
             device=self.device,
-        ).fit(windows)
+            **(self.pretrainer_params or {}),
+        )
+        data = self._add_unlabelled(windows, subjects)
+        if self.store is None:
+            self.pretrainer_ = pretrainer.fit(**data)
+        else:
+            self.pretrainer_ = PretrainingStore(self.store).fit(pretrainer, **data)
         # A copy: what the pretrainer holds stays free of labels.
-        return copy.deepcopy(self.pretrainer_.module_.encoder)
+        return copy.deepcopy(self.pretrainer_.objective_.encoder)
+
+    def _add_unlabelled(self, windows, subjects):
+        """Return what to pre-train on: windows, and whose they are if that is known."""
+        extra = [] if self.unlabelled is None else self.unlabelled
+        if not isinstance(extra, list | tuple):
+            extra = [extra]
+        extra = [self._read_more(X, windows, "unlabelled") for X in extra]
+        if extra:
+            windows = np.concatenate([windows, *extra])
+        if subjects is None:
+            return {"X": windows}
+        names = [np.full(len(X), f"unlabelled {i}") for i, X in enumerate(extra)]
+        metadata = pd.DataFrame({"subject": np.concatenate([subjects, *names])})
+        return {"X": windows, "metadata": metadata}
+
+    def _fine_tune(self, model, windows, y, subjects, weights) -> None:
+        """Train with labels, for the number of epochs that is picked first."""
+        y = LabelEncoder().fit(self.classes_).transform(y)
+        settings = {
+            "finetune": self.finetune,
+            "layer_decay": self.layer_decay,
+            "lr": self.finetune_lr,
+            "batch_size": self.batch_size,
+            "criterion__weight": weights,
+            "device": self.device,
+        }
+        self.n_epochs_ = self.finetune_epochs
+        self.validation_subjects_ = self.validation_history_ = None
+        if self.validation is not None and self.finetune_epochs:
+            # With generators of its own: the rest is as if the number had been given.
+            with seeded(self.random_state, self.device):
+                train, valid = self._hold_out(subjects)
+                net = FineTuner(
+                    copy.deepcopy(model),
+                    max_epochs=self.finetune_epochs,
+                    train_split=predefined_split(Dataset(windows[valid], y[valid])),
+                    **settings,
+                ).fit(windows[train], y[train])
+            self.validation_subjects_ = np.unique(subjects[valid])
+            self.validation_history_ = net.history
+            self.n_epochs_ = 1 + int(np.nanargmin(net.history[:, "valid_loss"]))
+        net = FineTuner(model, max_epochs=self.n_epochs_, **settings)
+        self.net_ = net.fit(windows, y)
+
+    def _check_validation(self, subjects) -> None:
+        if self.validation is None:
+            return
+        n_subjects = 0 if subjects is None else len(np.unique(subjects))
+        if not 0 < self._n_held_out(n_subjects) < n_subjects:
+            raise ValueError(
+                "validation must be a share of the training subjects that leaves some "
+                "to train and some to hold out, so fit needs the subjects of the "
+                f"windows with labels, at least two; but got {self.validation} of "
+                f"{n_subjects or 'no'} subjects. Set validation=None where there is "
+                "but one, as in calibration, or none is named."
+            )
+
+    def _n_held_out(self, n_subjects: int) -> int:
+        return int(np.ceil(self.validation * n_subjects))
+
+    def _hold_out(self, subjects):
+        """Return the rows of the subjects that train, and of those held out."""
+        n_held_out = self._n_held_out(len(np.unique(subjects)))
+        split = GroupShuffleSplit(1, test_size=n_held_out, random_state=_draw_seed())
+        return next(split.split(subjects, groups=subjects))
+
+    def _weigh_classes(self, y) -> torch.Tensor | None:
+        """Return the weight of each class in the loss."""
+        if self.class_weight is None:
+            return None
+        weights = np.ones(len(self.classes_), np.float32)
+        present = np.isin(self.classes_, y)  # a calibration may lack some
+        weights[present] = compute_class_weight(
+            self.class_weight, classes=self.classes_[present], y=y
+        )
+        return torch.from_numpy(weights)
 
     def _make_model(self, windows, signal):
         _, n_chans, n_times = windows.shape
@@ -249,6 +446,8 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             "n_outputs": len(self.classes_),
             "n_chans": n_chans,
             "n_times": n_times,
+            "sfreq": self.sfreq,
+            "chs_info": self.chs_info,
             **signal,
             **(self.model_params or {}),
         }
@@ -266,25 +465,35 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
                 **{**arguments, "chs_info": _spread_channels(n_chans)}
             )
 
-    def _check_windows(self, X):
-        """Return the windows as float32 and what is known of their signal."""
-        signal = {"sfreq": self.sfreq, "chs_info": self.chs_info}
-        if isinstance(X, mne.BaseEpochs):
-            signal = {"sfreq": X.info["sfreq"], "chs_info": X.info["chs"]}
-            voltages = {"eeg", "eog", "emg", "ecg"} & set(X.get_channel_types())
-            X = X.get_data(units=dict.fromkeys(voltages, "uV"))
-        windows = np.asarray(X, np.float32)
-        if windows.ndim != 3 or not len(windows) or not np.isfinite(windows).all():
-            raise ValueError(
-                "X must be finite windows of shape (n_windows, n_chans, n_times), but "
-                f"has the shape {windows.shape}"
-                + ("." if windows.ndim != 3 else " or values that are not finite.")
-            )
-        return windows, signal
+    def _read_more(self, X, windows, name: str):
+        """Return further windows, of the shape of those that train."""
+        more = check_array(
+            _read_epochs(X)[0], input_name=name, estimator=self, **_WINDOWS
+        )
+        _check_windows(more, name, windows.shape[1:])
+        return more
 
 
-class _FineTuner(RaiseInterrupt, EEGClassifier):
-    """Train with labels."""
+def _read_epochs(X):
+    """Return windows as an array, and what is known of their signal."""
+    if not isinstance(X, mne.BaseEpochs):
+        return X, {}
+    voltages = {"eeg", "eog", "emg", "ecg"} & set(X.get_channel_types())
+    signal = {"sfreq": X.info["sfreq"], "chs_info": X.info["chs"]}
+    return X.get_data(units=dict.fromkeys(voltages, "uV")), signal
+
+
+def _check_windows(windows, name: str, shape=None) -> None:
+    if windows.ndim != 3 or not windows.size:
+        raise ValueError(
+            f"{name} must be windows of shape (n_windows, n_chans, n_times), but got "
+            f"the shape {windows.shape}."
+        )
+    if shape is not None and windows.shape[1:] != tuple(shape):
+        raise ValueError(
+            f"{name} must be windows of {shape[0]} channels and {shape[1]} samples, as "
+            f"those that train, but got the shape {windows.shape}."
+        )
 
 
 def _spread_channels(n_chans: int) -> list[dict]:

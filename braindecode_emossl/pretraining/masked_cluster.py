@@ -13,6 +13,7 @@ from torch import nn
 from braindecode_emossl.augmentation.span_masking import sample_span_mask
 from braindecode_emossl.features.bands import BANDS
 from braindecode_emossl.features.differential_entropy import differential_entropy
+from braindecode_emossl.losses.gathering import gather
 from braindecode_emossl.losses.masked_prediction_loss import MaskedPredictionLoss
 from braindecode_emossl.models.masked_cluster_transformer import (
     MaskedClusterTransformer,
@@ -411,7 +412,7 @@ class MaskedClusterPretraining(PretrainingObjective):
         if self.feature_penalty:
             # The squares can leave the range of half precision.
             precision = torch.promote_types(features.dtype, torch.float32)
-            term = features.to(precision).square().mean()
+            term = gather(features.to(precision).square().mean()[None]).mean()
             loss = loss + self.feature_penalty * term
             terms["feature_penalty"] = term.detach()
         return PretrainingOutput(loss, terms)

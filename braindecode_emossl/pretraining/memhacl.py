@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from braindecode_emossl.augmentation.meiosis import meiosis
+from braindecode_emossl.losses.gathering import gather
 from braindecode_emossl.losses.group_contrastive_loss import GroupContrastiveLoss
 from braindecode_emossl.models.memhacl import MEMHACL
 from braindecode_emossl.pretraining.objective import (
@@ -194,7 +195,24 @@ class MEMHACLPretraining(PretrainingObjective):
             per_item=self.meiosis_per_item,
             generator=generator,
         )  # two of (n_items, group_size, n_chans, n_times)
-        loss = self.contrastive_loss(*self._embed(torch.stack(groups)))
+        return self.compute_loss(torch.stack(groups))
+
+    def compute_loss(self, groups: torch.Tensor) -> PretrainingOutput:
+        """Compute the loss of windows that are crossed already.
+
+        Parameters
+        ----------
+        groups : torch.Tensor, shape (2, n_items, group_size, n_chans, n_times)
+            Two groups of crossed windows of each item, scaled by ``encoder.normalize``
+            before they were crossed.
+
+        Returns
+        -------
+        PretrainingOutput
+            The loss, and the term "contrastive", which is the same.
+        """
+        # The contrast is with the items of all processes.
+        loss = self.contrastive_loss(*gather(self._embed(groups), dim=1))
         return PretrainingOutput(loss=loss, terms={"contrastive": loss.detach()})
 
     def _embed(self, groups: torch.Tensor) -> torch.Tensor:

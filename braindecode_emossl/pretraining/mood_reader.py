@@ -1,4 +1,4 @@
-"""Pre-training of MoodReader: masked modelling of raw EEG."""
+"""Pre-training of MoodReader: masked modelling of EEG."""
 
 from __future__ import annotations
 
@@ -33,12 +33,14 @@ class MoodReaderPretraining(PretrainingObjective):
     r"""Masked brain-signal modelling, in the style of Dong et al. (2024) [1]_.
 
     ``x (batch, n_chans, n_times)`` → ``encoder.extract_patches`` → of the patches
-    ``(batch, n_patches, patch_size * n_eeg_chans)`` most are masked, and
-    ``encoder.encode_patches`` sees the others alone → a mask token is set in the places
-    of the masked ones → a small ``decoder`` → ``(batch, n_patches, patch_size *
-    n_eeg_chans)`` → mean squared error of the masked patches.
+    ``(batch, n_patches, patch_dim)`` most are masked, and ``encoder.encode_patches``
+    sees the others alone → a mask token is set in the places of the masked ones → a
+    small ``decoder`` → ``(batch, n_patches, patch_dim)`` → mean squared error of the
+    masked patches.
 
-    Only the signal branch of the model is trained; eye features are not looked at.
+    What is reconstructed is what the encoder reads of a patch: its spectrum or, with
+    ``patch_domain="signal"``, its samples. Only the signal branch of the model is
+    trained; eye features are not looked at.
 
     Parameters
     ----------
@@ -149,7 +151,7 @@ class MoodReaderPretraining(PretrainingObjective):
             encoder.drop_prob,
             encoder.activation,
         )
-        self.to_patch = nn.Linear(dim, encoder.patch_size * encoder.n_eeg_chans)
+        self.to_patch = nn.Linear(dim, encoder.patch_dim)
         self.loss = MaskedReconstructionLoss(normalize_targets)
 
     def prepare(self, X) -> None:
@@ -234,10 +236,8 @@ class MoodReaderPretraining(PretrainingObjective):
 
     def _decode(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Reconstruct (batch, n_patches, patch_dim) from the encoder's tokens."""
-        tokens = self.to_decoder(tokens)  # (batch, 1 + n_visible, decoder_dim)
-        cls_token, visible = tokens[:, :1], tokens[:, 1:]
-        masked = self.mask_token.to(tokens.dtype).expand(*mask.shape, -1)
+        visible = self.to_decoder(tokens)  # (batch, n_visible, decoder_dim)
+        masked = self.mask_token.to(visible.dtype).expand(*mask.shape, -1)
         # Visible tokens lie in the order of their places, which this fills in turn.
         patches = masked.masked_scatter(~mask[..., None], visible) + self.positions
-        decoded = self.decoder(torch.cat([cls_token, patches.to(tokens.dtype)], dim=1))
-        return self.to_patch(decoded[:, 1:])
+        return self.to_patch(self.decoder(patches))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import inspect
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -41,11 +42,38 @@ class PretrainingObjective(nn.Module):
     ----------
     encoder : torch.nn.Module
         The model being pre-trained.
+    settings : dict of str to object
+        The other arguments that the objective was built with, defaults too.
+    provenance : dict or None
+        What the encoder was trained on in the checkpoint that it came from; None for
+        random weights.
     """
+
+    def __new__(cls, *args, **kwargs):
+        """Remember the arguments, which no subclass can forget to do."""
+        self = super().__new__(cls)
+        kwargs.pop("encoder", None)
+        self._arguments = args[1:], kwargs
+        return self
 
     def __init__(self, encoder: nn.Module):
         super().__init__()
         self.encoder = encoder
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of the constructor, but for the encoder."""
+        args, kwargs = self._arguments
+        signature = inspect.signature(type(self))
+        bound = signature.bind(self.encoder, *args, **kwargs)
+        bound.apply_defaults()
+        names = list(signature.parameters)[1:]
+        return {name: bound.arguments[name] for name in names}
+
+    @property
+    def provenance(self) -> dict[str, Any] | None:
+        """What the encoder was trained on before."""
+        return getattr(self.encoder, "provenance", None)
 
     def prepare(self, X) -> None:
         """Get ready for the training windows. Override this if something is fitted.

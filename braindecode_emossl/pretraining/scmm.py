@@ -10,6 +10,7 @@ from torch import nn
 
 from braindecode_emossl.augmentation.masking import sample_hybrid_mask
 from braindecode_emossl.losses.automatic_weighted_loss import AutomaticWeightedLoss
+from braindecode_emossl.losses.gathering import gather
 from braindecode_emossl.losses.soft_contrastive_loss import SoftContrastiveLoss
 from braindecode_emossl.models.scmm import SCMM
 from braindecode_emossl.pretraining.objective import (
@@ -257,6 +258,11 @@ class SCMMPretraining(PretrainingObjective):
         projections = self.projector(hidden)  # (n_views * batch, 128)
         if self.normalize:
             projections = F.normalize(projections, dim=1)
+        # From here on, the batch is that of all processes.
+        views, hidden, projections = (
+            gather(rows.unflatten(0, (n_views, -1)), dim=1).flatten(0, 1)
+            for rows in (views, hidden, projections)
+        )
         contrastive, similarity = self.contrastive_loss(projections, views, n_views)
 
         reconstructed = self._reconstruct(hidden, similarity)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, TensorBoard
 from skorch.dataset import ValidSplit
+from tqdm import tqdm
 
 from braindecode_emossl.models import SCMM
 from braindecode_emossl.pretraining import (
@@ -17,8 +20,10 @@ from braindecode_emossl.pretraining import (
     PretrainingOutput,
     SCMMPretraining,
     SSLPretrainer,
+    callbacks,
 )
 from braindecode_emossl.pretraining.pretrainer import seeded
+from braindecode_emossl.samplers import ContinuityBatchSampler, StimulusGroupSampler
 
 N_CHANS, N_BANDS = 6, 5
 
@@ -201,6 +206,268 @@ def test_a_callback_of_skorch_sees_the_terms_of_the_epoch(X):
 def test_an_unknown_argument_is_named(X):
     with pytest.raises(ValueError, match="did you mean iterator_train__shuffle"):
         make_pretrainer(iterator_train_shuffle=True).fit(X)
+
+
+def make_metadata(n_subjects=5, n_windows=8):
+    subject = np.repeat(np.arange(1, n_subjects + 1), n_windows)
+    window = np.tile(np.arange(n_windows), n_subjects)
+    told = {"corpus": "Toy", "session": "0", "run": "0", "trial": 2, "stimulus": "a"}
+    return pd.DataFrame({"subject": subject, "window": window}).assign(**told)
+
+
+def test_the_mean_of_accumulated_gradients_is_that_of_the_whole_batch():
+    X = np.random.default_rng(0).normal(size=(22, 2, 3)) * 3
+    found = []
+    # 22 windows: steps of 8, 8 and 6, the last of which has three batches only.
+    for settings in ({"batch_size": 8}, {"batch_size": 2, "accumulate": 4}):
+        pretrainer = SSLPretrainer(
+            Mean(),
+            max_epochs=1,
+            lr=0.1,
+            optimizer=torch.optim.SGD,
+            iterator_train__shuffle=False,
+            iterator_train__drop_last=False,
+            **settings,
+        ).fit(X)
+        found.append(pretrainer.module_.mean.item())
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
+
+
+def test_gradients_are_clipped_to_the_norm():
+    X = np.full((8, 2, 3), 1e3)
+    settings = {"max_epochs": 1, "batch_size": 8, "lr": 0.5}
+    pretrainer = SSLPretrainer(
+        Mean(), optimizer=torch.optim.SGD, clip_norm=0.25, **settings
+    ).fit(X)
+    assert pretrainer.module_.mean.item() == pytest.approx(0.125)
+
+
+def test_the_rate_rises_and_falls_as_the_formula_says(X):
+    pretrainer = make_pretrainer(
+        max_epochs=6, lr=1.0, warmup_epochs=2, schedule="cosine"
+    )
+    rates = []
+
+    class Watch(Callback):
+        def on_batch_end(self, net, **kwargs):
+            rates.append(net.optimizer_.param_groups[0]["lr"])
+
+    pretrainer.set_params(callbacks=[Watch()]).fit(X)
+    done = np.arange(30) / 5  # epochs, of 5 batches
+    expected = np.where(
+        done < 2, (done + 0.2) / 2, 0.5 * (1 + np.cos(np.pi * (done - 2) / 4))
+    )
+    np.testing.assert_allclose(rates, expected, rtol=1e-12)
+    assert pretrainer.history[:, "lr"] == rates[4::5]
+
+
+def test_without_a_schedule_the_rate_stays(X):
+    history = make_pretrainer(lr=2e-3).fit(X).history
+    assert history[:, "lr"] == [2e-3] * 3
+
+
+def test_subjects_who_validate_do_not_train(X):
+    metadata = make_metadata()
+    objective = Mean()
+    pretrainer = SSLPretrainer(
+        objective, max_epochs=2, batch_size=8, validation=0.4, random_state=0
+    ).fit(X, metadata=metadata)
+    held_out = set(pretrainer.dataset_valid_.metadata["subject"])
+    assert len(held_out) == 2
+    assert held_out.isdisjoint(pretrainer.dataset_train_.metadata["subject"])
+    assert pretrainer.module_.n_prepared == 24
+    is_valid = metadata["subject"].isin(held_out)
+    assert pretrainer.history[-1, "valid_loss"] == pytest.approx(
+        ((X[is_valid] - pretrainer.module_.mean.item()) ** 2).mean(), rel=1e-5
+    )
+
+
+def test_the_same_number_in_two_corpora_is_two_subjects(X):
+    metadata = make_metadata().assign(subject=1, corpus=np.repeat(["A", "B"], 20))
+    pretrainer = SSLPretrainer(Mean(), max_epochs=1, batch_size=8, validation=0.5)
+    pretrainer.fit(X, metadata=metadata)
+    assert len(pretrainer.dataset_valid_) == 20
+
+
+def test_early_stopping_ends_with_the_best_weights(X):
+    """Skorch stops by a KeyboardInterrupt, which was taken for the user's."""
+
+    class Drift(Mean):
+        # The second epoch fits the windows best.
+        def forward(self, x):
+            loss, _ = super().forward(x)
+            epoch = len(self.epochs)
+            wanted = {1: 3.0, 2: 1.0}.get(epoch, 2.0 + epoch)
+            return PretrainingOutput(loss * 0 + wanted + 0 * self.mean, {})
+
+        def on_epoch_begin(self, epoch, X):
+            super().on_epoch_begin(epoch, X)
+            self.mean.data.fill_(float(epoch))
+
+    pretrainer = SSLPretrainer(
+        Drift(), max_epochs=50, batch_size=8, validation=0.4, patience=3, lr=0.0
+    ).fit(X, metadata=make_metadata())
+    assert len(pretrainer.history) == 5
+    assert pretrainer.module_.mean.item() == 1.0
+
+
+def test_the_windows_that_are_not_finite_are_named(X):
+    X[13, 2, 1] = np.nan
+    pretrainer = SSLPretrainer(Mean(), max_epochs=1, batch_size=8, random_state=0)
+    with pytest.raises(FloatingPointError) as caught:
+        pretrainer.fit(X, metadata=make_metadata())
+    named = "window 13 (corpus Toy, subject 2, session 0, trial 2, window 5)"
+    assert f"The values of {named} are not finite" in str(caught.value)
+    assert "epoch 1, batch" in str(caught.value)
+    assert pretrainer.module_.mean.isfinite()
+
+
+def test_a_training_that_diverges_is_stopped_with_the_batch_named(X):
+    class Explode(Mean):
+        def forward(self, x):
+            loss = self.mean + torch.inf
+            return PretrainingOutput(loss, {"part": torch.tensor(2.0)})
+
+    pretrainer = SSLPretrainer(
+        Explode(), batch_size=2, iterator_train__shuffle=False, max_epochs=1
+    )
+    told = r"inf in epoch 1, batch 1.*'part': 2.0.*diverged.*window 0; window 1"
+    with pytest.raises(FloatingPointError, match=told):
+        pretrainer.fit(X)
+    assert pretrainer.module_.mean.item() == 0.0
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_weights_of_full_precision(X, precision):
+    seen = []
+
+    class Watch(SCMMPretraining):
+        def compute_loss(self, views, n_views=2):
+            hidden = self.encoder.encode(views)
+            seen.append(self.projector(hidden).dtype)
+            return super().compute_loss(views, n_views)
+
+    torch.manual_seed(0)
+    encoder = make_objective().encoder
+    history = make_pretrainer(
+        Watch(encoder), precision=precision, max_epochs=10, lr=2e-3
+    ).fit(X)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    assert set(seen) == {dtype}
+    assert next(history.module_.parameters()).dtype == torch.float32
+    losses = history.history[:, "train_loss"]
+    assert losses[-1] < losses[0]
+
+
+def test_a_sampler_orders_the_windows_and_makes_tuples(X):
+    class Shapes(Mean):
+        seen = ()
+
+        def forward(self, x):
+            Shapes.seen += (tuple(x.shape),)
+            return super().forward(x)
+
+    settings = {"max_epochs": 1, "random_state": 0}
+    metadata = make_metadata()
+    SSLPretrainer(
+        Shapes(),
+        sampler=StimulusGroupSampler,
+        sampler__group_size=2,
+        batch_size=3,
+        **settings,
+    ).fit(X, metadata=metadata)
+    assert set(Shapes.seen) == {(3, 4, N_CHANS, N_BANDS)}
+    Shapes.seen = ()
+    SSLPretrainer(
+        Shapes(),
+        sampler=ContinuityBatchSampler,
+        sampler__n_windows=4,
+        batch_size=20,
+        **settings,
+    ).fit(X, metadata=metadata)
+    assert Shapes.seen == ((20, N_CHANS, N_BANDS),) * 2
+    with pytest.raises(ValueError, match="StimulusGroupSampler needs metadata"):
+        SSLPretrainer(Mean(), sampler=StimulusGroupSampler).fit(X)
+
+
+def test_samplers_can_be_given_to_the_iterator_as_in_skorch(X):
+    order = [[0, 1, 2], [5, 6, 7]]
+    pretrainer = SSLPretrainer(Mean(), iterator_train__batch_sampler=order)
+    pretrainer.set_params(max_epochs=1).fit(X)
+    assert pretrainer.history[-1, "batches", :, "train_batch_size"] == [3, 3]
+    pretrainer = SSLPretrainer(Mean(), iterator_train__sampler=[3, 4], max_epochs=1)
+    assert len(pretrainer.fit(X).history[-1, "batches"]) == 1
+
+
+def test_compiled_and_not_are_the_same_training(X):
+    compiled = make_pretrainer(compile=True, compile__backend="eager").fit(X)
+    plain = make_pretrainer().fit(X)
+    assert list(compiled.module_.state_dict()) == list(plain.module_.state_dict())
+    torch.testing.assert_close(weights(compiled.module_), weights(plain.module_))
+
+
+def test_the_bar_shows_the_terms_and_survives_pickling(X, monkeypatch):
+    bars = []
+
+    def make_bar(**settings):
+        bars.append(tqdm(**{**settings, "disable": False, "file": io.StringIO()}))
+        return bars[-1]
+
+    monkeypatch.setattr(callbacks, "tqdm", make_bar)
+    pretrainer = make_pretrainer(progress=True).fit(X)
+    (bar,) = bars
+    assert (bar.n, bar.total) == (15, 15)
+    assert "contrastive=" in bar.postfix
+    pickle.loads(pickle.dumps(pretrainer))
+
+
+def test_tensorboard_gets_the_terms(X):
+    class Writer:
+        def __init__(self):
+            self.names = set()
+
+        def add_scalar(self, tag, scalar_value, global_step):
+            self.names.add(tag)
+
+    writer = Writer()
+    make_pretrainer(callbacks=[TensorBoard(writer, close_after_train=False)]).fit(X)
+    assert {"Loss/train_contrastive", "Loss/train_reconstruction"} <= writer.names
+
+
+def test_partial_fit_goes_on_from_the_weights(X):
+    objective = Mean()
+    pretrainer = SSLPretrainer(objective, max_epochs=2, batch_size=8).fit(X)
+    mean = pretrainer.module_.mean.item()
+    pretrainer.partial_fit(X)
+    assert len(pretrainer.history) == 4
+    assert pretrainer.module_.mean.item() != mean
+    assert pretrainer.module_.n_prepared == 40  # once
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"schedule": "linear"}, "schedule must be one of"),
+        ({"precision": "int8"}, "precision must be one of"),
+        ({"accumulate": 0}, "accumulate must be at least 1"),
+        ({"warmup_epochs": -1}, "warmup_epochs"),
+        ({"warmup_epochs": 3, "schedule": "cosine"}, "less than max_epochs"),
+        ({"clip_norm": 0}, "clip_norm"),
+        ({"validation": 1.0}, "validation"),
+        ({"patience": 2}, "with validation"),
+        ({"resume": True}, "unless checkpoint_dir"),
+        ({"validation": 0.2}, "metadata with a column subject"),
+    ],
+)
+def test_settings_outside_their_range_are_refused(X, settings, told):
+    with pytest.raises(ValueError, match=told):
+        make_pretrainer(**settings).fit(X)
+
+
+def test_validation_needs_two_subjects(X):
+    metadata = make_metadata(1, 40)
+    with pytest.raises(ValueError, match="of 1 subject"):
+        make_pretrainer(validation=0.2).fit(X, metadata=metadata)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

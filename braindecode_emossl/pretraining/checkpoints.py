@@ -1,0 +1,432 @@
+"""Checkpoints: a pre-trained objective as a folder that braindecode can read too."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import uuid
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from braindecode.models.util import models_dict
+from safetensors import SafetensorError
+from torch import nn
+
+from braindecode_emossl.errors import CheckpointError
+from braindecode_emossl.pretraining.model_card import make_model_card
+from braindecode_emossl.pretraining.objective import PretrainingObjective
+from braindecode_emossl.pretraining.provenance import settle_provenance, to_plain
+from braindecode_emossl.pretraining.registry import OBJECTIVES
+
+__all__ = ["load_checkpoint", "load_encoder", "save_checkpoint"]
+
+_FORMAT = 1
+_CONFIG, _CARD = "config.json", "README.md"
+# The first is what braindecode's from_pretrained reads.
+_ENCODER, _OBJECTIVE = "model.safetensors", "objective.safetensors"
+FILES = {_CONFIG, _CARD, _ENCODER, _OBJECTIVE}
+# Entries of "emossl" in config.json.
+_ENTRIES = {
+    "format": int,
+    "model": str,
+    "objective": str,
+    "settings": dict,
+    "provenance": dict,
+    "sha256": dict,
+    "versions": dict,
+}
+_HEAD = "final_layer."
+# Arguments of a model that fine-tuning may choose anew, beside those of the signal.
+_FREE = {"n_outputs", "n_hidden", "drop_prob", "head_drop_prob"}
+_SIGNAL = {"n_chans", "chs_info", "n_times", "input_window_seconds", "sfreq"}
+
+
+def save_checkpoint(path, objective: PretrainingObjective, provenance=None) -> None:
+    """Write a pre-trained objective, and what it was trained on, to a folder.
+
+    The folder holds ``config.json``, the weights of the encoder in
+    ``model.safetensors``, all other state in ``objective.safetensors`` and a model card
+    in ``README.md``. braindecode's ``from_pretrained`` reads the encoder from it. It is
+    written whole or not at all; a checkpoint that was there stays until then.
+
+    Parameters
+    ----------
+    path : path
+        Folder to write; an older checkpoint there is replaced.
+    objective : PretrainingObjective
+        What was trained, such as ``module_`` of a pretrainer. It is built anew from
+        its ``settings`` when it is loaded: attributes set later are not kept.
+    provenance : mapping or None
+        What it was trained on: ``{"corpora": {"SEED": {"subjects": [1, 2], "sessions":
+        ["0"]}}}`` and anything else that JSON can hold. None: not known. What is known
+        of the checkpoint that the encoder came from is added.
+
+    Raises
+    ------
+    CheckpointError
+        If the objective could not be loaded again, the provenance is not of that form,
+        or the folder holds anything but a checkpoint.
+    """
+    path = Path(path).expanduser().resolve()
+    # What torch.compile returns is a wrapper.
+    objective = getattr(objective, "_orig_mod", objective)
+    config = _make_config(objective, provenance)
+    state = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in objective.state_dict().items()
+    }
+    # What could not be read back is not written.
+    _check_state(_build(config, path).state_dict(), state, path)
+    encoder = {
+        name.removeprefix("encoder."): tensor
+        for name, tensor in state.items()
+        if name.startswith("encoder.")
+    }
+    rest = {k: v for k, v in state.items() if not k.startswith("encoder.")}
+    weights = {
+        name: safetensors.torch.save(tensors, metadata={"format": "pt"})
+        for name, tensors in ((_ENCODER, encoder), (_OBJECTIVE, rest))
+    }
+    config["emossl"]["sha256"] = {
+        name: hashlib.sha256(data).hexdigest() for name, data in weights.items()
+    }
+    _replace_folder(
+        path,
+        {
+            **weights,
+            _CONFIG: json.dumps(config, indent=2).encode(),
+            _CARD: make_model_card(config).encode(),
+        },
+    )
+
+
+def load_checkpoint(path, device="cpu") -> PretrainingObjective:
+    """Read an objective that :func:`save_checkpoint` wrote.
+
+    No pickle is read, and no class is looked up but those that this package knows.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the checkpoint.
+    device : str or torch.device
+        Where to put it.
+
+    Returns
+    -------
+    PretrainingObjective
+        In the state that it was saved in, set to train; its ``provenance`` is what
+        the checkpoint says.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder is no checkpoint, is damaged, or does not fit this version.
+    """
+    path = Path(path).expanduser().resolve()
+    folder = path if path.exists() else _previous(path)
+    config = _read_config(folder)
+    state = _read_state(folder, config["emossl"]["sha256"])
+    objective = _build(config, folder)
+    _check_state(objective.state_dict(), state, folder)
+    objective.load_state_dict(state)
+    objective.encoder.provenance = settle_provenance(config["emossl"]["provenance"])
+    return objective.to(device)
+
+
+def load_encoder(path, model: nn.Module) -> None:
+    """Put the weights of a checkpoint's encoder into a model, but not its head.
+
+    The model may have another ``n_outputs``, another head and other dropout. Its
+    ``provenance`` is what the checkpoint says.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the checkpoint.
+    model : torch.nn.Module
+        Model to fine-tune, of the checkpoint's architecture.
+
+    Raises
+    ------
+    CheckpointError
+        If the architectures differ: the first difference is named; or as
+        :func:`load_checkpoint` does.
+    """
+    encoder = load_checkpoint(path).encoder
+    _check_architecture(encoder, model, path)
+    state, own = (
+        {k: v for k, v in module.state_dict().items() if not k.startswith(_HEAD)}
+        for module in (encoder, model)
+    )
+    _check_state(own, state, path)
+    model.load_state_dict(state, strict=False)
+    model.provenance = encoder.provenance
+
+
+def _make_config(objective, provenance) -> dict[str, Any]:
+    """Return what config.json holds, but for the digests."""
+    if not isinstance(objective, PretrainingObjective):
+        raise CheckpointError(
+            f"objective must be a PretrainingObjective, but got {objective!r:.80}."
+        )
+    encoder = objective.encoder
+    model = type(encoder).__name__
+    known = OBJECTIVES.get(model) is type(objective)
+    if not known or models_dict.get(model) is not type(encoder):
+        raise CheckpointError(
+            "objective must be one of this package, with the model that it is for: "
+            f"{ {k: v.__name__ for k, v in OBJECTIVES.items()} }, but got "
+            f"{type(objective).__name__} of {model}."
+        )
+    return {
+        **_arguments_of(encoder),
+        "braindecode_version": version("braindecode"),
+        "emossl": {
+            "format": _FORMAT,
+            "model": model,
+            "objective": type(objective).__name__,
+            "settings": {k: _plain(k, v) for k, v in objective.settings.items()},
+            "provenance": settle_provenance(provenance, objective.provenance),
+            "sha256": {},
+            "versions": {
+                name: version(name)
+                for name in ("braindecode-emossl", "braindecode", "torch")
+            },
+        },
+    }
+
+
+def _arguments_of(model) -> dict[str, Any]:
+    """Return what a model was built with, as JSON has it."""
+    # braindecode puts a default in the place of what it cannot write.
+    given = {
+        name: _plain(name, value)
+        for name, value in model._braindecode_init_kwargs.items()
+        if name != "chs_info" and not isinstance(value, type)
+    }
+    return {**model.get_config(), **given}
+
+
+def _plain(name: str, value):
+    try:
+        return json.loads(json.dumps(value, default=to_plain))
+    except TypeError as error:
+        raise CheckpointError(
+            f"The argument {name} must be of numbers and strings to be saved, but is "
+            f"{value!r:.80}. Build the model or the objective with such a value, as an "
+            "int for a random_state."
+        ) from error
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    file = folder / _CONFIG
+    text = _read(file)
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} is not JSON: {error}.") from error
+    ours = config.get("emossl") if isinstance(config, dict) else None
+    if not isinstance(ours, dict):
+        raise CheckpointError(
+            f'{file} has no entry "emossl": it is not of a checkpoint of this package. '
+            "A model of braindecode is loaded by its from_pretrained."
+        )
+    if ours.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{file} must be of format {_FORMAT}, but is of {ours.get('format')!r}. "
+            "Load it with the version of braindecode-emossl that wrote it: "
+            f"{ours.get('versions')}."
+        )
+    for name, kind in _ENTRIES.items():
+        if not isinstance(ours.get(name), kind):
+            raise CheckpointError(
+                f'The entry "{name}" of {file} must be of type {kind.__name__}, but is '
+                f"{ours.get(name)!r:.80}."
+            )
+    return config
+
+
+def _read_state(folder: Path, digests: dict[str, str]) -> dict[str, torch.Tensor]:
+    state = {}
+    for name, prefix in ((_ENCODER, "encoder."), (_OBJECTIVE, "")):
+        data = _read(folder / name)
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != digests.get(name):
+            raise CheckpointError(
+                f"{folder / name} is not the file that was saved: its SHA-256 is "
+                f"{digest}, but {_CONFIG} says {digests.get(name)}. Copy the "
+                "checkpoint again."
+            )
+        try:
+            tensors = safetensors.torch.load(data)
+        except (SafetensorError, KeyError) as error:
+            raise CheckpointError(
+                f"{folder / name} is not in the safetensors format: {error}."
+            ) from error
+        state |= {prefix + key: tensor for key, tensor in tensors.items()}
+    return state
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"There is no checkpoint in {file.parent}: {file.name} cannot be read "
+            f"({error.strerror})."
+        ) from error
+
+
+def _build(config: dict[str, Any], folder: Path) -> PretrainingObjective:
+    """Return the objective that a config tells of, with random weights."""
+    ours = config["emossl"]
+    objective_class = OBJECTIVES.get(ours["model"])
+    if objective_class is None or objective_class.__name__ != ours["objective"]:
+        raise CheckpointError(
+            f"The checkpoint {folder} must be of an objective and its model: "
+            f"{ {v.__name__: k for k, v in OBJECTIVES.items()} }, but is of "
+            f"{ours['objective']!r:.80} and {ours['model']!r:.80}."
+        )
+    model_class = models_dict[ours["model"]]
+    try:
+        # The random weights are not kept, so that they must not cost the caller's
+        # generator anything.
+        with torch.random.fork_rng(devices=[]):
+            encoder = model_class.from_config(_decode(model_class, config))
+            return objective_class(encoder, **ours["settings"])
+    except Exception as error:  # whatever odd values in a file may lead to
+        raise CheckpointError(
+            f"{ours['objective']} cannot be built as the checkpoint {folder} says: "
+            f"{error}"
+        ) from error
+
+
+def _decode(model_class: type, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a model, classes and channels as they were."""
+    others = ("braindecode_version", "emossl")
+    arguments = {k: v for k, v in config.items() if k not in others}
+    if arguments.get("chs_info") is not None:
+        # braindecode does this too, with a warning.
+        arguments["chs_info"] = model_class._deserialize_chs_info(arguments["chs_info"])
+    for name, parameter in inspect.signature(model_class).parameters.items():
+        if name in arguments and isinstance(parameter.default, type):
+            arguments[name] = _find_class(name, arguments[name])
+    return arguments
+
+
+def _find_class(name: str, text) -> type[nn.Module]:
+    """Return a class of torch.nn, where braindecode would import anything."""
+    found = getattr(nn, str(text).rpartition(".")[2], None)
+    if (
+        not isinstance(found, type)
+        or text != f"{found.__module__}.{found.__qualname__}"
+    ):
+        raise CheckpointError(
+            f"{name} must be a class of torch.nn, but is {text!r:.80}."
+        )
+    return found
+
+
+def _check_state(own: dict, found: dict, path) -> None:
+    """Name the first tensor that does not fit."""
+    for name in [*own, *found]:
+        mine, its = (_describe(state.get(name)) for state in (own, found))
+        if mine != its:
+            raise CheckpointError(
+                f"The checkpoint {path} is of another architecture: {name} is {its} "
+                f"in it, but {mine} in the model as it is built."
+            )
+
+
+def _describe(tensor: torch.Tensor | None) -> str:
+    if tensor is None:
+        return "missing"
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _check_architecture(encoder: nn.Module, model: nn.Module, path) -> None:
+    """Name the first argument by which two models differ."""
+    if type(model) is not type(encoder):
+        pairs = {"class": (type(encoder).__name__, type(model).__name__)}
+    else:
+        of_both = [_known_signal(encoder), _known_signal(model)]
+        names = [name for name in of_both[0] if name in of_both[1]]
+        pairs = {name: tuple(signal[name] for signal in of_both) for name in names}
+        its, mine = _arguments_of(encoder), _arguments_of(model)
+        pairs |= {k: (its[k], mine[k]) for k in its if k not in _FREE | _SIGNAL}
+    for name, (its, mine) in pairs.items():
+        if its != mine:
+            raise CheckpointError(
+                f"The checkpoint {path} is of another architecture: {name} is {its} "
+                f"in it, but {mine} in the model."
+            )
+
+
+def _known_signal(model) -> dict[str, Any]:
+    """Return what a model knows of its signal; not all models know all of it."""
+    signal = {}
+    for name in ("n_chans", "n_times", "sfreq"):
+        try:
+            signal[name] = getattr(model, name)
+        except ValueError:
+            continue
+    if model._chs_info is not None:
+        signal["channels"] = [ch["ch_name"].casefold() for ch in model._chs_info]
+    return signal
+
+
+def _replace_folder(path: Path, files: dict[str, bytes]) -> None:
+    """Write a folder of files; what was there stays until all of them are written."""
+    _check_replaceable(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    previous = _previous(path)
+    try:
+        temporary.mkdir()
+        for name, data in files.items():
+            with (temporary / name).open("xb") as file:
+                file.write(data)
+                # A crash of the machine must not move an empty file into place.
+                file.flush()
+                os.fsync(file.fileno())
+        if path.exists():
+            # A folder cannot be replaced at once. Should we end here, the old one is
+            # loaded from where it is now.
+            shutil.rmtree(previous, ignore_errors=True)
+            path.rename(previous)
+        try:
+            temporary.rename(path)
+        except BaseException:
+            if previous.exists():
+                previous.rename(path)
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _check_replaceable(path: Path) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise CheckpointError(f"path must be a folder, but {path} is a file.")
+    names = {file.name for file in path.iterdir()}
+    if names and not (_CONFIG in names and names <= FILES):
+        raise CheckpointError(
+            f"{path} holds {sorted(names - FILES) or sorted(names)}, so it is more "
+            "than a checkpoint and is not replaced. Choose another path."
+        )
+    if names:
+        _read_config(path)
+
+
+def _previous(path: Path) -> Path:
+    """Where a checkpoint is while another one takes its place."""
+    return path.with_name(f".{path.name}.previous")

@@ -1,0 +1,245 @@
+"""Pre-training on several GPUs or machines."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from braindecode_emossl.losses.gathering import gather
+from braindecode_emossl.losses.precision import at_least_single_precision
+from braindecode_emossl.pretraining.pretrainer import SSLPretrainer
+
+__all__ = ["DistributedPretrainer", "desynchronize", "synchronize"]
+
+
+class DistributedPretrainer(SSLPretrainer):
+    """Train a self-supervised objective in several processes, each with a share.
+
+    A :class:`~braindecode_emossl.pretraining.SSLPretrainer` for scripts that
+    ``accelerate launch`` or ``torchrun`` starts several times, once for each GPU or
+    CPU process; in a script that was started once, it trains alone. Each process takes
+    ``batch_size`` windows a step, so that a step sees ``n_processes * batch_size``.
+    Contrast and batch normalisation are over all of these, and so the gradients are
+    those that one process would have with the whole batch. Masks and dropout differ
+    from process to process.
+
+    All processes are given the same windows, and all end with the same weights. What an
+    objective fits to the windows, such as clusters, is taken from the first process,
+    which is also the only one that prints and writes the state of the training.
+
+    Parameters
+    ----------
+    objective : PretrainingObjective
+        Encoder, heads and loss; the weights of the first process are taken.
+    device : str or torch.device, optional
+        Where to train; by default the GPU that belongs to this process, or the CPU on a
+        machine without one. "cpu" leaves GPUs alone.
+    **kwargs
+        Further arguments of :class:`~braindecode_emossl.pretraining.SSLPretrainer`.
+        Several processes need the same ``random_state``.
+
+    Raises
+    ------
+    ImportError
+        If accelerate is not installed.
+    ValueError
+        If several processes have no ``random_state``, the windows do not fill one batch
+        of each process, or accelerate was told a precision.
+
+    Notes
+    -----
+    As long as the process group stands, an objective waits for all processes in each
+    step: one that trains in the first process alone would wait forever.
+
+    Where the windows that validate do not fill the last batch of each process, some
+    come twice.
+
+    Examples
+    --------
+    >>> pretrainer = DistributedPretrainer(SCMMPretraining(model), random_state=0)
+    >>> encoder = pretrainer.fit(X).module_.encoder
+    """
+
+    def __init__(self, objective, *, device=None, **kwargs):
+        device = device or _make_accelerator().device
+        super().__init__(objective, device=device, **kwargs)
+
+    @property
+    def objective_(self):
+        """The objective itself, also while it trains together with the others."""
+        is_parallel = isinstance(self.module_, DistributedDataParallel)
+        return self.module_.module if is_parallel else self.module_
+
+    @property
+    def _accelerator(self):
+        return _make_accelerator(self.device)
+
+    @property
+    def _default_callbacks(self):
+        callbacks = super()._default_callbacks
+        if self._accelerator.is_main_process:
+            return callbacks
+        return [item for item in callbacks if item[0] not in ("print_log", "progress")]
+
+    def initialize(self):
+        """Set everything up, with a seed that all processes have in common."""
+        if self._accelerator.num_processes > 1 and self.random_state is None:
+            raise ValueError(
+                "random_state must be the same seed in all processes, so that they "
+                "share one epoch, but got None."
+            )
+        return super().initialize()
+
+    def partial_fit(self, X, y=None, **fit_params):
+        """Go on training, together with the others.
+
+        Parameters
+        ----------
+        X : array, BaseConcatDataset or WindowDataset
+            Windows, the same in all processes.
+        y : None
+            Ignored.
+        **fit_params
+            None of importance.
+
+        Returns
+        -------
+        DistributedPretrainer
+            Itself.
+        """
+        if self._accelerator.num_processes == 1:
+            return super().partial_fit(X, y, **fit_params)
+        if not self.initialized_:
+            self.initialize()
+        objective = self.module_
+        synchronize(objective)
+        # The head of the model gets no gradient.
+        self.module_ = DistributedDataParallel(objective, find_unused_parameters=True)
+        try:
+            return super().partial_fit(X, y, **fit_params)
+        finally:
+            desynchronize(objective)
+            self.module_ = objective
+
+    def get_iterator(self, dataset, training=False):
+        """Return the batches of a data set that this process takes."""
+        batches = super().get_iterator(dataset, training)
+        n_processes = self._accelerator.num_processes
+        if n_processes == 1 or (training and self.sampler is not None):
+            return batches  # our samplers share their epoch by themselves
+        if training and len(dataset) < n_processes * self.batch_size:
+            raise ValueError(
+                f"batch_size={self.batch_size} in each of {n_processes} processes "
+                f"needs {n_processes * self.batch_size} windows, but got "
+                f"{len(dataset)}. Lower batch_size or the number of processes."
+            )
+        batches = self._accelerator.prepare_data_loader(batches, device_placement=False)
+        if training:
+            self.n_batches_ = len(batches)
+            self.order_ = batches.synchronized_generator
+        return batches
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Start the epoch alike, and go different ways in masks and dropout."""
+        super().on_epoch_begin(net, **kwargs)
+        if self._accelerator.num_processes == 1:
+            return
+        seed = torch.randint(2**62, (), device=self.device)
+        objective = self.objective_
+        for tensor in chain([seed], objective.parameters(), objective.buffers()):
+            dist.broadcast(tensor.detach(), src=0)
+        if self.sampler is None and self.order_ is not None:
+            self.order_.manual_seed(int(seed))
+        torch.manual_seed(int(seed) + dist.get_rank())
+
+    def load_state(self, dataset):
+        """Return the state to go on with, before any process replaces it."""
+        state = super().load_state(dataset)
+        self._accelerator.wait_for_everyone()
+        return state
+
+    def save_state(self):
+        """Write all that the next epoch depends on, in the first process."""
+        if self._accelerator.is_main_process:
+            super().save_state()
+
+
+def synchronize(module: nn.Module) -> None:
+    """Let batch normalisation see the batch of all processes, while it trains.
+
+    As :class:`torch.nn.SyncBatchNorm`, but also on the CPU. All processes must have
+    equally large batches.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Changed in place; its weights and their names stay as they are.
+    """
+    for layer in module.modules():
+        if isinstance(layer, _BatchNorm):
+            kind = type(layer)
+            layer.__class__ = type(kind.__name__, (_OfAllProcesses, kind), {})
+
+
+def desynchronize(module: nn.Module) -> None:
+    """Undo :func:`synchronize`.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Changed in place.
+    """
+    for layer in module.modules():
+        if isinstance(layer, _OfAllProcesses):
+            _, layer.__class__ = type(layer).__bases__
+
+
+class _OfAllProcesses:
+    """Mixin of a batch normalisation: statistics are those of the whole batch."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return super().forward(x)
+        precise = at_least_single_precision(x)  # (batch, n_channels, ...)
+        others = [dim for dim in range(x.ndim) if dim != 1]
+        own = torch.stack(torch.var_mean(precise, others, correction=0))
+        variances, means = gather(own[None]).unbind(1)  # (n_processes, n_channels)
+        mean = means.mean(0)
+        variance = variances.mean(0) + means.var(0, correction=0)
+        self._track(mean.detach(), variance.detach(), len(means) * x[:, 0].numel())
+        scale = self.weight * (variance + self.eps).rsqrt()
+        mean, scale, bias = (
+            values.view(-1, *(1,) * (x.ndim - 2)) for values in (mean, scale, self.bias)
+        )  # (n_channels, 1, ...)
+        return ((precise - mean) * scale + bias).to(x.dtype)
+
+    def _track(self, mean, variance, n_values: int) -> None:
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        unbiased = variance * (n_values / (n_values - 1))
+        self.running_var.lerp_(unbiased, self.momentum)
+
+
+def _make_accelerator(device=None):
+    """Return what tells this process from the others, and share out batches."""
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise ImportError(
+            "Training in several processes needs accelerate: "
+            'pip install "braindecode-emossl[distributed]".'
+        ) from error
+    accelerator = Accelerator(
+        cpu=str(device) == "cpu" or not torch.cuda.is_available()
+    )
+    if accelerator.mixed_precision != "no":
+        raise ValueError(
+            "The precision must be set in DistributedPretrainer, but accelerate was "
+            f"told mixed_precision={accelerator.mixed_precision!r}. Leave it out there."
+        )
+    return accelerator

@@ -1,0 +1,26 @@
+"""Pictures of features, models and results, to be read in print and in any eyes.
+
+Each function draws into the axes it is given, or into a figure of its own, and returns
+the figure; none of them changes matplotlib's settings. No picture needs colour alone:
+groups differ in marker or line style too, and every colour map goes from dark to light.
+"""
+
+from braindecode_emossl.visualization.benchmarks import plot_benchmark
+from braindecode_emossl.visualization.clusters import plot_cluster_usage
+from braindecode_emossl.visualization.confusion import plot_confusion_matrix
+from braindecode_emossl.visualization.curves import plot_history
+from braindecode_emossl.visualization.embeddings import plot_embeddings
+from braindecode_emossl.visualization.topomaps import (
+    plot_attention,
+    plot_band_topomaps,
+)
+
+__all__ = [
+    "plot_attention",
+    "plot_band_topomaps",
+    "plot_benchmark",
+    "plot_cluster_usage",
+    "plot_confusion_matrix",
+    "plot_embeddings",
+    "plot_history",
+]

@@ -1,0 +1,92 @@
+"""Curves of training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from braindecode_emossl.visualization.style import get_axes, style_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_history"]
+
+# What skorch records beside losses and scores.
+_NOT_CURVES = ("_best", "_batch_count", "_batch_size")
+_LINE_STYLES = {"train": "-", "valid": "--"}
+
+
+def plot_history(history: Sequence[dict], *, axes=None) -> Figure:
+    """Plot the loss and each of its terms by epoch, in training and validation.
+
+    Parameters
+    ----------
+    history : skorch.history.History or sequence of dict
+        One entry an epoch, as in the ``history_`` of
+        :class:`~braindecode_emossl.pretraining.SSLPretrainer`: ``train_<name>`` and
+        ``valid_<name>`` of loss and terms, and ``epoch``.
+    axes : matplotlib.axes.Axes or array of them, shape (n_names,), optional
+        Where to draw, in the order of the history with ``loss`` first. None makes a
+        figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel for the loss and each term, as they differ in scale. An epoch without
+        a value is a gap.
+
+    Raises
+    ------
+    ValueError
+        If the history has no epoch, or none of the names above.
+    """
+    epochs = list(history)
+    curves = _find_curves(epochs)
+    names = sorted(
+        dict.fromkeys(curve.partition("_")[2] for curve in curves),
+        key=lambda name: name != "loss",
+    )
+    if not names:
+        raise ValueError(
+            "history must have at least one epoch with a train_<name> or valid_<name>, "
+            f"but got {len(epochs)} epochs, the first with {list(*epochs[:1])}."
+        )
+    size = (0.8 + 3.2 * len(names), 3.0)
+    axes = get_axes(axes, 1, len(names), size=size)[0]
+    number = [epoch.get("epoch", i) for i, epoch in enumerate(epochs, 1)]
+    for ax, name in zip(axes, names, strict=True):
+        for i, (part, line_style) in enumerate(_LINE_STYLES.items()):
+            if (key := f"{part}_{name}") in curves:
+                ax.plot(
+                    number,
+                    [epoch.get(key, np.nan) for epoch in epochs],
+                    line_style,
+                    **style_of(i),
+                    markersize=4,
+                    markevery=max(1, len(epochs) // 10),
+                    label={"train": "training", "valid": "validation"}[part],
+                )
+        ax.set(title=name.replace("_", " "), xlabel="Epoch")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("Mean over the epoch")
+    axes[0].legend(frameon=False, fontsize="small")
+    return axes[0].figure
+
+
+def _find_curves(epochs: list[dict]) -> list[str]:
+    """Return the names of curves, in order of appearance."""
+    return list(
+        dict.fromkeys(
+            key
+            for epoch in epochs
+            for key, value in epoch.items()
+            if key.startswith(("train_", "valid_"))
+            and not key.endswith(_NOT_CURVES)
+            and isinstance(value, Real)
+        )
+    )

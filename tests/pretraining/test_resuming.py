@@ -1,0 +1,313 @@
+"""A training that was killed and resumed is one that was not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import mne
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from skorch.callbacks import Callback
+
+from braindecode_emossl.errors import CheckpointError
+from braindecode_emossl.models import (
+    MEMHACL,
+    SCMM,
+    MaskedClusterTransformer,
+    MoodReader,
+)
+from braindecode_emossl.pretraining import (
+    MaskedClusterPretraining,
+    MEMHACLPretraining,
+    MoodReaderPretraining,
+    SCMMPretraining,
+    SSLPretrainer,
+    load_checkpoint,
+)
+from braindecode_emossl.samplers import ContinuityBatchSampler, StimulusGroupSampler
+
+N_SUBJECTS, N_WINDOWS = 6, 8  # windows of each subject
+
+
+class Killed(Exception):
+    """Stands for whatever ends a process."""
+
+
+class KillAt(Callback):
+    def __init__(self, epoch, batch):
+        self.epoch, self.batch = epoch, batch
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        at = len(net.history), len(net.history[-1, "batches"])
+        if training and at == (self.epoch, self.batch):
+            raise Killed
+
+
+@pytest.fixture
+def metadata():
+    n = N_SUBJECTS * N_WINDOWS
+    return pd.DataFrame(
+        {
+            "corpus": "Toy",
+            "subject": np.repeat(np.arange(1, N_SUBJECTS + 1), N_WINDOWS),
+            "session": "0",
+            "run": "0",
+            "trial": 0,
+            "stimulus": "a",
+            "window": np.arange(n) % N_WINDOWS,
+        }
+    )
+
+
+def draw_windows(n_chans, n_times):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(N_SUBJECTS * N_WINDOWS, n_chans, n_times))
+    return x.astype(np.float32)
+
+
+def make_scmm(**settings):
+    torch.manual_seed(0)
+    model = SCMM(n_outputs=2, n_chans=4, n_times=5, input_domain="de")
+    return SCMMPretraining(model, **settings), draw_windows(4, 5)
+
+
+def make_memhacl():
+    torch.manual_seed(0)
+    model = MEMHACL(
+        n_outputs=2, n_chans=4, n_times=64, sfreq=32, n_filters=(4, 4, 8, 8)
+    )
+    return MEMHACLPretraining(model, projector_widths=(16, 8)), draw_windows(4, 64)
+
+
+def make_masked_cluster():
+    torch.manual_seed(0)
+    model = MaskedClusterTransformer(
+        n_outputs=2,
+        n_chans=4,
+        n_times=200,
+        sfreq=100,
+        n_filters=8,
+        emb_dim=16,
+        n_layers=2,
+        n_heads=2,
+        dim_feedforward=16,
+    )
+    objective = MaskedClusterPretraining(
+        model, n_clusters=(3, 5), code_dim=4, recluster_every=2
+    )
+    return objective, draw_windows(4, 200)
+
+
+def make_mood_reader():
+    torch.manual_seed(0)
+    montage = mne.channels.make_standard_montage("standard_1020")
+    info = mne.create_info(["Fp1", "Fp2", "C3", "C4"], 100.0, "eeg")
+    model = MoodReader(
+        n_outputs=2,
+        chs_info=info.set_montage(montage)["chs"],
+        n_times=200,
+        sfreq=100,
+        patch_size=20,
+        embed_dim=16,
+        n_layers=1,
+        n_heads=2,
+    )
+    sizes = {"decoder_dim": 8, "n_decoder_layers": 1, "n_decoder_heads": 2}
+    return MoodReaderPretraining(model, **sizes), draw_windows(4, 200)
+
+
+MAKERS = {
+    "SCMM": (make_scmm, {}),
+    "SCMM in stretches": (
+        make_scmm,
+        {"sampler": ContinuityBatchSampler, "sampler__n_windows": 4, "batch_size": 16},
+    ),
+    "MEMHACL": (make_memhacl, {"sampler": StimulusGroupSampler, "batch_size": 4}),
+    "MaskedCluster": (make_masked_cluster, {}),
+    "MoodReader": (make_mood_reader, {}),
+}
+
+
+def make_pretrainer(objective, **settings):
+    settings = {
+        "max_epochs": 5,
+        "batch_size": 8,
+        "lr": 1e-2,
+        "random_state": 0,
+        "warmup_epochs": 1,
+        "schedule": "cosine",
+        "clip_norm": 1.0,
+        "accumulate": 2,
+        **settings,
+    }
+    return SSLPretrainer(objective, **settings)
+
+
+def assert_same(first, second):
+    state, other = first.module_.state_dict(), second.module_.state_dict()
+    assert list(state) == list(other)
+    for name in state:
+        assert torch.equal(state[name], other[name]), name
+    for name in ("train_loss", "lr"):
+        assert first.history[:, name] == second.history[:, name]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_weights_are_those_of_an_uninterrupted_training(name, tmp_path, metadata):
+    make, settings = MAKERS[name]
+    objective, X = make()
+    whole = make_pretrainer(objective, **settings).fit(X, metadata=metadata)
+    settings["checkpoint_dir"] = tmp_path
+    killed = make_pretrainer(objective, callbacks=[KillAt(4, 1)], **settings)
+    with pytest.raises(Killed):
+        killed.fit(X, metadata=metadata)
+    resumed = make_pretrainer(objective, resume=True, **settings)
+    torch.rand(7)  # another process would not have drawn the same before
+    resumed.fit(X, metadata=metadata)
+    assert len(resumed.history) == 5
+    assert_same(whole, resumed)
+
+
+@pytest.mark.parametrize("at", [(1, 1), (2, 1), (3, 2)])
+def test_early_stopping_goes_on_as_it_would_have(at, tmp_path, metadata):
+    objective, X = make_scmm()
+    settings = {"validation": 0.4, "patience": 2, "max_epochs": 12, "lr": 0.05}
+    whole = make_pretrainer(objective, **settings).fit(X, metadata=metadata)
+    assert len(whole.history) < 12
+    settings["checkpoint_dir"] = tmp_path
+    killed = make_pretrainer(objective, callbacks=[KillAt(*at)], **settings)
+    with pytest.raises(Killed):
+        killed.fit(X, metadata=metadata)
+    resumed = make_pretrainer(objective, resume=True, **settings)
+    resumed.fit(X, metadata=metadata)
+    assert whole.history[:, "valid_loss"] == resumed.history[:, "valid_loss"]
+    assert_same(whole, resumed)
+
+
+def test_without_a_seed_the_first_run_s_is_taken(tmp_path, metadata):
+    """Another split by subject would let the validation see training windows."""
+    objective, X = make_scmm()
+    settings = {"random_state": None, "validation": 0.5, "checkpoint_dir": tmp_path}
+    killed = make_pretrainer(objective, callbacks=[KillAt(2, 1)], **settings)
+    with pytest.raises(Killed):
+        killed.fit(X, metadata=metadata)
+    subjects = set(killed.dataset_valid_.metadata["subject"])
+    resumed = make_pretrainer(objective, resume=True, **settings)
+    resumed.fit(X, metadata=metadata)
+    assert set(resumed.dataset_valid_.metadata["subject"]) == subjects
+
+
+def test_more_epochs_are_added_to_a_finished_training(tmp_path):
+    objective, X = make_scmm()
+    settings = {"schedule": None}
+    whole = make_pretrainer(objective, max_epochs=4, **settings).fit(X)
+    settings |= {"checkpoint_dir": tmp_path, "resume": True}
+    make_pretrainer(objective, max_epochs=2, **settings).fit(X)
+    assert_same(whole, make_pretrainer(objective, max_epochs=4, **settings).fit(X))
+
+
+def test_a_finished_training_is_read_not_repeated(tmp_path, monkeypatch):
+    objective, X = make_scmm()
+    settings = {"checkpoint_dir": tmp_path, "resume": True}
+    first = make_pretrainer(objective, **settings).fit(X)
+    monkeypatch.setattr(SSLPretrainer, "train_step", None)
+    assert_same(first, make_pretrainer(objective, **settings).fit(X))
+
+
+def test_the_trained_objective_is_a_checkpoint_with_its_provenance(tmp_path, metadata):
+    objective, X = make_scmm()
+    pretrainer = make_pretrainer(objective, checkpoint_dir=tmp_path)
+    pretrainer.fit(X, metadata=metadata)
+    loaded = load_checkpoint(tmp_path / "trained")
+    assert loaded.provenance["corpora"] == {
+        "Toy": {"subjects": [1, 2, 3, 4, 5, 6], "sessions": ["0"]}
+    }
+    state = pretrainer.module_.state_dict()
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+
+
+def test_an_earlier_training_is_not_overwritten_unasked(tmp_path):
+    objective, X = make_scmm()
+    make_pretrainer(objective, checkpoint_dir=tmp_path).fit(X)
+    with pytest.raises(CheckpointError, match="resume=True"):
+        make_pretrainer(objective, checkpoint_dir=tmp_path).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"lr": 0.5}, "lr = 0.01, but it is now 0.5"),
+        ({"batch_size": 4}, "batch_size = 8"),
+        ({"max_epochs": 9}, "max_epochs = 5"),
+        ({"optimizer__weight_decay": 0.3}, "optimizer__weight_decay = None"),
+        ({"random_state": 1}, "random_state = 0"),
+    ],
+)
+def test_another_training_is_not_resumed(change, told, tmp_path):
+    objective, X = make_scmm()
+    make_pretrainer(objective, checkpoint_dir=tmp_path).fit(X)
+    settings = {"checkpoint_dir": tmp_path, "resume": True, **change}
+    with pytest.raises(CheckpointError, match=told):
+        make_pretrainer(objective, **settings).fit(X)
+
+
+def test_other_windows_and_other_objectives_are_not_resumed(tmp_path):
+    objective, X = make_scmm()
+    make_pretrainer(objective, checkpoint_dir=tmp_path).fit(X)
+    again = make_pretrainer(objective, checkpoint_dir=tmp_path, resume=True)
+    with pytest.raises(CheckpointError, match="windows"):
+        again.fit(X[:-8])
+    with pytest.raises(CheckpointError, match="windows"):
+        again.fit(X + 1)
+    other = make_scmm(temperature=0.1)[0]
+    with pytest.raises(CheckpointError, match="objective settings"):
+        make_pretrainer(other, checkpoint_dir=tmp_path, resume=True).fit(X)
+
+
+@pytest.mark.slow
+def test_a_process_killed_at_any_instant_leaves_a_whole_state(tmp_path):
+    """The signal cannot be caught: it comes while a step or a file is half done."""
+    script = textwrap.dedent(
+        """
+        import sys, torch
+        torch.set_num_threads(1)
+        from tests.pretraining.test_resuming import make_pretrainer, make_scmm
+
+        objective, X = make_scmm()
+        make_pretrainer(
+            objective, max_epochs=60, checkpoint_dir=sys.argv[1], resume=True
+        ).fit(X)
+        """
+    )
+    folder = tmp_path / "run"
+    command = [sys.executable, "-c", script, str(folder)]
+    state = folder / "state.safetensors"
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        while process.poll() is None:
+            if state.exists() and state.stat().st_mtime_ns > before:
+                break
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.2))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    objective, X = make_scmm()
+    torch_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        settings = {"max_epochs": 60}
+        whole = make_pretrainer(objective, **settings).fit(X)
+        settings |= {"checkpoint_dir": folder, "resume": True}
+        assert_same(whole, make_pretrainer(objective, **settings).fit(X))
+    finally:
+        torch.set_num_threads(torch_threads)

@@ -1,0 +1,162 @@
+"""Windows from arrays, braindecode's data sets and corpora."""
+
+from __future__ import annotations
+
+import mne
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from braindecode.datasets import BaseConcatDataset, RawDataset
+from braindecode.preprocessing import create_fixed_length_windows
+from torch.utils.data import DataLoader
+
+from braindecode_emossl.datasets import DEAP, SEED, write_replica
+from braindecode_emossl.paradigms import Emotion
+from braindecode_emossl.pretraining.windows import (
+    WindowArray,
+    WindowDataset,
+    gather_windows,
+)
+
+
+@pytest.fixture
+def X():
+    return np.random.default_rng(0).normal(size=(20, 3, 8))
+
+
+@pytest.fixture
+def concat():
+    rng = np.random.default_rng(0)
+    parts = []
+    for subject in (1, 2):
+        info = mne.create_info(3, 100.0, "eeg")
+        raw = mne.io.RawArray(rng.normal(size=(3, 500)), info, verbose="error")
+        parts.append(RawDataset(raw, description={"subject": subject}))
+    return BaseConcatDataset(parts)
+
+
+def make_loader(dataset, **settings):
+    return DataLoader(dataset, collate_fn=WindowDataset.collate, **settings)
+
+
+def test_a_batch_is_the_windows_of_its_numbers(X):
+    for windows, numbers in make_loader(gather_windows(X), batch_size=6, shuffle=True):
+        assert windows.dtype == torch.float32
+        np.testing.assert_array_equal(windows, X[numbers].astype(np.float32))
+
+
+def test_tuples_get_an_axis_of_their_own(X):
+    """Skorch's data set takes a tuple for an index along several axes."""
+    order = [(0, 5, 1), (7, 7, 2), (19, 3, 4)]
+    loader = make_loader(gather_windows(X), batch_size=2, sampler=order)
+    shapes = []
+    for windows, numbers in loader:
+        np.testing.assert_array_equal(windows, X[numbers].astype(np.float32))
+        shapes.append(tuple(windows.shape))
+    assert shapes == [(2, 3, 3, 8), (1, 3, 3, 8)]
+
+
+def test_single_items_are_like_those_of_a_batch(X):
+    dataset = gather_windows(X)
+    window, number = dataset[4]
+    assert number == 4
+    np.testing.assert_array_equal(window, X[4].astype(np.float32))
+    assert dataset[(4, 2)][0].shape == (2, 3, 8)
+
+
+def test_workers_give_the_same(X):
+    dataset = gather_windows(X)
+    for one, other in zip(
+        make_loader(dataset, batch_size=5),
+        make_loader(dataset, batch_size=5, num_workers=1),
+        strict=True,
+    ):
+        assert torch.equal(one[0], other[0])
+
+
+def test_a_mapped_file_is_read_in_parts_only(tmp_path, X):
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    dataset = gather_windows(mapped).take(np.arange(5, 15)).take([1, 3])
+    assert dataset.windows.X is mapped
+    np.testing.assert_array_equal(dataset.windows[:], X[[6, 8]].astype(np.float32))
+
+
+def test_a_window_array_is_indexed_as_objectives_do(X):
+    windows = WindowArray(X)
+    assert windows.shape == (20, 3, 8)
+    for key in (slice(2, 9), np.array([4, 1]), np.array([[4, 1], [0, 0]])):
+        np.testing.assert_array_equal(windows[key], X[key].astype(np.float32))
+
+
+def test_a_data_set_of_braindecode_gives_its_windows_and_metadata(concat):
+    cut = create_fixed_length_windows(
+        concat,
+        window_size_samples=100,
+        window_stride_samples=100,
+        drop_last_window=True,
+    )
+    dataset = gather_windows(cut)
+    assert dataset.windows.shape == (10, 3, 100)
+    assert dataset.metadata["subject"].tolist() == [1] * 5 + [2] * 5
+    raw = concat.datasets[1].raw.get_data()
+    windows, _ = dataset.__getitems__([(6, 0), (7, 1)])
+    assert windows.shape == (2, 2, 3, 100)
+    np.testing.assert_allclose(windows[0, 0], raw[:, 100:200], rtol=1e-6)
+
+
+def test_a_data_set_without_windows_is_refused(concat):
+    with pytest.raises(ValueError, match="create_fixed_length_windows"):
+        gather_windows(concat)
+
+
+def test_corpora_are_cut_by_the_paradigm_and_joined(tmp_path):
+    corpora = []
+    for corpus, folder in ((SEED, "seed"), (DEAP, "deap")):
+        write_replica(
+            corpus.code_name, tmp_path / folder, subjects=[1, 2], seconds=4, seed=0
+        )
+        corpora.append(corpus([1, 2], path=tmp_path / folder, sessions=[0]))
+    paradigm = Emotion(target="valence", window=2.0, features="de")
+    paradigm.match_all(corpora)
+    dataset = gather_windows(corpora, paradigm=paradigm)
+    assert dataset.provenance == {
+        "corpora": {
+            "DEAP": {"subjects": [1, 2], "sessions": ["0"]},
+            "SEED": {"subjects": [1, 2], "sessions": ["0"]},
+        }
+    }
+    alone, _, metadata = paradigm.get_data(corpora[1])
+    np.testing.assert_array_equal(
+        dataset.windows[-len(alone) :], alone.astype(np.float32)
+    )
+    assert dataset.describe(len(dataset) - 1) == (
+        f"window {len(dataset) - 1} (corpus DEAP, subject 2, session 0, trial "
+        f"{metadata['trial'].iloc[-1]}, window {metadata['window'].iloc[-1]})"
+    )
+    unmatched = Emotion(target="valence", window=2.0, features="de")
+    with pytest.raises(ValueError, match="match_all"):
+        gather_windows(corpora, paradigm=unmatched)
+    with pytest.raises(ValueError, match="pass a paradigm"):
+        gather_windows(corpora[0])
+
+
+def test_what_is_told_of_a_window_without_metadata(X):
+    assert gather_windows(X).take([3, 7]).describe(1) == "window 7"
+    assert gather_windows(X).provenance is None
+
+
+@pytest.mark.parametrize(
+    ("X", "metadata", "error", "told"),
+    [
+        (np.zeros((0, 2, 3)), None, ValueError, "is empty"),
+        (np.zeros((4, 2, 3)), pd.DataFrame({"subject": [1]}), ValueError, "1 rows"),
+        ([object()], None, TypeError, "list of shape .* and type object"),
+        ("SEED", None, TypeError, "str of shape"),
+        (np.zeros(4), None, TypeError, "ndarray of shape"),
+    ],
+)
+def test_what_holds_no_windows_is_refused(X, metadata, error, told):
+    with pytest.raises(error, match=told):
+        gather_windows(X, metadata)
