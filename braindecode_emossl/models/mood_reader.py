@@ -156,10 +156,10 @@ class MoodReader(EEGModuleMixin, nn.Module):
 
     Whether the paper masks raw EEG or features is not known. In background EEG the
     samples of a gap hardly follow from those around it, but its power does, and power
-    is what emotions are read from. Other masked models of EEG therefore reconstruct
-    spectra [brainbert]_ [labram]_; here they are amplitudes, after a Hann window. The
-    mean of the tokens is what the loss of pre-training acts on, where a class token
-    would learn only by the way.
+    is what emotions are read from. BrainBERT masks spectrograms [brainbert]_, and
+    LaBraM predicts codes of spectra [labram]_; here it is amplitudes, after a Hann
+    window. There is no class token, which the loss of pre-training would reach only by
+    the way: it acts on the tokens of the patches.
 
     DreamDiffusion tiles or cuts the channels to 128 and the window to 512 samples; here
     the montage and the window are taken as they are. A scaling by the window's own
@@ -573,7 +573,7 @@ class _Spectrum(nn.Module):
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
         """Map (..., patch_size, n_chans) to (..., n_freqs, n_chans)."""
         # There is no FFT in half precision.
-        tapered = at_least_single_precision(patches * self.taper[:, None])
+        tapered = at_least_single_precision(patches) * self.taper[:, None]
         return torch.fft.rfft(tapered, dim=-2, norm="forward").abs()
 
 

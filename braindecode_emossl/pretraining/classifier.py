@@ -356,16 +356,17 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             device=self.device,
             **(self.pretrainer_params or {}),
         )
-        data = self._add_unlabelled(windows, subjects)
+        windows, metadata = self._add_unlabelled(windows, subjects)
         if self.store is None:
-            self.pretrainer_ = pretrainer.fit(**data)
+            pretrainer.fit(windows, metadata=metadata)
         else:
-            self.pretrainer_ = PretrainingStore(self.store).fit(pretrainer, **data)
+            PretrainingStore(self.store).fit(pretrainer, windows, metadata)
+        self.pretrainer_ = pretrainer
         # A copy: what the pretrainer holds stays free of labels.
         return copy.deepcopy(self.pretrainer_.objective_.encoder)
 
     def _add_unlabelled(self, windows, subjects):
-        """Return what to pre-train on: windows, and whose they are if that is known."""
+        """Return what to pre-train on, and whose it is if that is known."""
         extra = [] if self.unlabelled is None else self.unlabelled
         if not isinstance(extra, list | tuple):
             extra = [extra]
@@ -373,10 +374,9 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         if extra:
             windows = np.concatenate([windows, *extra])
         if subjects is None:
-            return {"X": windows}
+            return windows, None
         names = [np.full(len(X), f"unlabelled {i}") for i, X in enumerate(extra)]
-        metadata = pd.DataFrame({"subject": np.concatenate([subjects, *names])})
-        return {"X": windows, "metadata": metadata}
+        return windows, pd.DataFrame({"subject": np.concatenate([subjects, *names])})
 
     def _fine_tune(self, model, windows, y, subjects, weights) -> None:
         """Train with labels, for the number of epochs that is picked first."""

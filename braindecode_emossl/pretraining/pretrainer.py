@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -24,10 +25,13 @@ from braindecode_emossl.pretraining.callbacks import (
     ScheduleLearningRate,
 )
 from braindecode_emossl.pretraining.checkpoints import save_checkpoint
+from braindecode_emossl.pretraining.registry import OBJECTIVES
 from braindecode_emossl.pretraining.resuming import ResumableTraining
 from braindecode_emossl.pretraining.windows import WindowDataset, gather_windows
 
 __all__ = ["RaiseInterrupt", "SSLPretrainer", "seeded"]
+
+log = logging.getLogger(__name__)
 
 PRECISIONS = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -147,7 +151,8 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
     checkpoint_dir : path, optional
         Folder that keeps the state of the training after each epoch, in
         ``state.safetensors``, and in the end the trained objective with its provenance,
-        in ``trained`` (:func:`~braindecode_emossl.pretraining.load_checkpoint`).
+        in ``trained`` (:func:`~braindecode_emossl.pretraining.load_checkpoint`) if it
+        is one of this package.
     resume : bool
         Whether to go on with the state in ``checkpoint_dir``, if there is one: the
         weights become those of a training that was never interrupted, to the bit on
@@ -315,6 +320,12 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
             If the loss of a batch is not a finite number. The message names the batch.
         """
         dataset = gather_windows(X, metadata, paradigm)
+        if self.checkpoint_dir is not None and not self._is_known():
+            log.warning(
+                "%s is no objective of this package: checkpoint_dir keeps the state of "
+                "its training, but no checkpoint of what is trained.",
+                type(self.objective).__name__,
+            )
         self.provenance_ = dataset.provenance
         self.saved_ = self.load_state(dataset)
         if self.saved_ is None:
@@ -323,7 +334,7 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
             self.seed_ = self.saved_["seed"]
         with seeded(self.seed_, self._find_device()):
             super().fit(dataset, None)
-        if self.checkpoint_dir is not None:
+        if self.checkpoint_dir is not None and self._is_known():
             trained = Path(self.checkpoint_dir, "trained")
             save_checkpoint(trained, self.objective_, self.provenance_)
         return self
@@ -440,6 +451,10 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         """Return how many batches the step has that this batch is of."""
         first = self.batch_in_epoch_ - self.batch_in_epoch_ % self.accumulate
         return min(self.accumulate, self.n_batches_ - first)
+
+    def _is_known(self) -> bool:
+        """Return whether the objective can be built anew from a checkpoint."""
+        return type(self.objective) in OBJECTIVES.values()
 
     def _find_device(self) -> torch.device:
         return torch.device(self.device)

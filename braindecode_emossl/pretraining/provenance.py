@@ -63,7 +63,8 @@ def check_leakage(provenance, corpus, subjects) -> None:
         if not told or (not named and key not in training):
             doubts.append(f"{seen}, but which corpora and subjects train was not told")
             continue
-        leaked = [s for s in entry["subjects"] if str(s) not in training.get(key, ())]
+        trains = training.get(key, ())
+        leaked = [s for s in entry["subjects"] if _split(s)[1] not in trains]
         if leaked:
             raise LeakageError(
                 f"The pre-trained model has seen {_name(leaked)} of {name}, which do "
@@ -175,11 +176,16 @@ def _by_corpus(subjects, named: set[str]) -> dict[str | None, set[str]]:
     """Return the subjects of each corpus, of None where the corpus is not known."""
     by_corpus: dict[str | None, set[str]] = {}
     only = next(iter(named)) if len(named) == 1 else None
-    for subject in set(map(str, [] if subjects is None else subjects)):
-        parts = re.fullmatch("(.+) subject (.+)", subject)
-        key, name = (_simplify(parts[1]), parts[2]) if parts else (only, subject)
-        by_corpus.setdefault(key, set()).add(name)
+    for subject in set([] if subjects is None else subjects):
+        corpus, name = _split(subject)
+        by_corpus.setdefault(corpus or only, set()).add(name)
     return by_corpus
+
+
+def _split(subject) -> tuple[str | None, str]:
+    """Return corpus and number of a subject such as 1 or "SEED subject 1"."""
+    parts = re.fullmatch("(.+) subject (.+)", str(subject))
+    return (_simplify(parts[1]), parts[2]) if parts else (None, str(subject))
 
 
 def _name(subjects: list) -> str:

@@ -41,8 +41,9 @@ def plot_embeddings(
         <braindecode_emossl.paradigms.Emotion.get_data>`. Labels join it by
         ``metadata.assign(label=y)``.
     color : str, default="label"
-        Column of ``metadata`` that tells the groups. Subjects of several corpora are
-        told apart by ``corpus`` too, if there is such a column.
+        Column of ``metadata`` that tells the groups, such as ``subject`` or ``corpus``.
+        Subjects of several corpora are told apart by ``corpus`` too, if there is such a
+        column.
     method : {"pca", "tsne"} or None, default="pca"
         How two dimensions are found: by principal components; by t-SNE with
         scikit-learn's defaults, save that the perplexity is at most a third of the

@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from braindecode_emossl.datasets import DEAP
 from braindecode_emossl.errors import CheckpointError, LeakageError, LeakageWarning
+from braindecode_emossl.features import SubjectScaler
 from braindecode_emossl.paradigms import Emotion
 from braindecode_emossl.pretraining import (
     SSLClassifier,
@@ -186,7 +187,7 @@ def test_bad_input_is_named_before_anything_is_trained(change, message, monkeypa
     [
         ((10, 3, 100), "3 features, but SSLClassifier is expecting 4 features"),
         ((10, 4, 99), r"4 channels and 100 samples.* shape \(10, 4, 99\)"),
-        ((4, 100), r"shape \(n_windows, n_chans, n_times\).* shape \(4, 100\)"),
+        ((9, 4), r"shape \(n_windows, n_chans, n_times\).* shape \(9, 4\)"),
     ],
 )
 def test_windows_of_another_size_are_refused(windows, shape, message):
@@ -301,7 +302,7 @@ def test_labelled_windows_of_the_target_alone_fine_tune(windows):
     plain = make_classifier().fit(X[:40], wrong[:40])
     a, b = (c.pretrainer_.module_.encoder.state_dict() for c in (classifier, plain))
     assert all(torch.equal(a[name], b[name]) for name in a)
-    with pytest.raises(ValueError, match="unseen labels.*'sad'"):
+    with pytest.raises(ValueError, match=r"unseen labels.*'sad'"):
         classifier.fit(X, y, X_target_labeled=X[:2], y_target_labeled=["calm", "sad"])
     with pytest.raises(ValueError, match=r"X_target_labeled .*\(2, 3, 100\)"):
         classifier.fit(X, y, X_target_labeled=X[:2, :3], y_target_labeled=y[:2])
@@ -313,7 +314,9 @@ def test_labelled_windows_of_the_target_alone_fine_tune(windows):
 @pytest.mark.parametrize("finetune", ["linear-probe", "layer-decay", "gradual"])
 def test_ways_to_fine_tune(windows, finetune):
     X, y = windows
-    classifier = make_classifier(finetune=finetune, finetune_lr=0.01).fit(X[:40], y[:40])
+    classifier = make_classifier(finetune=finetune, finetune_lr=0.01).fit(
+        X[:40], y[:40]
+    )
     assert classifier.score(X[40:], y[40:]) >= 0.8
     before = classifier.pretrainer_.module_.encoder.state_dict()
     after = classifier.net_.module_.state_dict()
@@ -326,7 +329,10 @@ def test_ways_to_fine_tune(windows, finetune):
 def test_balanced_weights_are_those_of_scikit_learn(windows):
     """Thirty windows of one class and ten of the other: 40 / (2 * n)."""
     X, y = windows
-    rows = np.flatnonzero(y == "tense").tolist() + np.flatnonzero(y == "calm")[:10].tolist()
+    rows = (
+        np.flatnonzero(y == "tense").tolist()
+        + np.flatnonzero(y == "calm")[:10].tolist()
+    )
     settings = {"pretrain_epochs": 0, "finetune_epochs": 1}
     found = [
         make_classifier(class_weight=class_weight, **settings)
@@ -347,7 +353,9 @@ def test_a_calibration_may_lack_a_class_that_has_a_weight(windows):
     assert set(classifier.predict(X)) == {"calm"}
 
 
-def test_epochs_are_picked_on_training_subjects_that_did_not_train(windows, monkeypatch):
+def test_epochs_are_picked_on_training_subjects_that_did_not_train(
+    windows, monkeypatch
+):
     """The number is that of the least loss, and the rest as if it had been given."""
     X, y = windows
     subjects = np.arange(60) // 12
@@ -394,7 +402,9 @@ def test_further_windows_pre_train_and_nothing_else(windows):
         c.pretrainer_.module_.state_dict() for c in (classifier, together)
     )
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert sum(b["train_batch_size"] for b in classifier.net_.history[0, "batches"]) == 60
+    assert (
+        sum(b["train_batch_size"] for b in classifier.net_.history[0, "batches"]) == 60
+    )
 
 
 def test_the_pretrainer_is_told_of_settings_and_subjects(windows):
@@ -470,7 +480,9 @@ def test_a_checkpoint_of_another_model_is_refused(windows, checkpoint, settings)
         classifier.fit(*windows)
 
 
-def test_variants_of_fine_tuning_share_their_pre_training(windows, tmp_path, monkeypatch):
+def test_variants_of_fine_tuning_share_their_pre_training(
+    windows, tmp_path, monkeypatch
+):
     """Five variants pre-trained five times; results must be the same as then."""
     X, y = windows
     n_fits = []
@@ -505,7 +517,7 @@ def test_folds_in_parallel_are_the_folds_one_by_one(deap_root, tmp_path):
     paradigm = Emotion("valence", window=2.0, features="de")
     pipelines = {
         finetune: make_pipeline(
-            Scaler(),
+            SubjectScaler(),
             make_classifier(
                 sfreq=None,
                 pretrain_epochs=1,

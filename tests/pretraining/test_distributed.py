@@ -173,7 +173,9 @@ class Recorder(Callback):
         self.batches, self.terms = [], []
         return self
 
-    def on_batch_end(self, net, batch=None, y_pred=None, **kwargs):
+    def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
+        if not training:
+            return
         self.batches.append(batch[0].clone())
         self.terms.append({name: float(term) for name, term in y_pred.terms.items()})
 
@@ -190,7 +192,7 @@ def make_windows():
     return make_noise(40, 4, 5).float().numpy()
 
 
-def train(pretrainer_class, objective, X=None, **settings):
+def train(pretrainer_class, objective, X=None, metadata=None, **settings):
     """Train for two epochs."""
     recorder = Recorder()
     settings = {
@@ -202,12 +204,13 @@ def train(pretrainer_class, objective, X=None, **settings):
         **settings,
     }
     pretrainer = pretrainer_class(objective, **settings)
-    pretrainer.fit(make_windows() if X is None else X)
+    pretrainer.fit(make_windows() if X is None else X, metadata=metadata)
     return {
         "state": pretrainer.module_.state_dict(),
         "kinds": [type(module).__name__ for module in pretrainer.module_.modules()],
         "batches": recorder.batches,
         "loss": pretrainer.history[:, "train_loss"],
+        "history": pretrainer.history.to_list(),
         "terms": recorder.terms,
     }
 
@@ -220,6 +223,42 @@ def train_masked(pretrainer_class, batch_size):
         batch_size=batch_size,
         iterator_train__shuffle=False,
     )
+
+
+def train_on_subjects():
+    """Train on windows that a sampler draws, and validate on other subjects."""
+    rows = [
+        {"subject": i // 8, "session": "0", "run": "0", "trial": 0}
+        | {"window": i % 8, "stimulus": "0", "corpus": "AB"[i > 30]}
+        for i in range(40)
+    ]
+    return train(
+        DistributedPretrainer,
+        make_scmm(),
+        metadata=pd.DataFrame(rows),
+        batch_size=4,
+        sampler=CorpusBalancedSampler,
+        validation=0.2,
+        patience=5,
+        accumulate=2,
+        precision="bf16",
+    )
+
+
+def train_in_parts(folder):
+    """Train for an epoch, go on for another, and train for both at once."""
+    settings = {"batch_size": 6, "checkpoint_dir": folder / "state"}
+    results = {}
+    for name, changes in {
+        "interrupted": {"max_epochs": 1},
+        "resumed": {"resume": True},
+        "whole": {"checkpoint_dir": None},
+    }.items():
+        torch.manual_seed(0)
+        results[name] = train(
+            DistributedPretrainer, make_scmm(), **{**settings, **changes}
+        )
+    return results
 
 
 def work(rank, folder):
@@ -249,6 +288,8 @@ def work(rank, folder):
         batch_size=4,
         verbose=1,
     )
+    results["subjects"] = train_on_subjects()
+    results |= train_in_parts(folder)
     for name, wrong in {
         "few": {"batch_size": 21},
         "seed": {"batch_size": 4, "random_state": None},
@@ -370,6 +411,29 @@ def test_clusters_are_those_of_the_first_process(found):
     first, second = (found[rank]["clusters"] for rank in range(N_PROCESSES))
     assert first["state"]["clustered"] == 2
     assert_same(first["state"], second["state"], rtol=0, atol=0)
+
+
+def test_sampler_and_validation_are_those_of_all(found):
+    first, second = (found[rank]["subjects"] for rank in range(N_PROCESSES))
+    assert_same(first["state"], second["state"], rtol=0, atol=0)
+    for epoch, other in zip(first["history"], second["history"], strict=True):
+        assert epoch["train_loss"] == other["train_loss"]
+        assert epoch["valid_loss"] == other["valid_loss"]
+    windows = {tuple(window.ravel().tolist()) for window in make_windows()}
+    steps = len(first["batches"]) // 2
+    seen = torch.cat([*first["batches"][:steps], *second["batches"][:steps]])
+    seen = Counter(tuple(window.flatten().tolist()) for window in seen)
+    assert windows.issuperset(seen)
+    # Of 32 windows, some of the smaller corpus come again, and none by chance.
+    assert seen.total() == 32
+
+
+def test_training_is_resumed_to_the_bit(found):
+    for rank in range(N_PROCESSES):
+        resumed, whole = found[rank]["resumed"], found[rank]["whole"]
+        assert_same(resumed["state"], whole["state"], rtol=0, atol=0)
+        assert resumed["loss"] == whole["loss"]
+        assert len(found[rank]["interrupted"]["loss"]) == 1
 
 
 def test_first_process_prints_alone(found):

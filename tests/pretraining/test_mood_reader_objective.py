@@ -21,6 +21,7 @@ from braindecode_emossl.pretraining import (
 )
 
 SMALL = {
+    "patch_domain": "signal",
     "embed_dim": 16,
     "n_layers": 2,
     "n_heads": 4,

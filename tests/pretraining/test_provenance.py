@@ -61,6 +61,13 @@ def test_a_subject_seen_that_does_not_train_is_refused(corpus, subjects, leaked)
         check_leakage(make_provenance(SEED=[1, 2]), corpus, subjects)
 
 
+def test_subjects_may_be_named_with_their_corpus_on_either_side():
+    provenance = make_provenance(SEED=["SEED subject 1", "SEED subject 2"])
+    check_leakage(provenance, "SEED", [1, 2])
+    with pytest.raises(LeakageError, match="has seen subjects SEED subject 2 of SEED"):
+        check_leakage(provenance, "SEED", [1, 3])
+
+
 @pytest.mark.parametrize("corpus", ["SEED-IV", "SEED_IV", "seediv"])
 def test_a_corpus_is_known_by_the_name_of_its_class_too(corpus):
     """Else a hyphen for an underscore would let every leak pass."""

@@ -234,6 +234,18 @@ def test_the_trained_objective_is_a_checkpoint_with_its_provenance(tmp_path, met
         assert torch.equal(tensor, state[name]), name
 
 
+def test_an_objective_of_the_user_s_own_is_resumed_but_not_published(tmp_path, caplog):
+    class Own(SCMMPretraining):
+        pass
+
+    objective, X = make_scmm()
+    settings = {"checkpoint_dir": tmp_path, "resume": True}
+    whole = make_pretrainer(Own(objective.encoder), **settings).fit(X)
+    assert "Own is no objective of this package" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
+    assert_same(whole, make_pretrainer(Own(objective.encoder), **settings).fit(X))
+
+
 def test_an_earlier_training_is_not_overwritten_unasked(tmp_path):
     objective, X = make_scmm()
     make_pretrainer(objective, checkpoint_dir=tmp_path).fit(X)

@@ -116,6 +116,13 @@ def test_level_of_significance():
     assert len(brackets_of(plot_benchmark(results, level=1.1).axes[0])) == 3
 
 
+def test_brackets_respect_the_number_of_pairs():
+    results = make_results(n_subjects=6)
+    pairs = compare_pipelines(results)
+    assert pairs["p_value"].min() < 0.05 < pairs["p_corrected"].min()
+    assert not brackets_of(plot_benchmark(results).axes[0])
+
+
 def test_tiny_p_value():
     results = make_results(n_subjects=14)
     ax = plot_benchmark(results, random_state=0).axes[0]

@@ -1,0 +1,185 @@
+"""PretrainingStore: equal pre-training runs once, whoever asks for it."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import nullcontext
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from braindecode_emossl.models import SCMM
+from braindecode_emossl.pretraining import (
+    SCMMPretraining,
+    SSLPretrainer,
+    load_checkpoint,
+    store,
+)
+from braindecode_emossl.pretraining.store import PretrainingStore
+
+X = np.random.default_rng(0).normal(size=(24, 4, 5)).astype(np.float32)
+SUBJECTS = pd.DataFrame({"subject": np.repeat([1, 2], 12)})
+
+
+def make_pretrainer(weights=0, objective=None, **settings):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(weights)
+        model = SCMM(n_outputs=2, n_chans=4, n_times=5, input_domain="de")
+        objective = SCMMPretraining(model, **(objective or {}))
+    settings = {"max_epochs": 2, "batch_size": 8, "random_state": 0, **settings}
+    return SSLPretrainer(objective, **settings)
+
+
+def entries(folder):
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+
+
+@pytest.fixture
+def n_fits(monkeypatch):
+    """One item for each pre-training that runs."""
+    original, fits = SSLPretrainer.fit, []
+
+    def fit(self, *args, **kwargs):
+        fits.append(self)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(SSLPretrainer, "fit", fit)
+    return fits
+
+
+def test_the_second_is_what_the_first_was_without_training(tmp_path, n_fits):
+    plain = make_pretrainer().fit(X)
+    found = [PretrainingStore(tmp_path / "s").fit(make_pretrainer(), X) for _ in "ab"]
+    assert len(n_fits) == 2
+    expected = plain.module_.state_dict()
+    for pretrainer in found:
+        state = pretrainer.module_.state_dict()
+        assert all(torch.equal(state[name], expected[name]) for name in expected)
+        for column in ("train_loss", "train_contrastive"):
+            assert pretrainer.history[:, column] == plain.history[:, column]
+        assert pretrainer.provenance_ is None
+    # It can be trained on, and does not touch what is stored.
+    found[1].partial_fit(X)
+    assert len(found[1].history) == 4
+    again = PretrainingStore(tmp_path / "s").fit(make_pretrainer(), X)
+    assert torch.equal(again.module_.decoder.weight, plain.module_.decoder.weight)
+
+
+def test_torchs_generator_is_left_as_it_was(tmp_path):
+    """Writing and reading build models: what came next depended on which it was."""
+    for _ in "ab":
+        torch.manual_seed(3)
+        PretrainingStore(tmp_path).fit(make_pretrainer(), X)
+        drawn = torch.rand(2)
+        torch.manual_seed(3)
+        assert torch.equal(drawn, torch.rand(2))
+
+
+@pytest.mark.parametrize(
+    ("change", "data"),
+    [
+        ({"random_state": 1}, {}),
+        ({"weights": 1}, {}),
+        ({"objective": {"temperature": 0.3}}, {}),
+        ({"lr": 1e-3}, {}),
+        ({"clip_norm": 1.0}, {}),
+        ({"optimizer__weight_decay": 0.5}, {}),
+        ({}, {"X": np.where(np.arange(5) == 4, X + 1e-6, X)}),
+        ({}, {"X": X[::-1]}),
+        ({}, {"metadata": SUBJECTS}),
+    ],
+)
+def test_what_differs_in_anything_is_kept_apart(tmp_path, change, data):
+    shared = PretrainingStore(tmp_path)
+    shared.fit(make_pretrainer(max_epochs=0), X)
+    shared.fit(make_pretrainer(max_epochs=0, **change), **{"X": X, **data})
+    assert len(entries(tmp_path)) == 2
+
+
+def test_what_changes_no_result_is_not_kept_apart(tmp_path, n_fits):
+    shared = PretrainingStore(tmp_path)
+    shared.fit(make_pretrainer(), X)
+    shared.fit(make_pretrainer(verbose=1), np.asfortranarray(X, float))
+    assert len(n_fits) == len(entries(tmp_path)) == 1
+
+
+def test_an_entry_is_a_checkpoint_that_knows_its_subjects(tmp_path):
+    metadata = SUBJECTS.assign(corpus="SEED")
+    for _ in "ab":
+        trained = PretrainingStore(tmp_path).fit(make_pretrainer(), X, metadata)
+        assert trained.provenance_ == {"corpora": {"SEED": {"subjects": [1, 2]}}}
+    (entry,) = entries(tmp_path)
+    saved = load_checkpoint(tmp_path / entry / "checkpoint")
+    assert saved.provenance["corpora"] == {"SEED": {"subjects": [1, 2]}}
+
+
+def test_who_is_killed_while_writing_leaves_no_entry(tmp_path, monkeypatch, n_fits):
+    """Half an entry would be taken for a whole one."""
+
+    def die(self, *args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.History, "to_file", die)
+        with pytest.raises(KeyboardInterrupt):
+            PretrainingStore(tmp_path).fit(make_pretrainer(), X)
+    assert entries(tmp_path) == []
+    PretrainingStore(tmp_path).fit(make_pretrainer(), X)
+    assert len(n_fits) == 2 and len(entries(tmp_path)) == 1
+
+
+def test_two_at_once_train_once(tmp_path, monkeypatch):
+    original, fits, begun = SSLPretrainer.fit, [], threading.Event()
+
+    def fit(self, *args, **kwargs):
+        fits.append(self)
+        begun.set()
+        other.join(0.3)  # it must wait, and not train as well
+        assert other.is_alive()
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(SSLPretrainer, "fit", fit)
+    found = []
+
+    def ask():
+        found.append(PretrainingStore(tmp_path).fit(make_pretrainer(), X))
+
+    def ask_later():
+        begun.wait(10)
+        ask()
+
+    other = threading.Thread(target=ask_later)
+    other.start()
+    ask()
+    other.join(60)
+    assert len(fits) == 1 and len(found) == 2
+    a, b = (pretrainer.module_.decoder.weight for pretrainer in found)
+    assert torch.equal(a, b)
+
+
+def test_where_locks_do_not_hold_the_first_entry_stays(tmp_path, monkeypatch):
+    """Another process writes the same entry while this one trains."""
+    monkeypatch.setattr(store, "FileLock", lambda path: nullcontext())
+    original, depth = SSLPretrainer.fit, []
+
+    def fit(self, *args, **kwargs):
+        depth.append(self)
+        if len(depth) == 1:
+            PretrainingStore(tmp_path).fit(make_pretrainer(), X)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(SSLPretrainer, "fit", fit)
+    PretrainingStore(tmp_path).fit(make_pretrainer(), X)
+    assert len(depth) == 2 and len(entries(tmp_path)) == 1
+
+
+def test_an_entry_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
+    def rename(self, target):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(store.Path, "rename", rename)
+    with pytest.raises(PermissionError, match="read-only"):
+        PretrainingStore(tmp_path).fit(make_pretrainer(), X)
+    assert entries(tmp_path) == []
