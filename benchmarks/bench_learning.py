@@ -89,11 +89,11 @@ SETTINGS = {
     },
     "MoodReader": {
         "corpus": SEED_IV,
-        "effect_size": 3.0,
+        "effect_size": 1.0,
         "paradigm": {"window": 2.0, "resample": 100.0},
-        "model": {"patch_size": 10, "embed_dim": 64, "n_layers": 3, "n_heads": 4},
+        "model": {"patch_size": 50, "embed_dim": 64, "n_layers": 3, "n_heads": 4},
         "objective": {"decoder_dim": 32, "n_decoder_layers": 1, "n_decoder_heads": 4},
-        "trainer": {"max_epochs": 20, "batch_size": 16, "lr": 1e-3},
+        "trainer": {"max_epochs": 60, "batch_size": 32, "lr": 1e-3},
     },
 }
 #: Corpora of which a model reads more than EEG.

@@ -1,9 +1,9 @@
 """Tensors of all processes of a distributed training, with their gradients.
 
-In a process group, every process computes the loss of the whole batch, of which it holds
-a part. The gradient of what it holds is then the sum of what all processes find, and the
-mean of the gradients over the processes, as :class:`DistributedDataParallel` takes it, is
-the gradient of one process with the whole batch.
+In a process group, every process computes the loss of the whole batch, of which it
+holds a part. The gradients of what it holds are added up over the processes, and so the
+mean over the processes that ``DistributedDataParallel`` takes of the gradients of the
+weights is the gradient of one process with the whole batch.
 """
 
 from __future__ import annotations
@@ -11,20 +11,7 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 
-__all__ = ["gather", "is_distributed", "total"]
-
-
-def is_distributed() -> bool:
-    """Tell whether this process trains together with others.
-
-    Returns
-    -------
-    bool
-        True in a process group of :mod:`torch.distributed` of two or more.
-    """
-    return (
-        dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    )
+__all__ = ["gather", "total"]
 
 
 def gather(x: torch.Tensor, dim: int = 0) -> torch.Tensor:
@@ -45,7 +32,7 @@ def gather(x: torch.Tensor, dim: int = 0) -> torch.Tensor:
         What all hold, in the order of their ranks. Its gradients reach the process
         that each part comes from, added up over the processes.
     """
-    return _Gather.apply(x, dim) if is_distributed() else x
+    return _Gather.apply(x, dim) if _is_distributed() else x
 
 
 def total(x: torch.Tensor) -> torch.Tensor:
@@ -61,7 +48,11 @@ def total(x: torch.Tensor) -> torch.Tensor:
     torch.Tensor
         The sum, with gradients as those of :func:`gather`.
     """
-    return gather(x[None]).sum(0) if is_distributed() else x
+    return gather(x[None]).sum(0) if _is_distributed() else x
+
+
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 class _Gather(torch.autograd.Function):

@@ -43,8 +43,8 @@ class MaskedPredictionLoss(nn.Module):
     Notes
     -----
     The mean over no token is 0. In distributed training the means are over the tokens
-    of all processes, which may have masked different numbers of them. Everything is computed in at least single precision,
-    also under autocast.
+    of all processes. Everything is computed in at least single precision, also under
+    autocast.
 
     References
     ----------

@@ -99,8 +99,9 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
     validation : float or None
         Share of the training *subjects* to hold out from a first fine-tuning; the
         number of epochs with the least loss on them, up to ``finetune_epochs``, is the
-        number for the final fine-tuning, on all training subjects. None: always
-        ``finetune_epochs``. Test data have no part in it. ``fit`` needs ``subjects``.
+        number for the final fine-tuning, on all training subjects, and after the same
+        pre-training on all of them. Test data have no part in it. ``fit`` needs
+        ``subjects``. None: always ``finetune_epochs``.
     batch_size : int
         Windows a step, in both parts.
     pretrain_lr, finetune_lr : float
@@ -133,8 +134,11 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    It passes the checks of scikit-learn but for what is said in the tests: windows have
-    three dimensions.
+    Windows have three dimensions, so scikit-learn's ``check_estimator`` runs next to
+    nothing on it. Given the tables of these checks as windows of one sample, it passes
+    them all but one: windows without channels are refused in other words.
+
+    Folds may run in parallel processes, not in threads, which share torch's generator.
 
     Examples
     --------
@@ -339,23 +343,23 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
     def _pretrain(self, model, windows, subjects):
         """Return the model after its pre-training, if it has any."""
         self.pretrainer_ = None
+        loaded = self.checkpoint is not None
         n_epochs = self.pretrain_epochs
         if n_epochs is None:
-            n_epochs = 50 if self.checkpoint is None else 0
+            n_epochs = 0 if loaded else 50
         # Preparing an objective would set anew what the checkpoint brings.
-        if self.model not in OBJECTIVES or (
-            self.checkpoint is not None and not n_epochs
-        ):
+        if self.model not in OBJECTIVES or (loaded and not n_epochs):
             return model
-        pretrainer = SSLPretrainer(
-            OBJECTIVES[self.model](model, **(self.objective_params or {})),
-            max_epochs=n_epochs,
-            batch_size=self.batch_size,
-            lr=self.pretrain_lr,
-            random_state=_draw_seed(),
-            device=self.device,
+        settings = {
+            "max_epochs": n_epochs,
+            "batch_size": self.batch_size,
+            "lr": self.pretrain_lr,
+            "random_state": _draw_seed(),
+            "device": self.device,
             **(self.pretrainer_params or {}),
-        )
+        }
+        objective = OBJECTIVES[self.model](model, **(self.objective_params or {}))
+        pretrainer = SSLPretrainer(objective, **settings)
         windows, metadata = self._add_unlabelled(windows, subjects)
         if self.store is None:
             pretrainer.fit(windows, metadata=metadata)
@@ -363,7 +367,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             PretrainingStore(self.store).fit(pretrainer, windows, metadata)
         self.pretrainer_ = pretrainer
         # A copy: what the pretrainer holds stays free of labels.
-        return copy.deepcopy(self.pretrainer_.objective_.encoder)
+        return copy.deepcopy(pretrainer.objective_.encoder)
 
     def _add_unlabelled(self, windows, subjects):
         """Return what to pre-train on, and whose it is if that is known."""

@@ -168,6 +168,11 @@ class DistributedPretrainer(SSLPretrainer):
         if self._accelerator.is_main_process:
             super().save_state()
 
+    def save_trained(self):
+        """Write the trained objective, in the first process."""
+        if self._accelerator.is_main_process:
+            super().save_trained()
+
 
 def synchronize(module: nn.Module) -> None:
     """Let batch normalisation see the batch of all processes, while it trains.
@@ -234,9 +239,7 @@ def _make_accelerator(device=None):
             "Training in several processes needs accelerate: "
             'pip install "braindecode-emossl[distributed]".'
         ) from error
-    accelerator = Accelerator(
-        cpu=str(device) == "cpu" or not torch.cuda.is_available()
-    )
+    accelerator = Accelerator(cpu=str(device) == "cpu" or not torch.cuda.is_available())
     if accelerator.mixed_precision != "no":
         raise ValueError(
             "The precision must be set in DistributedPretrainer, but accelerate was "

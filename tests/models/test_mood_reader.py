@@ -173,16 +173,19 @@ def test_attention_weights_are_equal_without_queries():
 
 
 def test_sizes_of_dreamdiffusion():
-    """512 samples of 128 channels are 128 patches of 4 samples, and a class token."""
-    model = make_model(n_chans=128, n_times=512, sfreq=128, patch_size=4).eval()
+    """512 samples of 128 channels are 128 patches of 4 samples."""
+    model = make_model(
+        n_chans=128, n_times=512, sfreq=128, patch_size=4, patch_domain="signal"
+    ).eval()
     patches = model.extract_patches(make_input(model, 2))
     assert patches.shape == (2, 128, 4 * 128)
-    assert model.encode_patches(patches).shape == (2, 129, 16)
+    assert model.encode_patches(patches).shape == (2, 128, 16)
 
 
 def test_default_sizes():
     model = MoodReader(n_outputs=3, n_chans=62, n_times=800, sfreq=200)
-    assert model.n_patches == 200
+    assert model.n_patches == 16
+    assert model.patch_dim == 26 * 62
     assert model.n_steps == 4
     assert model.n_features == 192
     assert len(model.signal_encoder.layers) == 8 + 1

@@ -256,7 +256,7 @@ def train_in_parts(folder):
     }.items():
         torch.manual_seed(0)
         results[name] = train(
-            DistributedPretrainer, make_scmm(), **{**settings, **changes}
+            DistributedPretrainer, make_scmm(Masks), **{**settings, **changes}
         )
     return results
 

@@ -149,8 +149,8 @@ def test_without_decay_layer_decay_is_full(model, data):
     ("settings", "message"),
     [
         ({"finetune": "probe"}, "finetune must be one of .*'gradual'.* got 'probe'"),
-        ({"finetune": "layer-decay", "layer_decay": 0}, r"in \(0, 1\], got 0"),
-        ({"finetune": "layer-decay", "layer_decay": 1.5}, r"in \(0, 1\], got 1.5"),
+        ({"finetune": "layer-decay", "layer_decay": 0}, r"in \(0, 1\], but got 0"),
+        ({"finetune": "layer-decay", "layer_decay": 1.5}, r"in \(0, 1\], but got 1.5"),
     ],
 )
 def test_bad_settings_are_named(model, data, settings, message):
