@@ -2,6 +2,7 @@
 
     python benchmarks/bench_learning.py
     python benchmarks/bench_learning.py --models SCMM MoodReader --seeds 5
+    python benchmarks/bench_learning.py --first-seed 100 --seeds 2
     python benchmarks/bench_learning.py --quick
 
 For each model a replica of a corpus is written, with an effect of the labels. Each seed
@@ -10,6 +11,13 @@ without labels, and a logistic regression on its standardised features, frozen, 
 the labels of the others and is scored on the two. The same is done with the same
 weights, not pre-trained: their training has a learning rate of zero, so that statistics
 of the windows (scaling, batch normalisation) are known to both.
+
+The seeds from 0 are for the report, once: a choice of settings that has seen them would
+make the gain look larger than it is. Choose on others, such as those from 100.
+
+Each channel is standardised by recording. Where ``SETTINGS`` say so, all frequencies of
+it have the same power after that, as heads differ in their spectra more than emotions
+do, and a contrast or a cluster would tell the subjects apart.
 
 Printed is the balanced accuracy over seeds, and the mean of the differences with its
 95 % interval by Student's t. The networks are small, to take minutes on two cores; the
@@ -51,21 +59,25 @@ N_SUBJECTS, N_TEST_SUBJECTS = 6, 2
 SECONDS = 12
 
 #: What each model is given: the corpus, with all modalities where it takes more than
-#: EEG, the paradigm, and the arguments of model, objective and trainer.
+#: EEG, the paradigm, whether the spectra are flattened, and the arguments of model,
+#: objective and trainer.
 SETTINGS = {
     "SCMM": {
         "corpus": SEED,
         "effect_size": 1.0,
         "paradigm": {"window": 1.0},
+        "flatten": True,
         "model": {},
         "objective": {"normalize": True, "temperature": 0.2},
         "trainer": {"max_epochs": 60, "batch_size": 64, "lr": 1e-3},
     },
     "MaskedClusterTransformer": {
         "corpus": SEED,
-        "effect_size": 3.0,
+        "effect_size": 2.0,
         "paradigm": {"window": 2.0, "resample": 100.0},
+        "flatten": True,
         "model": {
+            "pre_emphasis": 0.0,  # of flat spectra, slow rhythms are not the strongest
             "n_filters": 64,
             "emb_dim": 64,
             "n_layers": 3,
@@ -77,7 +89,7 @@ SETTINGS = {
             "code_dim": 32,
             "recluster_every": None,
         },
-        "trainer": {"max_epochs": 15, "batch_size": 16, "lr": 1e-3},
+        "trainer": {"max_epochs": 16, "batch_size": 16, "lr": 1e-3},
     },
     "MEMHACL": {
         "corpus": DEAP,
@@ -85,7 +97,7 @@ SETTINGS = {
         "paradigm": {"window": 2.0, "resample": 64.0, "fmax": 31.0},
         "model": {"n_filters": (8, 16, 24, 32), "normalization": None},
         "objective": {"projector_widths": (128, 128)},
-        "trainer": {"max_epochs": 20, "batch_size": 64, "lr": 1e-3},
+        "trainer": {"max_epochs": 16, "batch_size": 16, "lr": 1e-3},
     },
     "MoodReader": {
         "corpus": SEED_IV,
@@ -107,9 +119,13 @@ def main() -> None:
         "--models", nargs="+", choices=OBJECTIVES, default=[*OBJECTIVES]
     )
     parser.add_argument("--seeds", type=int, default=5, help="at least 2 (default 5)")
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="0 to report, others to try"
+    )
     parser.add_argument("--quick", action="store_true", help="two seeds, two epochs")
     options = parser.parse_args()
     n_seeds = 2 if options.quick else options.seeds
+    seeds = range(options.first_seed, options.first_seed + n_seeds)
     table = Table(
         *("model", "corpus", "effect", "chance", "random weights", "pre-trained"),
         *("difference", "95 % interval", "s a seed"),
@@ -126,7 +142,7 @@ def main() -> None:
         scores = np.array(
             [
                 compare(name, settings, *windows, seed)
-                for seed in track(range(n_seeds), name, transient=True)
+                for seed in track(seeds, name, transient=True)
             ]
         )  # (n_seeds, 2)
         seconds = (time.perf_counter() - start) / n_seeds
@@ -153,14 +169,24 @@ def load(settings: dict, root: Path):
     paradigm = Emotion(**settings["paradigm"])
     X, y, metadata = paradigm.get_data(dataset)
     info = paradigm.get_info(dataset)
-    return standardize(X, metadata), y, metadata.reset_index(drop=True), info
+    X = standardize(X, metadata, settings.get("flatten", False))
+    return X, y, metadata.reset_index(drop=True), info
 
 
-def standardize(X: np.ndarray, metadata: pd.DataFrame) -> np.ndarray:
-    """Return windows whose channels have mean 0 and variance 1 in each recording."""
+def standardize(X: np.ndarray, metadata: pd.DataFrame, flatten: bool) -> np.ndarray:
+    """Return windows whose channels have mean 0 and variance 1 in each recording.
+
+    With ``flatten``, every frequency of a channel has the same power there as well.
+    """
     X = X.astype(np.float32)
     for rows in metadata.reset_index().groupby(["subject", "session"]).indices.values():
         recording = X[rows]
+        if flatten:
+            spectrum = np.fft.rfft(recording)  # (n_windows, n_chans, n_frequencies)
+            power = (np.abs(spectrum) ** 2).mean(axis=0)
+            # What the filters of the corpus have removed is not brought back.
+            power[power <= 1e-3 * power.mean(axis=1, keepdims=True)] = np.inf
+            recording = np.fft.irfft(spectrum / np.sqrt(power), X.shape[2])
         mean = recording.mean(axis=(0, 2), keepdims=True)
         std = recording.std(axis=(0, 2), keepdims=True)
         X[rows] = (recording - mean) / np.where(std > 0, std, 1)

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json as json_module
+import os
 import re
-import warnings
-from contextlib import contextmanager
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import yaml
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.table import Table
 
 from braindecode_emossl.errors import EmosslError
+from braindecode_emossl.terminal import (
+    calm,
+    inspection_to_dict,
+    make_progress,
+    make_stopping_text,
+    print_error,
+    print_json,
+    print_problems,
+    print_text,
+    tabulate_demo,
+    tabulate_inspections,
+    tabulate_scores,
+)
 
 __all__ = ["app", "main"]
 
@@ -35,8 +41,47 @@ app = typer.Typer(
 )
 
 
-_Corpus = Annotated[str, typer.Argument(help="Code of the corpus, such as SEED.")]
-_Protocol = Annotated[str, typer.Option(help="How windows are divided.")]
+# -- arguments that several commands share -------------------------------------
+
+
+def _list_corpora() -> list[str]:
+    from braindecode_emossl.registration import DATASETS
+
+    return sorted(cls.code_name for cls in DATASETS)
+
+
+def _list_protocols() -> list[str]:
+    from braindecode_emossl.evaluation.protocols import PROTOCOLS
+
+    return list(PROTOCOLS)
+
+
+def _list_models() -> list[str]:
+    from braindecode_emossl.pretraining.registry import OBJECTIVES
+
+    return sorted(OBJECTIVES)
+
+
+_Corpus = Annotated[
+    str,
+    typer.Argument(
+        help="Code of the corpus, such as SEED.", autocompletion=_list_corpora
+    ),
+]
+_Corpora = Annotated[
+    list[str],
+    typer.Argument(
+        help="Codes of corpora, each as CODE or CODE=FOLDER.",
+        autocompletion=_list_corpora,
+    ),
+]
+_Protocol = Annotated[
+    str,
+    typer.Option(
+        help="How windows are divided, such as within-session or cross-corpus.",
+        autocompletion=_list_protocols,
+    ),
+]
 _Target = Annotated[str, typer.Option(help="emotion, valence, arousal, ...")]
 _NClasses = Annotated[int | None, typer.Option(help="2 or 3, for one dimension.")]
 _Window = Annotated[float, typer.Option(help="Length of a window in seconds.")]
@@ -48,34 +93,48 @@ _Option = Annotated[
     list[str] | None,
     typer.Option(help="Option of the protocol, such as n_splits=10."),
 ]
-_Json = Annotated[bool, typer.Option(help="Print JSON instead of a table.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @app.callback()
 def _options(
     debug: Annotated[
-        bool, typer.Option(help="Show the traceback of an error.")
+        bool, typer.Option("--debug", help="Show the traceback of an error.")
     ] = False,
 ):
     """Take the options that all commands share."""
 
 
 def _one_sentence_errors(command):
-    """Let bad input end in one clear sentence and exit code 2."""
+    """Let bad input end in one clear sentence and exit code 2, Ctrl-C in 130."""
 
     @functools.wraps(command)
     def run(context: typer.Context, **options):
         try:
             return command(context, **options)
-        except typer.Exit:
-            raise
-        except (EmosslError, OSError, ValueError) as error:
+        except KeyboardInterrupt:
+            print_error(context.meta.get(_STOPPED, "Stopped."))
+            raise typer.Exit(130) from None
+        except (
+            EmosslError,
+            OSError,
+            ValueError,
+            ImportError,
+            ArithmeticError,
+        ) as error:
             if context.find_root().params["debug"]:
                 raise
-            Console(stderr=True).print(f"Error: {error}", style="red", markup=False)
+            print_error(f"Error: {error}")
             raise typer.Exit(2) from error
 
     return run
+
+
+# Where a command leaves what Ctrl-C is to say.
+_STOPPED = "emossl.stopped"
+
+
+# -- the commands --------------------------------------------------------------
 
 
 @app.command()
@@ -104,8 +163,7 @@ def demo(
     """
     from braindecode_emossl.demo import run_demo, summarize
 
-    console = Console()
-    with _progress(console) as progress:
+    with make_progress() as progress:
         task = progress.add_task("starting", total=None)
 
         def on_step(what: str, n_steps: int) -> None:
@@ -116,13 +174,13 @@ def demo(
             output, corpora, random_state=seed, device=device, on_step=on_step
         )
         progress.update(task, description="done", advance=1)
-    console.print(_table(summarize(scores)))
-    console.print(
+    Console().print(tabulate_demo(summarize(scores)))
+    print_text(
         "Synthetic replicas: these numbers say nothing about emotion, and so few "
         "windows nothing about what pre-training is worth."
     )
     for name in ("scores.csv", "scores.png"):
-        console.print(f"Saved {(output / name).absolute()}", soft_wrap=True)
+        print_text(f"Saved {(output / name).absolute()}")
 
 
 @app.command()
@@ -140,17 +198,15 @@ def datasets(
     """
     from braindecode_emossl.registration import DATASETS
 
-    console = Console()
     found = [
-        _inspect(console, corpus(on_error="warn"), read_signals=False)
-        for corpus in DATASETS
+        _inspect(corpus(on_error="warn"), read_signals=False) for corpus in DATASETS
     ]
     if json:
-        _print_json([_as_json(inspection) for inspection in found])
+        print_json([inspection_to_dict(inspection) for inspection in found])
         return
-    console.print(_inspection_table(found))
+    Console().print(tabulate_inspections(found))
     for inspection in found:
-        _print_problems(console, inspection)
+        print_problems(inspection)
 
 
 @app.command()
@@ -171,20 +227,14 @@ def check(
 
     Example: emossl check SEED /data/SEED
     """
-    from braindecode_emossl.registration import DATASETS
-
-    known = {cls.code_name: cls for cls in DATASETS}
-    if corpus not in known:
-        raise ValueError(f"CORPUS must be one of {sorted(known)}, but got {corpus!r}.")
-    console = Console()
-    dataset = known[corpus](path=path, on_error="warn")
-    inspection = _inspect(console, dataset, read_signals=True)
+    dataset = _find_corpus(corpus)(path=path, on_error="warn")
+    inspection = _inspect(dataset, read_signals=True)
     if json:
-        _print_json(_as_json(inspection))
+        print_json(inspection_to_dict(inspection))
     else:
-        console.print(_inspection_table([inspection]))
-        _print_problems(console, inspection)
-        console.print(f"Verdict: {inspection.verdict}.")
+        Console().print(tabulate_inspections([inspection]))
+        print_problems(inspection)
+        print_text(f"Verdict: {inspection.verdict}.")
     if inspection.verdict == "not found":
         dataset.data_path(dataset.subject_list[0])  # raises, with all there is to say
     if inspection.verdict == "broken":
@@ -208,15 +258,17 @@ def replica(
     """
     from braindecode_emossl.datasets import write_replica
 
-    root = write_replica(
-        corpus,
-        path,
-        subjects=list(range(1, subjects + 1)),
-        seconds=seconds,
-        seed=seed,
-        effect_size=effect_size,
-    )
-    Console().print(f"Wrote a replica of {corpus} to {root}", soft_wrap=True)
+    with make_progress() as progress:
+        progress.add_task(f"writing {corpus}", total=None)
+        root = write_replica(
+            corpus,
+            path,
+            subjects=list(range(1, subjects + 1)),
+            seconds=seconds,
+            seed=seed,
+            effect_size=effect_size,
+        )
+    print_text(f"Wrote a replica of {corpus} to {root}")
 
 
 @app.command()
@@ -226,24 +278,139 @@ def pipelines(
     features: Annotated[
         str | None, typer.Option(help='"de" for windows in DE form.')
     ] = None,
+    json: _Json = False,
 ):
     """Print the folder of the pipelines that ship with the package.
 
+    With --json also their names, which is what tables of results call them.
+
     Example: python -m moabb.run -p $(emossl pipelines)
+
+    Example: emossl pipelines --features de --json
     """
     from braindecode_emossl.evaluation import pipelines_folder
 
-    typer.echo(pipelines_folder(features))
+    folder = pipelines_folder(features)
+    if not json:
+        typer.echo(folder)
+        return
+    files = sorted(folder.glob("*.yml"))
+    names = {yaml.safe_load(file.read_text())["name"]: file.name for file in files}
+    print_json({"folder": str(folder), "pipelines": names})
+
+
+@app.command()
+@_one_sentence_errors
+def pretrain(
+    context: typer.Context,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="SCMM, MEMHACL, MoodReader or MaskedClusterTransformer.",
+            autocompletion=_list_models,
+        ),
+    ],
+    corpora: _Corpora,
+    target: Annotated[
+        str, typer.Option(help="Only trials with a label of it: emotion means all.")
+    ] = "emotion",
+    n_classes: _NClasses = None,
+    window: _Window = 4.0,
+    features: Annotated[
+        str | None, typer.Option(help='"de", for SCMM; signals by default.')
+    ] = None,
+    subjects: _Subjects = None,
+    leave_out: Annotated[
+        str | None, typer.Option(help="Subjects to leave out, such as 1-3,7.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=0, help="Passes over the windows.")] = 100,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="256 by default; 16 groups of windows for MEMHACL."),
+    ] = None,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 5e-4,
+    schedule: Annotated[
+        str | None, typer.Option(help='"cosine" lets the learning rate fall to zero.')
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(help="Folder for the state and the trained checkpoint.")
+    ] = Path("emossl-pretrained"),
+    seed: Annotated[int, typer.Option(help="Same seed, same weights.")] = 0,
+    device: Annotated[
+        str | None, typer.Option(help="Where to train, e.g. cuda; the CPU by default.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Go on with the state in the folder, if there is one.")
+    ] = True,
+    json: _Json = False,
+):
+    """Pre-train a model without labels and save a checkpoint.
+
+    The checkpoint, in OUTPUT/trained, remembers which subjects it has seen, and
+    SSLClassifier(checkpoint=...) refuses it where one of them may be tested: keep test
+    subjects out with --subjects or --leave-out. Killed or stopped, the same command
+    goes on after the last finished epoch. "accelerate launch -m braindecode_emossl.cli
+    pretrain ..." or torchrun trains in several processes; each takes --batch-size
+    windows a step.
+
+    Example: emossl pretrain SCMM SEED --features de --window 1 --leave-out 1-3
+
+    Example: emossl pretrain MEMHACL SEED=/data/SEED --window 1 --device cuda
+    """
+    stopped = make_stopping_text("epoch", without="" if resume else "--no-resume")
+    context.meta[_STOPPED] = stopped
+    _check_device(device)
+    opened = _open_corpora(corpora, subjects, leave_out)
+    with make_progress() as progress, calm():
+        progress.add_task("loading", total=None)
+        loaded = _load_windows(
+            opened, _make_paradigm(target, n_classes, window, features)
+        )
+    with calm():
+        pretrainer = _make_pretrainer(
+            model,
+            _make_model(model, features, loaded, seed),
+            batch_size=batch_size,
+            max_epochs=epochs,
+            lr=lr,
+            schedule=schedule,
+            checkpoint_dir=output,
+            resume=resume,
+            random_state=seed,
+            device=device,
+        ).fit(loaded.X, metadata=loaded.metadata)
+    if int(os.environ.get("RANK", 0)):
+        return
+    losses = {
+        name.removeprefix("train_"): value
+        for name, value in (pretrainer.history[-1] if epochs else {}).items()
+        if name.startswith("train_") and isinstance(value, float)
+    }
+    trained = (output / "trained").absolute()
+    if json:
+        print_json(
+            {
+                "model": model,
+                "n_windows": len(loaded.X),
+                "epochs": len(pretrainer.history),
+                "losses": losses,
+                "checkpoint": str(trained),
+                **pretrainer.provenance_,
+            }
+        )
+        return
+    print_text(
+        f"{model}, {len(pretrainer.history)} epochs of {len(loaded.X)} windows: "
+        + ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+    )
+    print_text(f"Saved {trained}")
 
 
 @app.command()
 @_one_sentence_errors
 def evaluate(
     context: typer.Context,
-    corpora: Annotated[
-        list[str],
-        typer.Argument(help="Codes of corpora, each as CODE or CODE=FOLDER."),
-    ],
+    corpora: _Corpora,
     protocol: _Protocol = "leave-one-subject-out",
     pipelines: Annotated[
         Path | None,
@@ -277,10 +444,11 @@ def evaluate(
 ):
     """Evaluate pipelines under a protocol that cannot leak; write CSV and parquet.
 
-    The tables are scores-<CORPORA>-<PROTOCOL>.csv and .parquet. Killed or
-    stopped, the next call goes on after the last finished fold. A job of a
-    cluster runs one share of the folds (--fold 3 --of 15); a last call without --fold
-    gathers the table of all.
+    The tables are scores-<CORPORA>-<PROTOCOL>-<TARGET>-<settings>.csv and .parquet,
+    with the settings in .json beside; "emossl report" makes a page of them. Killed or
+    stopped, the next call goes on after the last finished fold. A job of a cluster runs
+    one share of the folds (--fold 3 --of 15); a last call without --fold gathers the
+    table of all.
 
     Example: emossl evaluate SEED --features de --window 1 --jobs 4
 
@@ -290,12 +458,14 @@ def evaluate(
 
     if (fold is None) != (of is None):
         raise ValueError("--fold and --of go together, such as --fold 3 --of 15.")
-    estimators, grids = evaluation.load_pipelines(
-        pipelines or evaluation.pipelines_folder(features), device=device
-    )
-    console = Console()
+    without = "--overwrite" if overwrite else "" if resume else "--no-resume"
+    context.meta[_STOPPED] = make_stopping_text("fold", without=without)
+    _check_device(device)
+    pipelines = pipelines or evaluation.pipelines_folder(features)
+    estimators, grids = evaluation.load_pipelines(pipelines, device=device)
+    options = _parse_options(option)
     opened = _open_corpora(corpora, subjects)
-    with _stoppable(), _progress(Console(stderr=True)) as progress, _calm():
+    with make_progress() as progress, calm():
         task = progress.add_task("loading", total=None)
         table = evaluation.evaluate(
             estimators,
@@ -312,31 +482,40 @@ def evaluate(
             on_fold=lambda corpus, n_done, n_folds: progress.update(
                 task, description=corpus, completed=n_done, total=n_folds
             ),
-            **_parse_options(option),
+            **options,
         )
     if fold is not None:
-        console.print(f"Share {fold} of {of} is finished.")
+        if json:
+            print_json({"fold": fold, "of": of})
+        else:
+            print_text(f"Share {fold} of {of} is finished.")
         return
-    name = f"scores-{'+'.join(corpus.code for corpus in opened)}-{protocol}"
-    table.to_csv(results / f"{name}.csv", index=False)
-    table.to_parquet(results / f"{name}.parquet")
+    settings = {
+        "corpora": {dataset.code: str(dataset.find_root()) for dataset in opened},
+        "protocol": protocol,
+        "options": options,
+        "target": target,
+        "n_classes": n_classes,
+        "window": window,
+        "features": features,
+        "subjects": subjects,
+        "seed": seed,
+        "pipelines": str(Path(pipelines).absolute()),
+    }
+    files = _save_scores(table, results, settings)
     if json:
-        _print_json(json_module.loads(table.to_json(orient="records")))
+        print_json(table.to_dict(orient="records"))
         return
-    console.print(_scores_table(table, protocol))
-    for suffix in ("csv", "parquet"):
-        path = (results / f"{name}.{suffix}").absolute()
-        console.print(f"Saved {path}", soft_wrap=True)
+    Console().print(tabulate_scores(table, protocol))
+    for file in files:
+        print_text(f"Saved {file.absolute()}")
 
 
 @app.command()
 @_one_sentence_errors
 def audit(
     context: typer.Context,
-    corpora: Annotated[
-        list[str],
-        typer.Argument(help="Codes of corpora, each as CODE or CODE=FOLDER."),
-    ],
+    corpora: _Corpora,
     protocol: _Protocol = "leave-one-subject-out",
     target: _Target = "emotion",
     n_classes: _NClasses = None,
@@ -355,8 +534,9 @@ def audit(
     """
     import braindecode_emossl.evaluation as evaluation
 
-    with Console(stderr=True).status("auditing"), _calm():
-        report = evaluation.audit(
+    with make_progress() as progress, calm():
+        progress.add_task("auditing", total=None)
+        found = evaluation.audit(
             _make_paradigm(target, n_classes, window, features),
             _open_corpora(corpora, subjects),
             protocol,
@@ -364,30 +544,88 @@ def audit(
             **_parse_options(option),
         )
     if json:
-        _print_json({**dataclasses.asdict(report), "passed": report.passed})
+        print_json({**dataclasses.asdict(found), "passed": found.passed})
     else:
-        Console().print(str(report), soft_wrap=True)
-    if not report.passed:
+        print_text(str(found))
+    if not found.passed:
         raise typer.Exit(1)
 
 
-def _open_corpora(named: list[str], subjects: str | None) -> list:
+@app.command()
+@_one_sentence_errors
+def report(
+    context: typer.Context,
+    results: Annotated[
+        Path, typer.Argument(help='Folder that "emossl evaluate" was given.')
+    ] = Path("emossl-results"),
+    output: Annotated[
+        Path | None, typer.Option(help="The page; RESULTS/report.html by default.")
+    ] = None,
+):
+    """Write one HTML page of all evaluations in a folder, to read, print or send.
+
+    Tables, plots, statistics, environment and where the numbers come from. The page
+    holds all that it shows and asks for nothing on the network.
+
+    Example: emossl report emossl-results --output seed.html
+    """
+    from braindecode_emossl.report import write_report
+
+    output = output or results / "report.html"
+    with make_progress() as progress:
+        task = progress.add_task("reading", total=None)
+        write_report(
+            results,
+            output,
+            on_evaluation=lambda name, n_done, n_all: progress.update(
+                task, description=name, completed=n_done, total=n_all
+            ),
+        )
+    print_text(f"Saved {output.absolute()}")
+
+
+# -- what the commands share ---------------------------------------------------
+
+
+def _find_corpus(code: str) -> type:
     from braindecode_emossl.registration import DATASETS
 
     known = {cls.code_name: cls for cls in DATASETS}
-    opened = []
+    if code not in known:
+        raise ValueError(
+            f"A corpus must be one of {sorted(known)}, but got {code!r}. Write a "
+            "folder as CODE=FOLDER where several corpora may be named."
+        )
+    return known[code]
+
+
+def _open_corpora(
+    named: list[str], subjects: str | None, leave_out: str | None = None
+) -> list:
+    numbers = _parse_numbers("--subjects", subjects)
+    without = _parse_numbers("--leave-out", leave_out) or []
+    opened, unknown = [], set(without)
     for text in named:
         code, _, path = text.partition("=")
-        if code not in known:
-            raise ValueError(
-                f"A corpus must be one of {sorted(known)}, or CODE=FOLDER, but got "
-                f"{text!r}."
-            )
-        opened.append(known[code](_parse_numbers(subjects), path=path or None))
+        make = functools.partial(_find_corpus(code), path=path or None)
+        dataset = make(numbers)
+        if without:
+            everyone = dataset.subject_list
+            unknown -= set(everyone)
+            numbers_left = [s for s in everyone if s not in without]
+            if not numbers_left:
+                raise ValueError(f"--leave-out {leave_out} leaves nobody of {code}.")
+            dataset = make(numbers_left)
+        opened.append(dataset)
+    if unknown:
+        raise ValueError(
+            f"--leave-out must name subjects that are there otherwise, but got "
+            f"{sorted(unknown)}."
+        )
     return opened
 
 
-def _parse_numbers(text: str | None) -> list[int] | None:
+def _parse_numbers(option: str, text: str | None) -> list[int] | None:
     """Return [1, 2, 3, 7] of "1-3,7"."""
     if text is None:
         return None
@@ -396,7 +634,7 @@ def _parse_numbers(text: str | None) -> list[int] | None:
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
         found = match and range(int(match[1]), int(match[2] or match[1]) + 1)
         if not found:
-            raise ValueError(f"--subjects must be such as 1-3,7, but got {text!r}.")
+            raise ValueError(f"{option} must be such as 1-3,7, but got {text!r}.")
         numbers += found
     return numbers
 
@@ -415,54 +653,88 @@ def _make_paradigm(target, n_classes, window, features):
     return Emotion(target, n_classes, window=window, features=features)
 
 
-@contextmanager
-def _stoppable():
-    """Let Ctrl-C end in one line and the exit code that shells have for it."""
+@dataclasses.dataclass
+class _Loaded:
+    """Windows of corpora, and what is known of their signal."""
+
+    X: object
+    y: object
+    metadata: object
+    info: object
+
+
+def _load_windows(corpora: list, paradigm) -> _Loaded:
+    from braindecode_emossl.pretraining.windows import join_corpora
+
+    if len(corpora) > 1:
+        paradigm.match_all(corpora)
+    loaded = join_corpora([paradigm.get_data(corpus) for corpus in corpora])
+    return _Loaded(*loaded, paradigm.get_info(corpora[0]))
+
+
+def _make_model(name: str, features: str | None, loaded: _Loaded, seed: int):
+    """Return a pre-training objective with its model, of random weights."""
+    import numpy as np
+    from braindecode.models.util import models_dict
+
+    from braindecode_emossl.pretraining.pretrainer import seeded
+    from braindecode_emossl.pretraining.registry import OBJECTIVES
+
+    if name not in OBJECTIVES:
+        raise ValueError(
+            f"MODEL must be one of {sorted(OBJECTIVES)}, but got {name!r}."
+        )
+    takes_de = name == "SCMM"
+    if features is not None and not (takes_de and features == "de"):
+        raise ValueError(
+            f"--features must be left out for {name}{' or be de' if takes_de else ''}, "
+            f"but got {features!r}."
+        )
+    with seeded(seed, "cpu"):
+        model = models_dict[name](
+            n_outputs=len(np.unique(loaded.y)),
+            n_chans=loaded.X.shape[1],
+            n_times=loaded.X.shape[2],
+            sfreq=loaded.info["sfreq"],
+            chs_info=loaded.info["chs"],
+            **({"input_domain": features} if features else {}),
+        )
+        return OBJECTIVES[name](model)
+
+
+def _make_pretrainer(name: str, objective, *, batch_size, device, **settings):
+    """Return the trainer of a model, for one process or as one of several."""
+    from braindecode_emossl.pretraining import SSLPretrainer
+    from braindecode_emossl.samplers import StimulusGroupSampler
+
+    if name == "MEMHACL":  # contrasts groups of subjects who see the same
+        settings["sampler"] = StimulusGroupSampler
+    settings["batch_size"] = batch_size or (16 if name == "MEMHACL" else 256)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        from braindecode_emossl.pretraining.distributed import DistributedPretrainer
+
+        return DistributedPretrainer(
+            objective, device=device, progress=True, **settings
+        )
+    return SSLPretrainer(objective, device=device or "cpu", progress=True, **settings)
+
+
+def _check_device(device: str | None) -> None:
+    import torch
+
     try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(
-            "Stopped. The same command goes on after the last finished fold.", err=True
-        )
-        raise typer.Exit(130) from None
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"--device {device} is not to be had on this machine: {reason}"
+        ) from error
 
 
-@contextmanager
-def _calm():
-    """Keep the remarks of the hosts from the progress bar."""
-    import mne
-
-    with mne.utils.use_log_level("ERROR"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"moabb\.|sklearn\.")
-        yield
-
-
-def _scores_table(scores, protocol: str) -> Table:
-    from braindecode_emossl.evaluation import summarize_results
-
-    table = Table(title=f"Accuracy, {protocol}, mean ± sd over subjects")
-    for name in ("corpus", "pipeline", "subjects"):
-        table.add_column(name)
-    for name in ("windows", "trials (vote)"):
-        table.add_column(name, justify="right", no_wrap=True)
-    windows = summarize_results(scores, "accuracy")
-    trials = summarize_results(scores, "score_trial")
-    for row, voted in zip(windows.itertuples(), trials.itertuples(), strict=True):
-        table.add_row(
-            row.dataset,
-            row.pipeline,
-            str(row.n_subjects),
-            f"{row.mean:.3f} ± {row.sd:.3f}",
-            f"{voted.mean:.3f} ± {voted.sd:.3f}",
-        )
-    return table
-
-
-def _inspect(console: Console, dataset, read_signals: bool):
+def _inspect(dataset, read_signals: bool):
     from braindecode_emossl.datasets.inspection import inspect_corpus
 
-    # The bar goes to the error stream, so that a script can read the output.
-    with _progress(Console(stderr=True)) as progress:
+    with make_progress() as progress:
         task = progress.add_task(dataset.code, total=len(dataset.subject_list))
         return inspect_corpus(
             dataset,
@@ -473,65 +745,26 @@ def _inspect(console: Console, dataset, read_signals: bool):
         )
 
 
-def _inspection_table(inspections) -> Table:
-    table = Table(title="Corpora")
-    for name in ("corpus", "subjects", "sessions", "trials", "verdict", "where"):
-        table.add_column(name, overflow="fold")
-    for found in inspections:
-        counts = [
-            f"{getattr(found, f'n_{name}')} of {getattr(found, f'expected_{name}')}"
-            for name in ("subjects", "sessions", "trials")
-        ]
-        where = found.root or f"ask for it at {found.access_url}"
-        table.add_row(found.corpus, *counts, found.verdict, where)
-    return table
+def _save_scores(table, folder: Path, settings: dict) -> list[Path]:
+    """Write a table under a name that tells it from those of other settings."""
+    from braindecode_emossl.report import write_record
 
-
-def _print_problems(console: Console, inspection) -> None:
-    if inspection.n_subjects and inspection.missing_subjects:
-        console.print(
-            f"{inspection.corpus}: no files of subjects {inspection.missing_subjects}."
-        )
-    for missing in inspection.missing_sessions:
-        console.print(missing, markup=False, soft_wrap=True)
-    for missing in inspection.missing_trials:
-        console.print(missing, markup=False, soft_wrap=True)
-    for remark in inspection.remarks:
-        console.print(f"Remark: {remark}", markup=False, soft_wrap=True)
-    for problem in inspection.problems:
-        console.print(problem, style="red", markup=False, soft_wrap=True)
-
-
-def _as_json(inspection) -> dict:
-    return {**dataclasses.asdict(inspection), "verdict": inspection.verdict}
-
-
-def _print_json(content) -> None:
-    typer.echo(json_module.dumps(content, indent=2))
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    )
-
-
-def _table(summary) -> Table:
-    table = Table(title="Accuracy, leave one subject out")
-    for name in ("corpus", "target", "pipeline"):
-        table.add_column(name)
-    table.add_column("mean ± sd over subjects", justify="right")
-    for row in summary.itertuples():
-        score = f"{row.mean:.3f} ± {row.std:.3f}"
-        table.add_row(row.dataset, row.target, row.pipeline, score)
-    return table
+    text = json_module.dumps(settings, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    parts = ["+".join(settings["corpora"]), settings["protocol"], settings["target"]]
+    name = "-".join(["scores", *parts, digest])
+    files = [folder / f"{name}.{suffix}" for suffix in ("csv", "parquet", "json")]
+    table.to_csv(files[0], index=False)
+    table.to_parquet(files[1])
+    command = shlex.join(["emossl", *sys.argv[1:]])
+    write_record(files[2], {"command": command, "settings": settings})
+    return files
 
 
 def main() -> None:
     """Run the command."""
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -52,7 +52,8 @@ def find_modalities(
     names = {constants[name]["kind"]: name for name in MODALITIES}
     found = {name: [] for name in MODALITIES}
     for position, channel in enumerate(chs_info):
-        kind = channel.get("kind", "eeg")
+        kind = channel.get("kind")
+        kind = "eeg" if kind is None else kind
         name = names.get(kind, kind)
         if name not in found:
             raise ValueError(

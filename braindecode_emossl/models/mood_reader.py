@@ -443,8 +443,12 @@ class MoodReader(EEGModuleMixin, nn.Module):
                 "values; drop or repair the windows that hold such samples."
             )
         for (scaler, _), (mean, variance) in zip(parts, pooled, strict=True):
-            # What varies by rounding alone counts as constant.
-            is_constant = variance.sqrt() <= 1e-6 * mean.abs()
+            # What varies by rounding alone counts as constant; the rounding of a
+            # spectrum goes by its largest amplitude.
+            size = mean.abs()
+            if scaler is self.signal_scaler and self.patch_domain == "spectrum":
+                size = size.amax(dim=0)  # (n_eeg_chans,)
+            is_constant = variance.sqrt() <= 1e-6 * size
             scaler.mean.copy_(mean)
             scaler.std.copy_(variance.sqrt().masked_fill(is_constant, 1.0))
         return self

@@ -262,20 +262,21 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             check_consistent_length(windows, subjects)
             subjects = np.asarray(subjects)
         self.pretraining_subjects_ = None if subjects is None else np.unique(subjects)
-        labelled = windows, y, subjects
+        labelled, of_labelled = windows, subjects
         if X_target_labeled is not None:
-            calibration = self._read_more(X_target_labeled, windows, "X_target_labeled")
-            check_consistent_length(calibration, y_target_labeled)
-            labelled = calibration, np.asarray(y_target_labeled), None
-        self._check_validation(labelled[2])
-        weights = self._weigh_classes(labelled[1])
+            labelled = self._read_more(X_target_labeled, windows, "X_target_labeled")
+            check_consistent_length(labelled, y_target_labeled)
+            y, of_labelled = np.asarray(y_target_labeled), None
+        codes = LabelEncoder().fit(self.classes_).transform(y)
+        weights = self._weigh_classes(y)
+        self._check_validation(of_labelled)
         with seeded(self.random_state, self.device):
             model = self._make_model(windows, signal)
             if self.checkpoint is not None:
                 load_encoder(self.checkpoint, model)
                 check_leakage(model.provenance, self.corpus, subjects)
             model = self._pretrain(model, windows, subjects)
-            self._fine_tune(model, *labelled, weights)
+            self._fine_tune(model, labelled, codes, of_labelled, weights)
         return self
 
     def predict_proba(self, X):
@@ -384,7 +385,6 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
 
     def _fine_tune(self, model, windows, y, subjects, weights) -> None:
         """Train with labels, for the number of epochs that is picked first."""
-        y = LabelEncoder().fit(self.classes_).transform(y)
         settings = {
             "finetune": self.finetune,
             "layer_decay": self.layer_decay,

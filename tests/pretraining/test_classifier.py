@@ -302,10 +302,21 @@ def test_labelled_windows_of_the_target_alone_fine_tune(windows):
     plain = make_classifier().fit(X[:40], wrong[:40])
     a, b = (c.pretrainer_.module_.encoder.state_dict() for c in (classifier, plain))
     assert all(torch.equal(a[name], b[name]) for name in a)
-    with pytest.raises(ValueError, match=r"unseen labels.*'sad'"):
-        classifier.fit(X, y, X_target_labeled=X[:2], y_target_labeled=["calm", "sad"])
-    with pytest.raises(ValueError, match=r"X_target_labeled .*\(2, 3, 100\)"):
-        classifier.fit(X, y, X_target_labeled=X[:2, :3], y_target_labeled=y[:2])
+
+
+def test_a_calibration_that_does_not_fit_is_named_before_pre_training(
+    windows, monkeypatch
+):
+    X, y = windows
+    monkeypatch.setattr(SSLPretrainer, "fit", None)
+    classifier = make_classifier()
+    for X_known, y_known, message in (
+        (X[:2], ["calm", "sad"], "unseen labels.*'sad'"),
+        (X[:2, :3], y[:2], r"X_target_labeled .*\(2, 3, 100\)"),
+        (X[:2], y[:3], r"inconsistent numbers of samples: \[2, 3\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            classifier.fit(X, y, X_target_labeled=X_known, y_target_labeled=y_known)
 
 
 # -- fine-tuning ---------------------------------------------------------------
