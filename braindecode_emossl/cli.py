@@ -115,6 +115,8 @@ def _one_sentence_errors(command):
         except KeyboardInterrupt:
             print_error(context.meta.get(_STOPPED, "Stopped."))
             raise typer.Exit(130) from None
+        except BrokenPipeError:  # whoever reads the output has seen enough
+            raise
         except (
             EmosslError,
             OSError,
@@ -359,6 +361,7 @@ def pretrain(
     """
     stopped = make_stopping_text("epoch", without="" if resume else "--no-resume")
     context.meta[_STOPPED] = stopped
+    _check_model(model, features)
     _check_device(device)
     opened = _open_corpora(corpora, subjects, leave_out)
     with make_progress() as progress, calm():
@@ -672,6 +675,17 @@ def _load_windows(corpora: list, paradigm) -> _Loaded:
     return _Loaded(*loaded, paradigm.get_info(corpora[0]))
 
 
+def _check_model(name: str, features: str | None) -> None:
+    if name not in _list_models():
+        raise ValueError(f"MODEL must be one of {_list_models()}, but got {name!r}.")
+    taken = (None, "de") if name == "SCMM" else (None,)
+    if features not in taken:
+        raise ValueError(
+            f"--features must be {'left out or de' if 'de' in taken else 'left out'} "
+            f"for {name}, but got {features!r}."
+        )
+
+
 def _make_model(name: str, features: str | None, loaded: _Loaded, seed: int):
     """Return a pre-training objective with its model, of random weights."""
     import numpy as np
@@ -680,16 +694,6 @@ def _make_model(name: str, features: str | None, loaded: _Loaded, seed: int):
     from braindecode_emossl.pretraining.pretrainer import seeded
     from braindecode_emossl.pretraining.registry import OBJECTIVES
 
-    if name not in OBJECTIVES:
-        raise ValueError(
-            f"MODEL must be one of {sorted(OBJECTIVES)}, but got {name!r}."
-        )
-    takes_de = name == "SCMM"
-    if features is not None and not (takes_de and features == "de"):
-        raise ValueError(
-            f"--features must be left out for {name}{' or be de' if takes_de else ''}, "
-            f"but got {features!r}."
-        )
     with seeded(seed, "cpu"):
         model = models_dict[name](
             n_outputs=len(np.unique(loaded.y)),
@@ -707,9 +711,10 @@ def _make_pretrainer(name: str, objective, *, batch_size, device, **settings):
     from braindecode_emossl.pretraining import SSLPretrainer
     from braindecode_emossl.samplers import StimulusGroupSampler
 
+    defaults = {"batch_size": 256}
     if name == "MEMHACL":  # contrasts groups of subjects who see the same
-        settings["sampler"] = StimulusGroupSampler
-    settings["batch_size"] = batch_size or (16 if name == "MEMHACL" else 256)
+        defaults = {"batch_size": 16, "sampler": StimulusGroupSampler}
+    settings |= defaults | ({"batch_size": batch_size} if batch_size else {})
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         from braindecode_emossl.pretraining.distributed import DistributedPretrainer
 
@@ -747,18 +752,14 @@ def _inspect(dataset, read_signals: bool):
 
 def _save_scores(table, folder: Path, settings: dict) -> list[Path]:
     """Write a table under a name that tells it from those of other settings."""
-    from braindecode_emossl.report import write_record
+    from braindecode_emossl.report import save_scores
 
     text = json_module.dumps(settings, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     parts = ["+".join(settings["corpora"]), settings["protocol"], settings["target"]]
-    name = "-".join(["scores", *parts, digest])
-    files = [folder / f"{name}.{suffix}" for suffix in ("csv", "parquet", "json")]
-    table.to_csv(files[0], index=False)
-    table.to_parquet(files[1])
+    stem = folder / "-".join(["scores", *parts, digest])
     command = shlex.join(["emossl", *sys.argv[1:]])
-    write_record(files[2], {"command": command, "settings": settings})
-    return files
+    return save_scores(table, stem, {"command": command, "settings": settings})
 
 
 def main() -> None:

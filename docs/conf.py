@@ -7,9 +7,9 @@ out the running of the examples.
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
-import subprocess
 import sys
 from importlib.metadata import version as get_version
 from pathlib import Path
@@ -49,6 +49,9 @@ copybutton_prompt_is_regexp = True
 # -- API reference -------------------------------------------------------------
 
 autosummary_generate = True
+# Some file systems cannot tell them apart: a function, and the Transform after it.
+_MEIOSIS = "braindecode_emossl.augmentation.meiosis"
+autosummary_filename_map = {_MEIOSIS: f"{_MEIOSIS}-function"}
 # Public is what __all__ names, wherever it is defined.
 autosummary_ignore_module_all = False
 autodoc_inherit_docstrings = False
@@ -110,7 +113,7 @@ html_theme_options = {
     "footer_end": ["sphinx-version", "theme-version"],
 }
 html_sidebars = {
-    page: [] for page in ("index", "start", "results", "changelog", "design")
+    page: [] for page in ("index", "start", "results")
 }
 
 
@@ -119,18 +122,45 @@ html_sidebars = {
 
 def _write_command_line(app) -> None:
     """Write the help of ``emossl`` to ``generated/cli.md``, which a page includes."""
-    command = "typer braindecode_emossl.cli utils docs --name emossl".split()
-    text = subprocess.run(
-        [sys.executable, "-m", *command], check=True, capture_output=True, text=True
-    ).stdout
+    import typer
+    from typer.cli import get_docs_for_click
+
+    from braindecode_emossl.cli import app as emossl
+
+    command = typer.main.get_command(emossl)
+    text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="emossl")
     text = re.sub(r"^Example: (.+)$", r"Example: `\1`", text, flags=re.MULTILINE)
     file = Path(app.srcdir, "generated", "cli.md")
     file.parent.mkdir(exist_ok=True)
     file.write_text(text.partition("\n")[2])  # the page has a title of its own
 
 
-def _typeset_dashes(app, what, name, obj, options, lines) -> None:
+def _edit_docstring(app, what, name, obj, options, lines) -> None:
+    # braindecode adds it to every model, with an import that is not ours.
+    if (start := ".. rubric:: Hugging Face Hub integration") in lines:
+        del lines[lines.index(start) :]
     lines[:] = [line.replace(" -- ", " \N{EN DASH} ") for line in lines]
+
+
+def _resolve_short_name(app, env, node, content):
+    """Link ``braindecode_emossl.SEED`` to the module whose reference it is in."""
+    import braindecode_emossl
+
+    package, _, name = node.get("reftarget", "").rpartition(".")
+    if package != "braindecode_emossl":
+        return None
+    for module in filter(inspect.ismodule, vars(braindecode_emossl).values()):
+        if name in getattr(module, "__all__", ()):
+            return env.domains["py"].resolve_xref(
+                env,
+                node["refdoc"],
+                app.builder,
+                node["reftype"],
+                f"{module.__name__}.{name}",
+                node,
+                content,
+            )
+    return None
 
 
 def _skip_requests(app, what, name, obj, skip, options):
@@ -141,5 +171,7 @@ def _skip_requests(app, what, name, obj, skip, options):
 def setup(app) -> None:
     """Connect the above to the build."""
     app.connect("builder-inited", _write_command_line)
-    app.connect("autodoc-process-docstring", _typeset_dashes)
+    # Before numpydoc, which has the usual priority of 500.
+    app.connect("autodoc-process-docstring", _edit_docstring, priority=400)
     app.connect("autodoc-skip-member", _skip_requests)
+    app.connect("missing-reference", _resolve_short_name)

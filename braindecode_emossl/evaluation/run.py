@@ -33,6 +33,7 @@ from braindecode_emossl.evaluation.store import (
     read_fold,
 )
 from braindecode_emossl.evaluation.tasks import make_tasks
+from braindecode_emossl.pretraining.checkpoints import identify_checkpoint
 from braindecode_emossl.pretraining.windows import join_corpora
 
 __all__ = ["evaluate"]
@@ -137,8 +138,8 @@ def evaluate(
     paradigm, protocol, pipeline (arrays and weights included) and search, the metric,
     the seed and the version of this package.
 
-    Parameters ``sfreq`` and ``chs_info`` of pipelines, at any depth, are set where
-    they are None, as arrays do not tell them.
+    Parameters ``sfreq``, ``chs_info`` and ``corpus`` of pipelines, at any depth, are
+    set where they are None, as arrays do not tell them.
 
     A pipeline whose ``fit`` asks for them by metadata routing is given ``subjects``
     and, under ``"cross-corpus-finetune"``, ``X_target_labeled`` and
@@ -256,6 +257,12 @@ def _identify(name: str, pipeline: BaseEstimator, grid) -> dict[str, Any]:
     return {
         "hash": hash_object(clone(pipeline), f"The pipeline {name!r}"),
         "search": hash_object(grid, f"param_grid of the pipeline {name!r}"),
+        # Another training may have filled the same folder.
+        "checkpoints": {
+            key: identify_checkpoint(value)
+            for key, value in pipeline.get_params().items()
+            if key.rpartition("__")[2] == "checkpoint" and value is not None
+        },
     }
 
 

@@ -1,4 +1,4 @@
-"""Telling estimators what arrays do not: sampling rate and channels."""
+"""Telling estimators what arrays do not: sampling rate, channels and corpus."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ __all__ = ["tell_signal"]
 def tell_signal(
     name: str, pipeline: BaseEstimator, describe: Callable[[], Mapping[str, Any]]
 ) -> BaseEstimator:
-    """Return a clone that knows sampling rate and channels of its windows.
+    """Return a clone that knows rate, channels and corpus of its windows.
 
     Parameters
     ----------
     name : str
         Name of the pipeline, for the message.
     pipeline : BaseEstimator
-        A classifier; its parameters ``sfreq`` and ``chs_info`` at any depth are set
-        where they are None.
+        A classifier; its parameters ``sfreq``, ``chs_info`` and ``corpus`` at any
+        depth are set where they are None.
     describe : callable
-        Returns ``sfreq`` in Hz and ``chs_info``; called if a parameter asks for it.
+        Returns ``sfreq`` in Hz, ``chs_info`` and the codes of the corpora; called if a
+        parameter asks for it.
 
     Returns
     -------
@@ -38,7 +39,7 @@ def tell_signal(
     asked = {
         key: value
         for key, value in pipeline.get_params().items()
-        if key.rpartition("__")[2] in ("sfreq", "chs_info")
+        if key.rpartition("__")[2] in ("sfreq", "chs_info", "corpus")
     }
     if not asked:
         return pipeline

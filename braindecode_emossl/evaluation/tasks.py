@@ -108,13 +108,14 @@ class Task:
         return dict(self.options)
 
     def describe_signal(self) -> dict[str, Any]:
-        """Return what arrays do not tell of windows: ``sfreq`` and ``chs_info``."""
+        """Return what arrays do not tell: ``sfreq``, ``chs_info`` and ``corpus``."""
         infos = [self.paradigm.get_info(dataset) for dataset in self.corpora]
         channels = {ch["ch_name"]: ch for info in infos for ch in info["chs"]}
         names = self.paradigm.channels or list(channels)
         return {
             "sfreq": infos[0]["sfreq"],
             "chs_info": [channels[name] for name in names],
+            "corpus": self.codes,
         }
 
     def identify(self) -> dict[str, Any]:

@@ -24,7 +24,12 @@ from braindecode_emossl.pretraining.objective import PretrainingObjective
 from braindecode_emossl.pretraining.provenance import settle_provenance, to_plain
 from braindecode_emossl.pretraining.registry import OBJECTIVES
 
-__all__ = ["load_checkpoint", "load_encoder", "save_checkpoint"]
+__all__ = [
+    "identify_checkpoint",
+    "load_checkpoint",
+    "load_encoder",
+    "save_checkpoint",
+]
 
 _FORMAT = 1
 _CONFIG, _CARD = "config.json", "README.md"
@@ -129,8 +134,7 @@ def load_checkpoint(path, device="cpu") -> PretrainingObjective:
     CheckpointError
         If the folder is no checkpoint, is damaged, or does not fit this version.
     """
-    path = Path(path).expanduser().resolve()
-    folder = path if path.exists() else _previous(path)
+    folder = _find(path)
     config = _read_config(folder)
     state = _read_state(folder, config["emossl"]["sha256"])
     objective = _build(config, folder)
@@ -138,6 +142,27 @@ def load_checkpoint(path, device="cpu") -> PretrainingObjective:
     objective.load_state_dict(state)
     objective.encoder.provenance = settle_provenance(config["emossl"]["provenance"])
     return objective.to(device)
+
+
+def identify_checkpoint(path) -> dict[str, str]:
+    """Return what tells a checkpoint from any other.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the checkpoint.
+
+    Returns
+    -------
+    dict of str to str
+        SHA-256 of its files of weights, as it says itself; loading checks that.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder is no checkpoint.
+    """
+    return _read_config(_find(path))["emossl"]["sha256"]
 
 
 def load_encoder(path, model: nn.Module) -> None:
@@ -168,6 +193,12 @@ def load_encoder(path, model: nn.Module) -> None:
     _check_state(own, state, path)
     model.load_state_dict(state, strict=False)
     model.provenance = encoder.provenance
+
+
+def _find(path) -> Path:
+    """Return the folder of a checkpoint, also if its replacement was cut short."""
+    path = Path(path).expanduser().resolve()
+    return path if path.exists() else _previous(path)
 
 
 def _make_config(objective, provenance) -> dict[str, Any]:

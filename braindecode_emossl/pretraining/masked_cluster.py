@@ -78,7 +78,8 @@ class MaskedClusterPretraining(PretrainingObjective):
     cluster_layer : int, optional
         Layer that is clustered, from 1; by default the middle one. [inferred]
     recluster_every : int or None, default=20
-        Epochs between two clusterings; None keeps the first. [inferred]
+        Epochs between two clusterings; None keeps the first. [inferred] In so many the
+        encoder must have learned to predict the clusters, see Notes.
     adaptive_n_clusters : bool, default=False
         Whether each codebook takes the best of a quarter, half and all of its
         ``n_clusters``, by the silhouette on held-out training windows. [inferred] The
@@ -111,11 +112,23 @@ class MaskedClusterPretraining(PretrainingObjective):
     Of the paper only the abstract was available, and no code; what is tagged
     [inferred] follows HuBERT [2]_. This is not a reproduction of the paper's results.
 
+    Clusters are worth predicting on two conditions:
+
+    * The first ones must not tell subjects apart. Heads differ in their spectra, and
+      more than emotions do: to bring each channel to variance 1 in each recording does
+      not suffice. Bring its frequencies to the same power there, and set the model's
+      ``pre_emphasis`` to 0.
+    * A layer must not be clustered before it has learned. Until then it follows the
+      waves themselves and the place of a token in its window, and training on clusters
+      of these undoes what was learned before. The term "prediction" should be clearly
+      below ``np.log(objective.reports[-1].perplexity).sum()``, which is what it costs
+      to know no more than how frequent each cluster is. With few windows that takes
+      more epochs than 20.
+
     Deviations from HuBERT:
 
     * Features are standardised over the training windows, as an objective does not
-      know which recording a window is of. Standardise the signals by recording before,
-      or clusters may tell recordings apart.
+      know which recording a window is of.
     * Training goes on after a new clustering, with new embeddings of the clusters; all
       clusterings have the same number of codebooks.
     * Clusters without a token are moved to the tokens that are farthest from theirs.

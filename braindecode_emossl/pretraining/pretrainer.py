@@ -71,6 +71,7 @@ class _TrainingLoop(NeuralNet):
     def fit_loop(self, X, y=None, epochs=None, **fit_params):
         """Train on what :meth:`get_split_datasets` makes of the windows."""
         train, valid = self.get_split_datasets(X)
+        self.parts_ = train, valid
         batches = self.get_iterator(train, training=True)
         valid_batches = None if valid is None else self.get_iterator(valid)
         n_epochs = self.max_epochs if epochs is None else epochs
@@ -173,6 +174,9 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         The trained objective; its ``encoder`` is the pre-trained model.
     history_ : skorch.history.History
         Loss, terms and learning rate by epoch and batch.
+    validation_subjects_ : DataFrame or None
+        Those who validated, with columns ``corpus`` and ``subject`` as far as the
+        metadata have them.
     provenance_ : dict or None
         Corpora, subjects and sessions that the metadata name, for
         :func:`~braindecode_emossl.pretraining.save_checkpoint`.
@@ -367,7 +371,11 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         """Return the windows that train, and those that validate or None."""
         if self.validation is not None:
             train, valid = _split_by_subject(X, self.validation, self.seed_)
+            names = _name_columns(X.metadata)
+            subjects = X.metadata.iloc[valid][names].drop_duplicates()
+            self.validation_subjects_ = subjects.reset_index(drop=True)
             return X.take(train), X.take(valid)
+        self.validation_subjects_ = None
         train, valid = super().get_split_datasets(X)
         return _as_windows(train), None if valid is None else _as_windows(valid)
 
@@ -417,16 +425,17 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         """Tell the objective that an epoch begins."""
         super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
         self.batch_in_epoch_ = 0
-        self.dataset_train_, self.dataset_valid_ = (
-            dataset_train,
-            kwargs.get("dataset_valid"),
-        )
         self.objective_.on_epoch_begin(len(self.history) - 1, dataset_train.windows)
 
     def on_batch_end(self, net, training=False, **kwargs):
         """Count the batches."""
         super().on_batch_end(net, training=training, **kwargs)
         self.batch_in_epoch_ += training
+
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        """Let go of the windows, which a pickle must not hold."""
+        super().on_train_end(net, X=X, y=y, **kwargs)
+        self.parts_ = None
 
     def _zero_grad_optimizer(self, *args, **kwargs):
         if self.batch_in_epoch_ % self.accumulate == 0:
@@ -485,7 +494,7 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
     def _explain_loss(self, y_pred, numbers, windows) -> str:
         """Say which batch has a loss that is not a number, and why that may be."""
         training = self.module_.training
-        dataset = self.dataset_train_ if training else self.dataset_valid_
+        dataset = self.parts_[not training]
         terms = {name: float(value) for name, value in y_pred.terms.items()}
         flat = windows.flatten(numbers.ndim).isfinite().all(-1).cpu()  # as the numbers
         broken = numbers[~flat].flatten().tolist()
@@ -500,7 +509,7 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
             f"lower lr, clip_norm=1.0 or a warm-up. The batch is {named}"
         )
         return (
-            f"The loss is {float(y_pred.loss.detach())} in epoch {len(self.history)}, batch "
+            f"The loss is {y_pred.loss.item()} in epoch {len(self.history)}, batch "
             f"{self.batch_in_epoch_ + 1}, with the terms {terms}. {cause}."
         )
 
@@ -546,8 +555,9 @@ def _split_by_subject(
             "validation holds out subjects and needs metadata with a column subject: "
             "pass them to fit, as Emotion.get_data returns them."
         )
-    names = [name for name in ("corpus", "subject") if name in metadata]
-    subjects = metadata.groupby(names, observed=True).ngroup().to_numpy()
+    subjects = (
+        metadata.groupby(_name_columns(metadata), observed=True).ngroup().to_numpy()
+    )
     n_subjects = len(np.unique(subjects))
     if n_subjects < 2:
         raise ValueError(
@@ -557,6 +567,11 @@ def _split_by_subject(
     n_valid = min(max(1, round(share * n_subjects)), n_subjects - 1)
     splitter = GroupShuffleSplit(1, test_size=n_valid, random_state=seed)
     return next(splitter.split(subjects, groups=subjects))
+
+
+def _name_columns(metadata) -> list[str]:
+    """Return the columns that name a subject."""
+    return [name for name in ("corpus", "subject") if name in metadata]
 
 
 def _as_windows(dataset) -> WindowDataset:

@@ -102,6 +102,14 @@ class SCMMPretraining(PretrainingObjective):
     The full text of the paper was not available. [official code] means the authors'
     public code, [paper] the paper's figures.
 
+    When to set ``normalize``: without it, the similarity of two windows grows with the
+    lengths of their projections, not with the likeness of their patterns alone. On
+    synthetic windows whose subjects differ in the level of a band, a linear readout of
+    the features gained nothing by such a pre-training, and something with
+    ``normalize=True`` and a temperature of 0.2. It gained more, with and without, when
+    each band was brought to one level in each recording before. So do both where
+    several subjects are pre-trained on; the default is there to follow the authors.
+
     With ``preset="legacy"``, both terms, the loss and all gradients are those of the
     official code for the same weights and views. What else is odd there lies outside
     the loss, and is left to the caller:

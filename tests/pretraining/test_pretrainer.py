@@ -191,6 +191,13 @@ def test_clone_set_params_and_pickle(X):
     assert torch.equal(weights(again.module_), weights(copy.module_))
 
 
+def test_a_pickle_holds_no_windows(X):
+    """They went on with the estimator, and those of a corpus are under licence."""
+    many = np.concatenate([X] * 50)
+    sizes = [len(pickle.dumps(make_pretrainer(max_epochs=1).fit(x))) for x in (X, many)]
+    assert sizes[1] - sizes[0] < many.nbytes / 10
+
+
 def test_a_callback_of_skorch_sees_the_terms_of_the_epoch(X):
     class Watch(Callback):
         def on_train_begin(self, net, **kwargs):
@@ -272,9 +279,8 @@ def test_subjects_who_validate_do_not_train(X):
     pretrainer = SSLPretrainer(
         objective, max_epochs=2, batch_size=8, validation=0.4, random_state=0
     ).fit(X, metadata=metadata)
-    held_out = set(pretrainer.dataset_valid_.metadata["subject"])
+    held_out = set(pretrainer.validation_subjects_["subject"])
     assert len(held_out) == 2
-    assert held_out.isdisjoint(pretrainer.dataset_train_.metadata["subject"])
     assert pretrainer.module_.n_prepared == 24
     is_valid = metadata["subject"].isin(held_out)
     assert pretrainer.history[-1, "valid_loss"] == pytest.approx(
@@ -286,7 +292,8 @@ def test_the_same_number_in_two_corpora_is_two_subjects(X):
     metadata = make_metadata().assign(subject=1, corpus=np.repeat(["A", "B"], 20))
     pretrainer = SSLPretrainer(Mean(), max_epochs=1, batch_size=8, validation=0.5)
     pretrainer.fit(X, metadata=metadata)
-    assert len(pretrainer.dataset_valid_) == 20
+    assert len(pretrainer.validation_subjects_) == 1
+    assert pretrainer.history[-1, "valid_batch_count"] == 3  # of 20 windows
 
 
 def test_early_stopping_ends_with_the_best_weights(X):

@@ -198,10 +198,10 @@ def test_without_a_seed_the_first_run_s_is_taken(tmp_path, metadata):
     killed = make_pretrainer(objective, callbacks=[KillAt(2, 1)], **settings)
     with pytest.raises(Killed):
         killed.fit(X, metadata=metadata)
-    subjects = set(killed.dataset_valid_.metadata["subject"])
+    subjects = set(killed.validation_subjects_["subject"])
     resumed = make_pretrainer(objective, resume=True, **settings)
     resumed.fit(X, metadata=metadata)
-    assert set(resumed.dataset_valid_.metadata["subject"]) == subjects
+    assert set(resumed.validation_subjects_["subject"]) == subjects
 
 
 def test_more_epochs_are_added_to_a_finished_training(tmp_path):

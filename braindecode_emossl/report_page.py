@@ -1,0 +1,257 @@
+"""The page of a report: its look and its template."""
+
+from __future__ import annotations
+
+import jinja2
+
+__all__ = ["render_page"]
+
+
+def render_page(**content) -> str:
+    """Return the page; every text in it is escaped.
+
+    Parameters
+    ----------
+    **content
+        What the template names.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.from_string(_TEMPLATE).render(style=_STYLE, **content)
+
+
+_STYLE = """
+:root {
+  color-scheme: light dark;
+  --text: #1c2126; --soft: #5a646e; --page: #ffffff; --card: #f5f7f9;
+  --line: #d5dbe1; --accent: #0063a3; --note: #fff4d6; --note-line: #d99a00;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --text: #e6e9ec; --soft: #a3adb7; --page: #14181c; --card: #1e242a;
+    --line: #38424c; --accent: #6cb8f0; --note: #3a2f10; --note-line: #d99a00;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 68rem; color: var(--text);
+  background: var(--page); font: 16px/1.5 system-ui, sans-serif;
+}
+h1 { font-size: 1.75rem; line-height: 1.25; margin: 0 0 .25rem; }
+h2 { font-size: 1.35rem; margin: 3rem 0 .75rem; padding-top: .75rem;
+     border-top: 2px solid var(--line); }
+h3 { font-size: 1.05rem; margin: 1.75rem 0 .5rem; }
+h1, h2, h3, dd, li, p { overflow-wrap: anywhere; }
+td, th { overflow-wrap: break-word; max-width: 22rem; }
+p { margin: .5rem 0; max-width: 46rem; }
+a { color: var(--accent); }
+.soft { color: var(--soft); font-size: .9rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .9rem; margin: .5rem 0; }
+th, td { padding: .35rem .75rem; text-align: left; vertical-align: top;
+         border-bottom: 1px solid var(--line); }
+thead th { background: var(--card); border-bottom: 2px solid var(--line); }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums;
+                       white-space: nowrap; }
+th.number { white-space: normal; }
+td small { color: var(--soft); display: block; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.25rem;
+     margin: .5rem 0; font-size: .95rem; }
+dt { color: var(--soft); }
+dd { margin: 0; }
+.note { background: var(--note); border-left: 4px solid var(--note-line);
+        padding: .5rem .9rem; margin: .5rem 0; max-width: none; }
+figure { margin: .5rem 0; background: #ffffff; border: 1px solid var(--line);
+         border-radius: 6px; padding: .75rem; display: inline-block; max-width: 100%;
+         color: #1c2126; vertical-align: top; }
+figure img { max-width: 100%; height: auto; display: block; }
+.side { display: flex; flex-wrap: wrap; gap: .75rem; }
+.side figure { flex: 0 1 20.5rem; margin: 0; }
+figcaption { font-size: .9rem; margin-bottom: .25rem; overflow-wrap: anywhere; }
+pre { background: var(--card); border: 1px solid var(--line); border-radius: 6px;
+      padding: .75rem; font-size: .8rem; white-space: pre-wrap;
+      overflow-wrap: anywhere; }
+summary { cursor: pointer; color: var(--accent); margin: .75rem 0 .25rem; }
+@media print {
+  body { max-width: none; padding: 0; font-size: 11pt; }
+  .wide { overflow: visible; }
+  figure, tr, .note { break-inside: avoid; }
+  h2, h3 { break-after: avoid; }
+  details:not([open]) { display: none; }
+}
+"""
+
+_TEMPLATE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<title>{{ title }}</title>
+<style>{{ style | safe }}</style>
+</head>
+<body>
+{% macro rows_of(pairs) %}
+<dl>
+{% for name, value in pairs.items() if value not in (none, "", {}) %}
+<dt>{{ name }}</dt><dd>{{ value }}</dd>
+{% endfor %}
+</dl>
+{% endmacro %}
+<header>
+<h1>{{ title }}</h1>
+<p class="soft">From {{ folder }}. Made on {{ made }} by braindecode-emossl
+{{ environment["braindecode-emossl"] }}.</p>
+{% if evaluations | length > 1 %}
+<nav><ul>
+{% for evaluation in evaluations %}
+<li><a href="#{{ evaluation.anchor | urlencode }}">{{ evaluation.title }}</a>
+<span class="soft">{{ evaluation.settings.get("target", "") }}</span></li>
+{% endfor %}
+</ul></nav>
+{% endif %}
+</header>
+{% for evaluation in evaluations %}
+<section id="{{ evaluation.anchor }}">
+<h2>{{ evaluation.title }}</h2>
+{% for note in evaluation.notes %}
+<p class="note">{{ note }}</p>
+{% endfor %}
+{{ rows_of(evaluation.settings) }}
+
+<h3>Summary</h3>
+<div class="wide"><table>
+<thead><tr><th>corpus</th><th>pipeline</th><th class="number">subjects</th>
+<th class="number">accuracy, windows</th><th class="number">accuracy, trials</th>
+<th class="number">balanced acc.</th><th class="number">macro F1</th>
+<th class="number">kappa</th></tr></thead>
+<tbody>
+{% for row in evaluation.summary %}
+<tr><td>{{ row.dataset }}</td><td>{{ row.pipeline }}</td>
+<td class="number">{{ row.n_subjects }}</td>
+{% for score, interval in (row.windows, row.trials) %}
+<td class="number">{{ score }}<small>{{ interval }}</small></td>
+{% endfor %}
+<td class="number">{{ row.balanced_accuracy }}</td>
+<td class="number">{{ row.f1_macro }}</td><td class="number">{{ row.kappa }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+<p class="soft">Mean ± standard deviation over subjects, whose sessions and folds are
+averaged first; below it the 95 % confidence interval of the mean (t). Trials: the
+windows of a trial vote by their mean probabilities. The last three are of windows.</p>
+
+<h3>Chance</h3>
+<div class="wide"><table>
+<thead><tr><th>corpus</th><th class="number">trials</th>
+<th class="number">most frequent class</th>
+<th class="number">guessing in proportion</th>
+<th class="number">5 % threshold, trials</th></tr></thead>
+<tbody>
+{% for row in evaluation.chances %}
+<tr><td>{{ row.dataset }}</td><td class="number">{{ row.n_trials }}</td>
+<td class="number">{{ row.most_frequent }}</td>
+<td class="number">{{ row.proportional }}</td>
+<td class="number">{{ row.threshold }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+<p class="soft">Guessing exceeds the threshold, an accuracy over all trials together,
+with a probability of at most 5 % (binomial).</p>
+
+{% if evaluation.benchmark %}
+<h3>Accuracy of windows by subject</h3>
+<figure><img src="{{ evaluation.benchmark }}"
+alt="Accuracy of each pipeline by subject, with mean, 95 % interval and chance level">
+</figure>
+<p class="soft">A point is a subject. Dashed: always the most frequent class. A bracket
+marks a pair that differs by the test below.</p>
+{% endif %}
+
+<h3>Comparisons</h3>
+{% if evaluation.comparisons %}
+<div class="wide"><table>
+<thead><tr><th>corpus</th><th>pipelines</th><th>accuracy of</th>
+<th class="number">subjects</th><th class="number">difference</th>
+<th class="number">effect size</th><th class="number">p</th>
+<th class="number">p, Holm</th></tr></thead>
+<tbody>
+{% for row in evaluation.comparisons %}
+<tr><td>{{ row.dataset }}</td><td>{{ row.first }} &minus; {{ row.second }}</td>
+<td>{{ row.of }}</td>
+<td class="number">{{ row.n_subjects }}</td><td class="number">{{ row.difference }}</td>
+<td class="number">{{ row.effect_size }}</td><td class="number">{{ row.p_value }}</td>
+<td class="number">{{ row.p_corrected }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+<p class="soft">Two-sided permutation tests, paired over subjects, corrected by Holm's
+method for the pairs of a corpus. Effect size: Hedges' g of the differences.</p>
+{% else %}
+<p>It takes two pipelines with two subjects in common to compare them.</p>
+{% endif %}
+
+<h3>Confusion of windows</h3>
+<div class="side">
+{% for item in evaluation.confusion %}
+<figure><figcaption>{{ item.title }}</figcaption>
+<img src="{{ item.image }}" alt="Confusion matrix of {{ item.title }}"></figure>
+{% endfor %}
+</div>
+
+<h3>Each subject</h3>
+<div class="wide"><table>
+<thead><tr><th>corpus</th><th>subject</th><th>session</th>
+{% for name in evaluation.subjects.pipelines %}
+<th class="number">{{ name }}</th>
+{% endfor %}
+</tr></thead>
+<tbody>
+{% for dataset, subject, session, scores in evaluation.subjects.rows %}
+<tr><td>{{ dataset }}</td><td>{{ subject }}</td><td>{{ session }}</td>
+{% for windows, trials in scores %}
+<td class="number">{{ windows }}<small>{{ trials }}</small></td>
+{% endfor %}
+</tr>
+{% endfor %}
+</tbody></table></div>
+<p class="soft">Accuracy of windows, below it of trials.</p>
+
+<h3>Where the numbers come from</h3>
+<details><summary>Pipelines</summary>
+{% for name, text in evaluation.pipelines.items() %}
+<p>{{ name }}</p><pre>{{ text }}</pre>
+{% endfor %}
+</details>
+<details><summary>Corpora, processing and seed, as kept in
+{{ evaluation.anchor }}/run.json</summary>
+<pre>{{ evaluation.provenance }}</pre></details>
+</section>
+{% endfor %}
+
+<section>
+<h2>Commands</h2>
+{% for record in records %}
+<h3>{{ record.file }}</h3>
+<p class="soft">Finished on {{ record.finished }}</p>
+<pre>{{ record.command }}</pre>
+{{ rows_of(record.settings) }}
+<details><summary>Environment</summary>{{ rows_of(record.environment) }}</details>
+{% else %}
+<p>No command was kept: the evaluations were started from Python, or no table was
+written yet.</p>
+{% endfor %}
+<h2>Environment of this page</h2>
+{{ rows_of(environment) }}
+</section>
+</body>
+</html>
+"""
