@@ -219,8 +219,19 @@ def _is_complete(files: list[Path]) -> bool:
 def _read_records(root: Path) -> list[dict[str, Any]]:
     """Return what the command line kept beside its tables."""
     kinds = {"command": str, "settings": dict, "environment": dict, "finished": str}
-    files = sorted(root.glob("scores-*.json"))
-    return [{"file": file.name, **_read_json(file, kinds)} for file in files]
+    records = []
+    for file in sorted(root.glob("scores-*.json")):
+        record = {"file": file.name, **_read_json(file, kinds)}
+        record["settings"] = {k: _to_text(v) for k, v in record["settings"].items()}
+        records.append(record)
+    return records
+
+
+def _to_text(value) -> str:
+    """Return a setting as people write it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} = {item}" for name, item in value.items())
+    return "" if value is None else str(value)
 
 
 def _describe_environment() -> dict[str, str]:
@@ -283,7 +294,7 @@ def _score(predictions: dict[str, pd.DataFrame]) -> pd.DataFrame:
                     **score_predictions(part),
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).sort_values("dataset", kind="stable", ignore_index=True)
 
 
 def _keep_common(scores: pd.DataFrame) -> pd.DataFrame:
@@ -297,11 +308,10 @@ def _list_settings(evaluation: _Evaluation, rows: pd.DataFrame) -> dict[str, str
     run = evaluation.run
     protocol = run["protocol"]
     known = PROTOCOLS.get(protocol)
-    options = run.get("options") or {}
     trials = rows[_TRIAL].drop_duplicates()
     settings = {
         "protocol": f"{protocol}: {known.summary}" if known else protocol,
-        "options": ", ".join(f"{name} = {value}" for name, value in options.items()),
+        "options": _to_text(run.get("options")),
         "classes": ", ".join(sorted(rows["label"].astype(str).unique())),
         **_parse_processing(_processing_of(run)),
         "tested": (
@@ -415,14 +425,19 @@ def _compare(scores: pd.DataFrame) -> list[dict[str, str]]:
                     "second": pair.pipeline_2,
                     "of": what,
                     "n_subjects": str(pair.n_subjects),
-                    "difference": f"{pair.difference:+.3f}",
-                    "effect_size": f"{pair.effect_size:+.2f}",
+                    "difference": _sign(pair.difference, 3),
+                    "effect_size": _sign(pair.effect_size, 2),
                     "p_value": f"{pair.p_value:.4f}",
                     "p_corrected": f"{pair.p_corrected:.4f}",
                 }
                 for pair in pairs.itertuples()
             ]
     return rows
+
+
+def _sign(value: float, n_digits: int) -> str:
+    """Return a number with its sign, but no minus before zero."""
+    return "" if np.isnan(value) else f"{round(value, n_digits) + 0.0:+.{n_digits}f}"
 
 
 def _tabulate_subjects(scores: pd.DataFrame) -> dict[str, Any]:

@@ -104,7 +104,7 @@ _TEMPLATE = """\
 <body>
 {% macro rows_of(pairs) %}
 <dl>
-{% for name, value in pairs.items() if value not in (none, "", {}) %}
+{% for name, value in pairs.items() if value %}
 <dt>{{ name }}</dt><dd>{{ value }}</dd>
 {% endfor %}
 </dl>

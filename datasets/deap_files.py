@@ -49,7 +49,7 @@ def read_preprocessed(file: Path) -> tuple[np.ndarray, np.ndarray]:
         with file.open("rb") as stream:
             # Python 2 wrote the files, so its byte strings hold the arrays.
             content = _ArrayUnpickler(stream, encoding="latin1").load()
-    return tuple(np.asarray(content[key]) for key in ("data", "labels"))
+    return np.asarray(content["data"]), np.asarray(content["labels"])
 
 
 class ForbiddenPickleError(pickle.UnpicklingError):

@@ -261,7 +261,7 @@ class SEED_IV(SEEDFamilyDataset):
     }
 
     def _find_recordings(self, root, subject):
-        recordings = {}
+        recordings: dict[str, Path] = {}
         for file, _ in self._find_eeg(root, subject):
             session = str(self.session_folders.index(file.parent.name))
             if session in recordings:

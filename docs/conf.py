@@ -129,7 +129,9 @@ def _write_command_line(app) -> None:
 
     command = typer.main.get_command(emossl)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="emossl")
+    text = re.sub(r"\*\*Commands\*\*:\n\n(\* .+\n)+\n", "", text)  # cut-off sentences
     text = re.sub(r"^Example: (.+)$", r"Example: `\1`", text, flags=re.MULTILINE)
+    text = re.sub(r"(?<!\S)([^\s`]*<[A-Z]+>[^\s`]*)", r"`\1`", text)  # no HTML
     file = Path(app.srcdir, "generated", "cli.md")
     file.parent.mkdir(exist_ok=True)
     file.write_text(text.partition("\n")[2])  # the page has a title of its own

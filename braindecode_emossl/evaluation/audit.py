@@ -168,7 +168,7 @@ def audit(paradigm, dataset, protocol, *, random_state=None, **options):
 class _Stock:
     """A corpus whose windows a splitter divides that is none of our protocols."""
 
-    paradigm: object
+    paradigm: BaseParadigm
     dataset: EmotionDataset
 
     @property
@@ -336,7 +336,8 @@ def _compare(X, metadata, folds, paradigm):
         for what in ("trial", "stimulus", "session", "subject")
     }
     span = _span(paradigm)
-    pairs, shared = [], {"window overlap": [], **{what: [] for what in ids}}
+    pairs = []
+    shared: dict[str, list] = {"window overlap": [], **{what: [] for what in ids}}
     for train, test in folds:
         scaler = StandardScaler().fit(features[train])
         nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(

@@ -18,7 +18,8 @@ __all__ = [
 
 
 def _parse(text: str) -> tuple[tuple[str, str], ...]:
-    return tuple(tuple(pair.split("-")) for pair in text.split())
+    pairs = (pair.split("-") for pair in text.split())
+    return tuple((first, second) for first, second in pairs)
 
 
 #: The 27 pairs of left and right electrodes of SEED's 62. Their number is that of the

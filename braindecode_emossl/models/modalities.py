@@ -50,7 +50,7 @@ def find_modalities(
         return {"eeg": list(range(n_chans))}
     constants = mne.io.get_channel_type_constants()
     names = {constants[name]["kind"]: name for name in MODALITIES}
-    found = {name: [] for name in MODALITIES}
+    found: dict[str, list[int]] = {name: [] for name in MODALITIES}
     for position, channel in enumerate(chs_info):
         kind = channel.get("kind")
         kind = "eeg" if kind is None else kind

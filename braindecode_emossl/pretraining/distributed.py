@@ -167,6 +167,8 @@ class DistributedPretrainer(SSLPretrainer):
         """Write all that the next epoch depends on, in the first process."""
         if self._accelerator.is_main_process:
             super().save_state()
+        # Else another could read an older one in its next training.
+        self._accelerator.wait_for_everyone()
 
     def save_trained(self):
         """Write the trained objective, in the first process."""

@@ -79,7 +79,7 @@ class SCMMPretraining(PretrainingObjective):
         itself, masked [official code].
     normalize : bool, default=False
         Whether to divide the projections by their norm, so that the temperature acts
-        on cosines. [official code] does not.
+        on cosines. [official code] The authors' code does not.
 
     Attributes
     ----------

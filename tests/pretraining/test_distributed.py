@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 
@@ -264,7 +265,11 @@ def train_in_parts(folder):
 def work(rank, folder):
     """Do all that one of the processes does."""
     dist.init_process_group(
-        "gloo", f"file://{folder}/group", rank=rank, world_size=N_PROCESSES
+        "gloo",
+        f"file://{folder}/group",
+        rank=rank,
+        world_size=N_PROCESSES,
+        timeout=timedelta(seconds=60),
     )
     results = {name: run_loss(name, rank) for name in DIMS}
 
