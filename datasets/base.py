@@ -134,20 +134,20 @@ class EmotionDataset(BaseDataset):
     # Subjects of whom the release, or some copy of it, has no recording.
     unreleased_subjects: ClassVar[Sequence[int]] = ()
     classes: ClassVar[Mapping[str, int]]
-    code_name: ClassVar[str]
+    code_name: str
     path_key: ClassVar[str]
     # [start, stop] in seconds that every trial of the release contains.
     common_interval: ClassVar[Sequence[float]]
     doi_name: ClassVar[str]
     access_url: ClassVar[str]
-    expected_files: ClassVar[tuple[str, str]]
+    expected_files: tuple[str, str]
     # Which of RATING_NAMES the corpus has, and what its classes say of valence
     # ("negative", "neutral" or "positive") where it has no rating of it.
     ratings: ClassVar[tuple[str, ...]] = ()
     valence_of_class: ClassVar[Mapping[str, str]] = {}
     # What else the corpus says of its trials: further columns of the metadata.
     details: ClassVar[tuple[str, ...]] = ()
-    METADATA: ClassVar[DatasetMetadata | None] = None
+    METADATA: DatasetMetadata | None = None
 
     def __init__(
         self,

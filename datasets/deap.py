@@ -506,9 +506,9 @@ class DEAP(EmotionDataset):
         root = self.find_root()
         if root not in self._tables:
             self._tables[root] = self._find_table(root)
-        if self._tables[root] is None:
+        if (found := self._tables[root]) is None:
             return None
-        source, table = self._tables[root]
+        source, table = found
         try:
             return read_presentations(table, _subject_of(file))
         except ValueError as error:

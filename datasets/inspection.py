@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from braindecode_emossl.datasets.base import EmotionDataset, find_files, find_remains
 from braindecode_emossl.errors import CorpusNotFoundError, EmosslError
@@ -93,7 +94,7 @@ def inspect_corpus(
     Inspection
         What was found.
     """
-    expected = dataset.METADATA
+    expected: Any = dataset.METADATA  # all of ours have it
     n_subjects = expected.participants.n_subjects - len(dataset.unreleased_subjects)
     report = Inspection(
         corpus=dataset.code,
@@ -212,7 +213,7 @@ def _collect_messages(report: Inspection, others: list[str]) -> Iterator[None]:
         broken = getattr(record, "left_out", False)
         (report.problems if broken else others).append(record.getMessage())
 
-    handler.emit = emit
+    handler.emit = emit  # type: ignore[method-assign]
     log.addHandler(handler)
     propagate, log.propagate = log.propagate, False
     try:

@@ -247,7 +247,7 @@ class MAHNOB_HCI(EmotionDataset):
                 )
             elif not session.bdfs:
                 without.append(file.parent.name)
-            elif session.number not in range(1, N_CLIPS + 1):
+            elif session.number is None or not 1 <= session.number <= N_CLIPS:
                 self._broken(
                     f"MAHNOB-HCI: the trial number of {session.bdfs[0]} must lie "
                     f"between 1 and {N_CLIPS}, but is {session.number}."
@@ -342,7 +342,7 @@ class MAHNOB_HCI(EmotionDataset):
         for bdf in file:
             trial, signals = self._read_trial(bdf, CH_NAMES)
             if trial is not None:
-                raw = self._make_raw(signals, CH_NAMES, CH_TYPES, SFREQ, [trial])
+                raw = self._make_raw(signals, CH_NAMES, CH_TYPES, SFREQ, [trial])  # type: ignore[arg-type]
                 yield f"{trial.trial:02d}", raw
 
     def _read_trials(self, file, session):
@@ -409,7 +409,8 @@ def _read_session(file: Path) -> _Session:
         )
     )
     match = _BDF_NAME.fullmatch(bdfs[0].name) if bdfs else None
-    attributes, subject, problem = {}, None, None
+    attributes: Mapping[str, str] = {}
+    subject, problem = None, None
     try:
         stat = file.stat()
         attributes, subject = _parse(file, stat.st_mtime_ns, stat.st_size)
@@ -488,7 +489,7 @@ def _parse(file: Path, mtime_ns: int, size: int) -> tuple[dict, int]:
         raise _BrokenTrialError(f"its root must be <session>, but is <{root.tag}>")
     subject = root.find("subject")
     text = "" if subject is None else subject.get("id", "")
-    if (number := _to_int(text)) not in range(1, N_SUBJECTS + 1):
+    if (number := _to_int(text)) is None or not 1 <= number <= N_SUBJECTS:
         raise _BrokenTrialError(
             f"it must have a <subject id=...> between 1 and {N_SUBJECTS}, but has "
             f"{text!r}"
@@ -508,7 +509,7 @@ def _describe(session: _Session) -> dict:
         for name, attribute in RATINGS.items()
     }
     return {
-        "trial": session.number - 1,
+        "trial": session.number - 1,  # type: ignore[operator]
         "stimulus": stimulus,
         "emotion": EMOTIONS[_whole_number(session, "feltEmo", 0, len(EMOTIONS) - 1)],
         "ratings": {name: float(value) for name, value in values.items()},
@@ -560,15 +561,9 @@ def _check_header(file: Path) -> dict[str, str]:
     with file.open("rb") as stream:
         start = stream.read(256)
         try:
-            n_header, n_records, duration, n_chans = (
-                convert(start[low:high].decode("latin-1"))
-                for convert, low, high in (
-                    (int, 184, 192),
-                    (int, 236, 244),
-                    (float, 244, 252),
-                    (int, 252, 256),
-                )
-            )
+            text = start.decode("latin-1")
+            n_header, n_records = int(text[184:192]), int(text[236:244])
+            duration, n_chans = float(text[244:252]), int(text[252:256])
         except ValueError as error:
             raise _BrokenTrialError(f"it has no header of BDF ({error}).") from error
         if start[:1] != b"\xff" or n_chans < 1 or n_header != 256 * (n_chans + 1):

@@ -32,7 +32,7 @@ from braindecode_emossl.evaluation import chance_level
 from braindecode_emossl.features import DifferentialEntropy, moving_average
 from braindecode_emossl.visualization import plot_benchmark
 
-subjects = [1, 2, 3, 4]
+subjects = [1, 2, 3]
 scratch = tempfile.TemporaryDirectory()
 path = mne.get_config("MNE_DATASETS_SEED_PATH") or write_replica(
     "SEED",
@@ -106,7 +106,7 @@ print(chance)
 
 fig = plot_benchmark(results, chance=chance.proportional)
 fig.axes[0].axhspan(0, chance.threshold, color="0.93", zorder=0)
-fig.axes[0].set(ylim=(0, 1), title="Signals that know nothing of the labels")
+fig.axes[0].set(ylim=(0, 1.05), title="Signals that know nothing of the labels")
 
 # %%
 # Ask any way of splitting whether it leaks
@@ -119,7 +119,6 @@ fig.axes[0].set(ylim=(0, 1), title="Signals that know nothing of the labels")
 splits = {
     "KFold, shuffled": (KFold(5, shuffle=True, random_state=0), {}),
     "GroupKFold by trial": (GroupKFold(5), {"groups": "trial"}),
-    "within-session": ("within-session", {}),
     "leave-one-subject-out": ("leave-one-subject-out", {}),
     "subject-stimulus": ("subject-stimulus", {}),
 }

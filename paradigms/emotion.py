@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import math
+import sys
 import warnings
 from functools import partial
 from numbers import Real
@@ -370,7 +370,7 @@ class Emotion(BaseParadigm):
         union = dict.fromkeys(name for names in of_corpus for name in names)
         self.fill_missing_channels = channel_merge_strategy == "union"
         # In the order of the first corpus, so that the choice is the same every time.
-        self.channels = [
+        self.channels: list[str] | None = [
             name
             for name in union
             if name not in (ignore or ())
@@ -380,7 +380,7 @@ class Emotion(BaseParadigm):
             raise ValueError(f"The corpora {[*infos]} have no channel in common.")
         rates = [info["sfreq"] for info in infos.values()]
         rates += [] if self.resample is None else [self.resample]
-        self.resample = min(rates) + shift
+        self.resample: float | None = min(rates) + shift
 
     # -- processing ------------------------------------------------------------
 
@@ -681,7 +681,7 @@ def _warn_of_shared_trials() -> None:
     from moabb.evaluations import WithinSessionEvaluation, WithinSubjectEvaluation
 
     # MOABB does not tell a paradigm who asks.
-    caller = inspect.currentframe().f_back.f_back.f_locals.get("self")
+    caller = sys._getframe(2).f_locals.get("self")
     shuffling = (WithinSessionEvaluation, WithinSubjectEvaluation)
     if isinstance(caller, shuffling) and caller.groups is None:
         warnings.warn(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 __all__ = ["LABELS", "TARGETS", "Labeller", "check_target"]
 
 # Labels by target and number of classes, in the order of their event codes.
-LABELS = {
+LABELS: dict[tuple[str, int | None], tuple[str, ...]] = {
     ("valence", 2): ("negative", "positive"),
     ("valence", 3): ("negative", "neutral", "positive"),
     **{

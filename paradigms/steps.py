@@ -153,7 +153,7 @@ class CutTrials(FixedTransformer):
 
     def __init__(
         self,
-        event_id: Mapping[str, int],
+        event_id: Mapping[str | None, int],
         labeller: Labeller,
         tmin: float,
         tmax: float | None,
@@ -223,7 +223,7 @@ class CutWindows(FixedTransformer):
 
     def __init__(
         self,
-        event_id: Mapping[str, int],
+        event_id: Mapping[str | None, int],
         labeller: Labeller,
         window: float,
         stride: float,

@@ -19,7 +19,7 @@ def meiosis(
     r"""Cross the windows of each item in pairs, as in SGMC [1]_.
 
     An item holds :math:`2Q` windows of the same stimulus second, each of another
-    subject. They are put in a random order, :math:`s_0, \dots, s_{2Q - 1}`, and a cut
+    subject. They are put in a random order, :math:`s_0, \ldots, s_{2Q - 1}`, and a cut
     :math:`c` is drawn. The pair :math:`(s_i, s_{i + Q})` gives one window to each of
     two groups:
 
@@ -57,7 +57,7 @@ def meiosis(
 
     Notes
     -----
-    The cut is uniform over :math:`1, \dots, n_{times} - 2`. [official code]
+    The cut is uniform over :math:`1, \ldots, n_{times} - 2`. [official code]
 
     References
     ----------

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from moabb.evaluations.base import BaseEvaluation
+from moabb.paradigms.base import BaseParadigm
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
@@ -136,6 +137,7 @@ def audit(paradigm, dataset, protocol, *, random_state=None, **options):
     """
     rng = check_random_state(random_state)
     seed = int(rng.randint(np.iinfo(np.int32).max))
+    task: Task | _Stock
     if isinstance(protocol, str):
         (task, *more) = make_tasks(protocol, options, dataset, paradigm)
         if more:
@@ -144,7 +146,7 @@ def audit(paradigm, dataset, protocol, *, random_state=None, **options):
     else:
         task, name, held_out = _Stock(paradigm, dataset), _name_of(protocol), ()
     X, y, metadata = _load(task, seed, changed=False)
-    if isinstance(protocol, str):
+    if isinstance(task, Task):
         folds = _folds_of(task, y, metadata, seed)
     else:
         folds = _stock_folds(protocol, paradigm, dataset, y, metadata, seed, **options)
@@ -217,7 +219,7 @@ class _Signer:
                 ),
             )
 
-        signed._read_subject = read_subject
+        signed._read_subject = read_subject  # type: ignore[method-assign]
         return signed
 
     def _sign(self, raw, subject: str, number: int):

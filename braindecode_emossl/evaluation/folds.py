@@ -361,8 +361,8 @@ def _check_folds(protocol, folds, y, metadata) -> None:
     for fold in folds:
         given = np.concatenate([fold.train, fold.calibration])
         for what, (names, codes) in of_row.items():
-            parts = (names[np.unique(codes[rows])] for rows in (given, fold.test))
-            check_disjoint(*parts, what)
+            train, test = (names[np.unique(codes[rows])] for rows in (given, fold.test))
+            check_disjoint(train, test, what)
         if missing := sorted(set(y[fold.test].tolist()) - set(y[given].tolist())):
             raise ValueError(
                 f"no training trial of the classes {missing} is left for the fold that "

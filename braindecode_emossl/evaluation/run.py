@@ -206,7 +206,7 @@ def _check_share(share, results_dir, random_state, resume, overwrite) -> None:
     if share is None:
         return
     k, n = share if isinstance(share, tuple | list) and len(share) == 2 else (None, 0)
-    if not (isinstance(k, Integral) and isinstance(n, Integral) and 0 <= k < n):
+    if not (isinstance(k, Integral) and isinstance(n, Integral) and 0 <= k < n):  # type: ignore[operator]
         raise ValueError(
             f"share must be (k, n), integers with 0 <= k < n, but got {share!r}."
         )
@@ -413,7 +413,7 @@ def _all_left_out(dataset, subjects) -> bool:
 
 def _by_recording(results):
     """Return the (fold, its predictions) by corpus, subject and session."""
-    found = {}
+    found: dict[tuple, list] = {}
     for result in results:
         keys = ["corpus", "subject", "session"]
         for key, rows in result.predictions.groupby(keys, sort=False):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -121,7 +121,7 @@ class _GroupSplitter(GroupsConsumerMixin, BaseCrossValidator):
             yield np.flatnonzero(train), np.flatnonzero(test)
 
     def _iter_folds(
-        self, y: _Ids | None, *columns: _Ids
+        self, y: _Ids | None, *columns: Any, **kwargs: Any
     ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """Yield name, training mask and test mask of each fold."""
         raise NotImplementedError
@@ -526,7 +526,7 @@ def _deal_groups(
         raise ValueError(
             f"The number of folds must be an integer from 2, but got {n_splits!r}."
         )
-    if n_splits > n_groups:
+    if n_splits > n_groups:  # type: ignore[operator]
         raise ValueError(
             f"The number of folds must be at most that of the groups, but got "
             f"{n_splits} folds for {n_groups} groups by {what}: {_listing(groups.ids)}."

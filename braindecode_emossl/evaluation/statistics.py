@@ -340,8 +340,8 @@ def _check_paired(part: pd.DataFrame, where: dict) -> None:
             f"{names}."
         )
     units = [name for name in ("subject", "session") if name in part]
-    sizes = part.groupby([*units, "pipeline"], observed=True, dropna=False).size()
-    counts = sizes.unstack("pipeline", fill_value=0)
+    counts = part.groupby([*units, "pipeline"], observed=True, dropna=False).size()
+    counts = counts.unstack("pipeline", fill_value=0)
     lacking = counts.lt(counts.max(axis=1), axis=0).stack()
     if lacking.any():
         lacks = [

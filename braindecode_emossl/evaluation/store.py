@@ -256,7 +256,7 @@ class _Hasher(NumpyHasher):
     def save(self, obj):
         if isinstance(obj, dict):
             obj = (type(obj).__name__, list(obj.items()))
-        if _is_edited(obj):
+        elif _is_edited(obj):
             obj = (obj.__module__, obj.__qualname__, _source_of(obj))
         if isinstance(obj, torch.Tensor):
             kind = type(obj).__name__, str(obj.dtype), tuple(obj.shape)

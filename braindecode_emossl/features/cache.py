@@ -118,7 +118,7 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     temporary = path.with_name(f"{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]
             # A crash of the machine must not move an empty file into place.
             file.flush()
             os.fsync(file.fileno())

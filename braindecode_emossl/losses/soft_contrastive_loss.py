@@ -26,9 +26,9 @@ class SoftContrastiveLoss(nn.Module):
 
         q_{ij} = \frac{\exp(S_{ij} / \tau)}{\sum_{k \ne i} \exp(S_{ik} / \tau)},
         \qquad
-        L = -\frac{1}{N (N - 1)} \sum_i \Big[
+        L = -\frac{1}{N (N - 1)} \sum_i \Bigl[
         \sum_{p \in P(i)} \log q_{ip} + \sum_{n \notin P(i)} w_{in} \log q_{in}
-        \Big],
+        \Bigr],
 
     where the soft weight falls with the distance :math:`D'`, scaled to [0, 1],
 

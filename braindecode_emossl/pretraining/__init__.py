@@ -8,6 +8,7 @@ from braindecode_emossl.pretraining.checkpoints import (
 )
 from braindecode_emossl.pretraining.classifier import SSLClassifier
 from braindecode_emossl.pretraining.clustering import ClusterReport
+from braindecode_emossl.pretraining.distributed import DistributedPretrainer
 from braindecode_emossl.pretraining.hub import push_to_hub
 from braindecode_emossl.pretraining.masked_cluster import MaskedClusterPretraining
 from braindecode_emossl.pretraining.memhacl import MEMHACLPretraining
@@ -22,6 +23,7 @@ from braindecode_emossl.pretraining.scmm import SCMMPretraining
 
 __all__ = [
     "ClusterReport",
+    "DistributedPretrainer",
     "LeakageError",
     "MEMHACLPretraining",
     "MaskedClusterPretraining",

@@ -14,6 +14,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from braindecode.models.base import EEGModuleMixin
 from braindecode.models.util import models_dict
 from safetensors import SafetensorError
 from torch import nn
@@ -79,8 +80,8 @@ def save_checkpoint(path, objective: PretrainingObjective, provenance=None) -> N
         or the folder holds anything but a checkpoint.
     """
     path = Path(path).expanduser().resolve()
-    # What torch.compile returns is a wrapper.
-    objective = getattr(objective, "_orig_mod", objective)
+    if hasattr(objective, "_orig_mod"):  # what torch.compile returns is a wrapper
+        objective = objective._orig_mod
     config = _make_config(objective, provenance)
     state = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -285,7 +286,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _read_state(folder: Path, digests: dict[str, str]) -> dict[str, torch.Tensor]:
-    state = {}
+    state: dict[str, torch.Tensor] = {}
     for name, prefix in ((_ENCODER, "encoder."), (_OBJECTIVE, "")):
         data = _read(folder / name)
         digest = hashlib.sha256(data).hexdigest()
@@ -339,7 +340,9 @@ def _build(config: dict[str, Any], folder: Path) -> PretrainingObjective:
         ) from error
 
 
-def _decode(model_class: type, config: dict[str, Any]) -> dict[str, Any]:
+def _decode(
+    model_class: type[EEGModuleMixin], config: dict[str, Any]
+) -> dict[str, Any]:
     """Return the arguments of a model, classes and channels as they were."""
     others = ("braindecode_version", "emossl")
     arguments = {k: v for k, v in config.items() if k not in others}

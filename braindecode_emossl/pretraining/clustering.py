@@ -167,7 +167,7 @@ class TokenClusters(nn.Module):
             size, scores = len(centroids), {}
             if choose_n_clusters:
                 scores = _compare_sizes(windows, size, rng)
-                size = max(scores, key=scores.get)
+                size = max(scores, key=scores.__getitem__)
             found, n_moved = _reseed(tokens, _k_means(tokens, size, rng))
             centroids.zero_()[:size] = found
             sizes.append(size)

@@ -64,8 +64,9 @@ class MEMHACLPretraining(PretrainingObjective):
     drop_prob : float, default=0.2
         Dropout after each layer of ``projector`` but the last. [official code] of SGMC
     meiosis_axis : {"time", "channel"}, optional
-        What is cut. "channel" is a fault of the official code for DEAP, where it
-        exchanges electrodes between subjects, or, for three cuts of four, nothing.
+        What is cut. "time" is [official code] of SGMC for SEED; "channel" is a fault
+        of that for DEAP, where it exchanges electrodes between subjects, or, for three
+        cuts of four, nothing.
     meiosis_per_item : bool, optional
         Whether each item has its own pairs and cut [inferred], or the batch one of each
         [official code].

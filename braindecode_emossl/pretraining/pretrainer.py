@@ -339,9 +339,13 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         with seeded(self.seed_, self._find_device()):
             super().fit(dataset, None)
         if self.checkpoint_dir is not None and self._is_known():
-            trained = Path(self.checkpoint_dir, "trained")
-            save_checkpoint(trained, self.objective_, self.provenance_)
+            self.save_trained()
         return self
+
+    def save_trained(self) -> None:
+        """Write the trained objective to ``checkpoint_dir``, as a checkpoint."""
+        trained = Path(self.checkpoint_dir, "trained")
+        save_checkpoint(trained, self.objective_, self.provenance_)
 
     def partial_fit(self, X, y=None, **fit_params):
         """Go on training for ``max_epochs`` more epochs, from the weights as they are.

@@ -316,7 +316,7 @@ class SCMMPretraining(PretrainingObjective):
             names the first one.
         """
         official = _group_by_layer(state_dict)
-        pairs = []
+        pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
         for part in ("encoder.blocks", "projector", "decoder", "total_loss"):
             own = self.get_submodule(part).state_dict(prefix=f"{part}.", keep_vars=True)
             for name, tensors in _group_by_layer(own).items():
@@ -358,7 +358,7 @@ def _group_by_layer(
     state_dict: Mapping[str, torch.Tensor],
 ) -> dict[str, list[torch.Tensor]]:
     """Return the tensors of each layer, in their order."""
-    layers = {}
+    layers: dict[str, list[torch.Tensor]] = {}
     for name, tensor in state_dict.items():
         if not isinstance(tensor, torch.Tensor):
             raise TypeError(

@@ -171,11 +171,11 @@ def _find_chance(rows: pd.DataFrame, dataset: str, score: str, chance) -> float:
 
 def _draw_brackets(ax, pairs: pd.DataFrame, places: dict, base: float, gap: float):
     """Draw a bracket over each pair of pipelines, one above the other."""
-    for i, pair in enumerate(pairs.to_dict("records")):
-        ends = [places[pair["pipeline_1"]], places[pair["pipeline_2"]]]
+    for i, pair in enumerate(pairs.itertuples()):
+        ends = [places[pair.pipeline_1], places[pair.pipeline_2]]
         height = base + 2 * i * gap
         legs = height - gap * np.array([0.4, 0, 0, 0.4])
         ax.plot(np.repeat(ends, 2), legs, color="black", linewidth=1)
-        p_value = pair["p_corrected"]
+        p_value = pair.p_corrected
         text = f"p = {p_value:.3f}" if p_value >= 0.001 else "p < 0.001"
         ax.text(np.mean(ends), height, text, ha="center", va="bottom", fontsize="small")

@@ -180,7 +180,9 @@ def _draw_maps(values, info, *, rows, columns, limits, label, axes) -> Figure:
     size = (2.0 + 1.6 * n_columns, max(2.8, 0.6 + 1.6 * n_rows))
     axes = get_axes(axes, n_rows, n_columns, size=size)
     # The same lines in all maps: a flat one must not look as rich as the others.
-    contours = list(np.linspace(*limits, 8)[1:-1]) if limits[0] < limits[1] else 0
+    contours = (
+        list(np.linspace(limits[0], limits[1], 8)[1:-1]) if limits[0] < limits[1] else 0
+    )
     for panels, maps in zip(axes, values, strict=True):
         for ax, one_map in zip(panels, maps, strict=True):
             image, _ = mne.viz.plot_topomap(

@@ -12,8 +12,9 @@ from sklearn.preprocessing import StandardScaler
 
 from braindecode_emossl.datasets import DEAP, SEED
 from braindecode_emossl.evaluation import evaluate, read_predictions
-from braindecode_emossl.evaluation.tasks import join_corpora, make_tasks
+from braindecode_emossl.evaluation.tasks import make_tasks
 from braindecode_emossl.paradigms import Emotion
+from braindecode_emossl.pretraining.windows import join_corpora
 
 
 def load(task):

@@ -36,7 +36,9 @@ from braindecode_emossl.pretraining import (
     MoodReaderPretraining,
     SCMMPretraining,
     SSLPretrainer,
+    save_checkpoint,
 )
+from braindecode_emossl.pretraining import pretrainer as pretrainer_module
 from braindecode_emossl.pretraining.distributed import (
     DistributedPretrainer,
     desynchronize,
@@ -286,13 +288,23 @@ def work(rank, folder):
     torch.manual_seed(rank)
     shuffled = make_scmm(Masks)
     results["shuffled"] = train(DistributedPretrainer, shuffled, batch_size=6)
-    results["clusters"] = train(
-        DistributedPretrainer,
-        make_masked_cluster(recluster_every=1),
-        make_noise(20, 3, 128),
-        batch_size=4,
-        verbose=1,
-    )
+    written = []
+
+    def save(path, *arguments):
+        written.append(path)
+        save_checkpoint(path, *arguments)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(pretrainer_module, "save_checkpoint", save)
+        results["clusters"] = train(
+            DistributedPretrainer,
+            make_masked_cluster(recluster_every=1),
+            make_noise(20, 3, 128),
+            batch_size=4,
+            verbose=1,
+            checkpoint_dir=folder / "clusters",
+        )
+    results["written"] = [str(path.relative_to(folder)) for path in written]
     results["subjects"] = train_on_subjects()
     results |= train_in_parts(folder)
     for name, wrong in {
@@ -429,8 +441,9 @@ def test_sampler_and_validation_are_those_of_all(found):
     seen = torch.cat([*first["batches"][:steps], *second["batches"][:steps]])
     seen = Counter(tuple(window.flatten().tolist()) for window in seen)
     assert windows.issuperset(seen)
-    # Of 32 windows, some of the smaller corpus come again, and none by chance.
+    # Four of five subjects train, whose windows are dealt out.
     assert seen.total() == 32
+    assert len(seen) > 16  # more than either process has
 
 
 def test_training_is_resumed_to_the_bit(found):
@@ -439,6 +452,12 @@ def test_training_is_resumed_to_the_bit(found):
         assert_same(resumed["state"], whole["state"], rtol=0, atol=0)
         assert resumed["loss"] == whole["loss"]
         assert len(found[rank]["interrupted"]["loss"]) == 1
+
+
+def test_first_process_alone_writes_what_is_trained(found):
+    """All renamed the same folder at once."""
+    assert found[0]["written"] == ["clusters/trained"]
+    assert found[1]["written"] == []
 
 
 def test_first_process_prints_alone(found):

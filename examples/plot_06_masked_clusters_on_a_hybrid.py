@@ -1,0 +1,153 @@
+"""
+Masked cluster pre-training on a hybrid of corpora
+==================================================
+
+Emotion corpora are small, and each has its own amplifier, cap and stimuli. Pre-training
+needs no labels, so several corpora can be thrown together. Here SEED and DEAP train one
+:class:`~braindecode_emossl.MaskedClusterTransformer`: short pieces of the signal are
+clustered, most of a window is masked, and the model predicts the clusters of what it
+does not see. After some epochs the model's own features are clustered in their place.
+
+Both corpora are replicas with synthetic signals, unless ``MNE_DATASETS_SEED_PATH`` and
+``MNE_DATASETS_DEAP_PATH`` say where yours are.
+"""
+
+# License: BSD-3-Clause
+
+import tempfile
+
+import mne
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib import pyplot as plt
+
+from braindecode_emossl import (
+    DEAP,
+    SEED,
+    Emotion,
+    MaskedClusterPretraining,
+    MaskedClusterTransformer,
+    SSLPretrainer,
+    write_replica,
+)
+from braindecode_emossl.samplers import CorpusBalancedSampler
+from braindecode_emossl.visualization import (
+    plot_cluster_usage,
+    plot_embeddings,
+    plot_history,
+)
+
+subjects = [1, 2, 3]
+scratch = tempfile.TemporaryDirectory()
+seed_path = mne.get_config("MNE_DATASETS_SEED_PATH") or write_replica(
+    "SEED",
+    f"{scratch.name}/SEED",
+    subjects=subjects,
+    seconds=4,
+    seed=0,
+    sessions=[0],
+)
+deap_path = mne.get_config("MNE_DATASETS_DEAP_PATH") or write_replica(
+    "DEAP", f"{scratch.name}/DEAP", subjects=subjects, seconds=4, seed=0
+)
+corpora = [SEED(subjects, sessions=[0], path=seed_path), DEAP(subjects, path=deap_path)]
+
+# %%
+# One form for all
+# ----------------
+#
+# SEED has 62 electrodes at 200 Hz, DEAP 32 at 128 Hz. ``match_all`` sets the paradigm to
+# what both can give: common electrodes, the lower rate. The valence is a label that both
+# have; pre-training does not look at it. The files of DEAP are filtered from 4 to 45 Hz,
+# so SEED is as well. We use the first four seconds of each trial.
+
+paradigm = Emotion("valence", window=2.0, tmax=4.0, fmin=4.0, fmax=45.0)
+paradigm.match_all(corpora)
+print(len(paradigm.channels), "channels at", paradigm.resample, "Hz")
+
+parts = [paradigm.get_data(corpus) for corpus in corpora]
+X = np.concatenate([X for X, _, _ in parts])
+metadata = pd.concat([table.assign(label=y) for _, y, table in parts], ignore_index=True)
+print(X.shape, metadata["corpus"].value_counts().to_dict())
+
+# %%
+# Amplifiers and heads differ in amplitude. If this stayed, it would be what the clusters
+# tell apart; so each recording is brought to a standard deviation of 1, by channel.
+
+recordings = metadata.groupby(["corpus", "subject", "session"]).indices
+for rows in recordings.values():
+    X[rows] /= X[rows].std(axis=(0, 2), keepdims=True)
+
+# %%
+# Pre-train
+# ---------
+#
+# ``CorpusBalancedSampler`` keeps the larger corpus from drowning the other: at a
+# temperature of 0 both come equally often, at 1 as they are. Where nothing else is to be
+# done with the windows, ``fit(corpora, paradigm=paradigm)`` loads them by itself.
+
+torch.manual_seed(0)
+model = MaskedClusterTransformer(
+    n_outputs=2,
+    chs_info=paradigm.get_info(corpora[0])["chs"],
+    n_times=X.shape[2],
+    sfreq=paradigm.resample,
+    n_filters=32,
+    emb_dim=32,
+    n_layers=2,
+    n_heads=4,
+    dim_feedforward=64,
+)
+pretrainer = SSLPretrainer(
+    MaskedClusterPretraining(
+        model, n_clusters=(10, 20), recluster_every=5, code_dim=32
+    ),
+    sampler=CorpusBalancedSampler,
+    sampler__temperature=0.5,
+    max_epochs=15,
+    batch_size=32,
+    lr=2e-3,
+    clip_norm=1.0,
+    random_state=0,
+)
+pretrainer.fit(X, metadata=metadata)
+print("Windows of an epoch:", pretrainer.sampler_.n_samples_of_corpus)
+print(pretrainer.provenance_)
+
+# %%
+# How it went
+# -----------
+#
+# Each codebook is a clustering of its own, and the loss is the sum over both. Guessing
+# would cost the sum of ``log(n_clusters)``. Where the clusters are found anew, the task
+# changes and the loss jumps.
+
+fig = plot_history(pretrainer.history_)
+print("Guessing:", np.log([10, 20]).sum().round(2))
+
+# %%
+# The known way for such training to fail is collapse: where nearly all tokens lie in one
+# cluster, it is easily predicted and nothing is learned. So look whether the clusters
+# are used, each time that they were found:
+
+fig = plot_cluster_usage(pretrainer.module_.reports)
+
+# %%
+# What does the model see?
+# ------------------------
+#
+# The features of all windows, by corpus, subject and valence. No label was used, and
+# none is needed to tell amplifiers and heads apart. Keep this in mind where corpora are
+# mixed: a label that is more frequent in one of them can be guessed from the corpus.
+
+encoder = pretrainer.module_.encoder.eval()
+with torch.no_grad():
+    windows = torch.as_tensor(X, dtype=torch.float32)
+    features = encoder(windows, return_features=True)["features"]
+
+fig, axes = plt.subplots(1, 3, figsize=(14, 3.6), layout="constrained")
+for ax, color in zip(axes, ["corpus", "subject", "label"], strict=True):
+    plot_embeddings(features, metadata, color=color, ax=ax)
+
+plt.show()

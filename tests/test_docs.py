@@ -1,0 +1,191 @@
+"""The documentation: it is whole, its links lead somewhere, its code is of today."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+import braindecode_emossl
+from braindecode_emossl.pretraining.registry import OBJECTIVES
+from braindecode_emossl.registration import DATASETS, MODELS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+# What a build makes, and what is no page.
+NO_PAGES = {"_build", "_templates", "generated", "auto_examples"}
+PAGES = [ROOT / "README.md"] + [
+    page
+    for page in sorted(DOCS.rglob("*"))
+    if page.suffix in (".md", ".rst") and not NO_PAGES & {*page.parts}
+]
+LISTED = re.findall(
+    r"^   (braindecode_emossl\S+)$", (DOCS / "api.rst").read_text(), re.M
+)
+# Arguments that are no setting of the method.
+NO_SETTINGS = {"encoder", "preset", "random_state"}
+
+
+def by_name(pages):
+    return pytest.mark.parametrize(
+        "page", pages, ids=lambda page: str(page.relative_to(ROOT))
+    )
+
+
+# -- it is whole ---------------------------------------------------------------
+
+
+def test_every_public_module_is_in_the_reference():
+    public = {
+        module.__name__
+        for module in map(vars(braindecode_emossl).get, braindecode_emossl.__all__)
+        if inspect.ismodule(module)
+    }
+    assert public and public <= set(LISTED)
+
+
+def test_every_public_name_is_in_the_reference():
+    """The pages of a listed module are made from its ``__all__``."""
+    modules = {name: importlib.import_module(name) for name in LISTED}
+    known = {name for module in modules.values() for name in module.__all__}
+    folders = {name.rpartition(".")[2] for name in modules}
+    assert set(braindecode_emossl.__all__) <= known | folders
+
+
+@pytest.mark.parametrize("corpus", DATASETS)
+def test_every_corpus_has_a_page(corpus):
+    text = (DOCS / "corpora" / f"{corpus.__name__.lower()}.md").read_text()
+    assert f"{{class}}`~braindecode_emossl.datasets.{corpus.__name__}`" in text
+    assert f"MNE_DATASETS_{corpus.path_key}_PATH" in text
+    assert corpus.access_url in text
+    for file in corpus.expected_files:
+        assert Path(file).name in text
+
+
+@pytest.mark.parametrize("model", OBJECTIVES)
+def test_every_model_has_a_page(model):
+    pages = "".join(page.read_text() for page in (DOCS / "models").glob("*.rst"))
+    for name in (f"models.{model}", f"pretraining.{OBJECTIVES[model].__name__}"):
+        for directive in ("evidence", "autoclass"):
+            assert f".. {directive}:: braindecode_emossl.{name}\n" in pages
+
+
+# -- evidence ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def evidence():
+    pytest.importorskip("numpydoc", reason="comes with the extra 'docs'")
+    pytest.importorskip("sphinx", reason="comes with the extra 'docs'")
+    spec = spec_from_file_location("evidence", DOCS / "_ext" / "evidence.py")
+    module = module_from_spec(spec)
+    sys.modules["evidence"] = module  # where dataclasses look for it
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["evidence"]
+
+
+@pytest.mark.parametrize("cls", [*MODELS, *OBJECTIVES.values()])
+def test_every_default_says_what_it_rests_on(cls, evidence):
+    rows = {row.name: row for row in evidence.collect_evidence(cls)}
+    untagged = {name for name, row in rows.items() if not row.tags}
+    assert untagged <= NO_SETTINGS
+    own = {
+        name
+        for name, argument in inspect.signature(cls.__init__).parameters.items()
+        if argument.kind is argument.KEYWORD_ONLY
+    }
+    assert own <= set(rows)
+
+
+def test_evidence_is_read_from_the_docstring(evidence):
+    class Method:
+        """A method.
+
+        Parameters
+        ----------
+        width : int, default=3
+            How wide. [paper] As in
+            its figure.
+        act : type, default=int
+            "a": one [inferred]; "b": another [official code].
+        seed : int
+            Any.
+
+        Attributes
+        ----------
+        part : object
+            A part. [inferred]
+        size : int
+            Its size.
+        """
+
+        def __init__(self, width=3, act=int, seed=None):
+            pass
+
+    described = '"a": one [inferred]; "b": another [official code].'
+    row = evidence.Evidence
+    assert evidence.collect_evidence(Method) == [
+        row("width", "3", ("paper",), "As in its figure."),
+        row("act", "nn.int", ("inferred", "official code"), described),
+        row("seed", "None", (), "Any."),
+        row("part", "", ("inferred",), ""),
+    ]
+
+
+# -- links and code ------------------------------------------------------------
+
+
+def strip_code(text: str) -> str:
+    return re.sub(r"^```.*?^```$|`[^`\n]*`", "", text, flags=re.M | re.S)
+
+
+@by_name([page for page in PAGES if page.suffix == ".md"])
+def test_relative_links_lead_to_a_file(page):
+    for target in re.findall(r"\]\(([^)#\s]+)", strip_code(page.read_text())):
+        # The gallery is there after a build only.
+        if ":" not in target and not target.startswith("auto_examples"):
+            assert (page.parent / target).is_file(), target
+
+
+def find_code(page: Path) -> list[str]:
+    if page.suffix == ".md":
+        return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S)
+    blocks = re.findall(
+        r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", page.read_text(), re.M
+    )
+    return [inspect.cleandoc(block) for block in blocks]
+
+
+@by_name([page for page in PAGES if find_code(page)])
+def test_code_of_the_pages_imports_what_is_there(page):
+    for code in find_code(page):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("braindec"):
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
+
+
+# -- the build -----------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_it_builds_without_a_warning(tmp_path):
+    pytest.importorskip("pydata_sphinx_theme", reason="comes with the extra 'docs'")
+    pytest.importorskip("sphinx_gallery", reason="comes with the extra 'docs'")
+    command = "-m sphinx -q -W --keep-going -D plot_gallery=0".split()
+    result = subprocess.run(
+        [sys.executable, *command, DOCS, tmp_path], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-5000:]
+    page = (tmp_path / "models" / "scmm.html").read_text()
+    assert "Return the representation of scaled DE." in page
+    assert page.count("sd-badge") > 15
