@@ -689,13 +689,13 @@ def _check_model(name: str, features: str | None) -> None:
 def _make_model(name: str, features: str | None, loaded: _Loaded, seed: int):
     """Return a pre-training objective with its model, of random weights."""
     import numpy as np
-    from braindecode.models.util import models_dict
 
+    from braindecode_emossl import models
     from braindecode_emossl.pretraining.pretrainer import seeded
     from braindecode_emossl.pretraining.registry import OBJECTIVES
 
     with seeded(seed, "cpu"):
-        model = models_dict[name](
+        model = getattr(models, name)(
             n_outputs=len(np.unique(loaded.y)),
             n_chans=loaded.X.shape[1],
             n_times=loaded.X.shape[2],

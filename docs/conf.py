@@ -64,6 +64,7 @@ autosummary_filename_map = {_MEIOSIS: f"{_MEIOSIS}-function"}
 autodoc_inherit_docstrings = False
 autodoc_preserve_defaults = True
 autodoc_typehints = "none"
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 # A reference to this package that leads nowhere is an error.
 nitpicky = True

@@ -34,7 +34,7 @@ path = mne.get_config("MNE_DATASETS_SEEDIV_PATH") or write_replica(
     "SEED-IV",
     f"{scratch.name}/SEED-IV",
     subjects=subjects,
-    seconds=8,
+    seconds=4,
     seed=0,
     sessions=[0],
 )
@@ -44,11 +44,11 @@ path = mne.get_config("MNE_DATASETS_SEEDIV_PATH") or write_replica(
 # ------------
 #
 # With ``return_all_modalities=True`` the 31 eye features come as ``misc`` channels. The
-# makers give them every four seconds, so windows are of four seconds, here the first two
+# makers give them every four seconds, so windows are of four seconds, here the first one
 # of each trial.
 
 corpus = SEED_IV(subjects, sessions=[0], path=path, return_all_modalities=True)
-paradigm = Emotion(window=4.0, tmax=8.0)
+paradigm = Emotion(window=4.0, tmax=4.0, cache_dir=f"{scratch.name}/windows")
 X, y, metadata = paradigm.get_data(corpus)
 info = paradigm.get_info(corpus)
 print(X.shape, "windows, channels, samples")
@@ -70,6 +70,7 @@ settings = {
         "n_layers": 2,
         "n_heads": 4,
         "feature_dim": 16,
+        "n_feature_layers": 1,
         "n_feature_heads": 2,
     },
     "objective_params": {

@@ -88,7 +88,18 @@ ALLOWED = {
     "datasets": set(),
     "paradigms": {"datasets", "features"},
 }
-JOINS = {"", "registration", "demo", "cli", "evaluation", "visualization", "__main__"}
+JOINS = {
+    "",
+    "registration",
+    "demo",
+    "cli",
+    "evaluation",
+    "report",
+    "report_page",
+    "terminal",
+    "visualization",
+    "__main__",
+}
 
 
 def test_source_is_found():

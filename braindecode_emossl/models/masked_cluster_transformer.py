@@ -9,12 +9,14 @@ import torch
 from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
+from braindecode_emossl.models.head import ReplaceableHead
+
 __all__ = ["MaskedClusterTransformer"]
 
 _TOKEN_SECONDS = 0.125
 
 
-class MaskedClusterTransformer(EEGModuleMixin, nn.Module):
+class MaskedClusterTransformer(ReplaceableHead, EEGModuleMixin, nn.Module):
     r"""Masked-prediction Transformer in the style of Hu et al. (2024) [hu]_.
 
     :bdg-success:`Convolution` :bdg-info:`Attention/Transformer`
@@ -297,18 +299,6 @@ class MaskedClusterTransformer(EEGModuleMixin, nn.Module):
         for layer in self.layers:
             hidden.append(layer(hidden[-1]))  # (batch, n_tokens, emb_dim)
         return tuple(hidden[1:])
-
-    def reset_head(self, n_outputs: int) -> None:
-        """Replace ``final_layer`` by a new one.
-
-        Parameters
-        ----------
-        n_outputs : int
-            Number of outputs of the new head, which stands on the device and has the
-            dtype of the old one.
-        """
-        self._set_n_outputs(n_outputs)
-        self.final_layer = self._make_head().to(self.final_layer.weight)
 
     def _make_head(self) -> nn.Linear:
         """Return a new classification head."""

@@ -10,6 +10,7 @@ from braindecode.models.base import EEGModuleMixin
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from braindecode_emossl.models.head import ReplaceableHead
 from braindecode_emossl.models.modalities import find_modalities
 
 __all__ = ["MEMHACL"]
@@ -38,7 +39,7 @@ _LAYERS = (
 )
 
 
-class MEMHACL(EEGModuleMixin, nn.Module):
+class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
     r"""Multimodal encoder in the style of ME-MHACL, Guo et al. (2023) [memhacl]_.
 
     :bdg-success:`Convolution` :bdg-info:`Attention/Transformer`
@@ -304,19 +305,6 @@ class MEMHACL(EEGModuleMixin, nn.Module):
             for name, image in zip(self.modalities, images, strict=True)
         ]  # each (batch, n_features)
         return torch.stack(tokens, dim=1)  # (batch, n_modalities, n_features)
-
-    def reset_head(self, n_outputs: int) -> None:
-        """Replace ``final_layer`` by a new one.
-
-        Parameters
-        ----------
-        n_outputs : int
-            Number of outputs of the new head, which stands on the device and has the
-            dtype of the old one.
-        """
-        self._set_n_outputs(n_outputs)
-        old = next(self.final_layer.parameters())
-        self.final_layer = self._make_head().to(old)
 
     def _make_head(self) -> nn.Sequential:
         """Return a new classification head."""

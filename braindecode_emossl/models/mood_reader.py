@@ -12,12 +12,13 @@ from torch import nn
 from braindecode_emossl.features.bands import BANDS
 from braindecode_emossl.features.layers import DifferentialEntropyLayer
 from braindecode_emossl.losses.precision import at_least_single_precision
+from braindecode_emossl.models.head import ReplaceableHead
 from braindecode_emossl.models.modalities import find_modalities
 
 __all__ = ["MoodReader"]
 
 
-class MoodReader(EEGModuleMixin, nn.Module):
+class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
     r"""MoodReader, in the style of Dong et al. (2024) [moodreader]_.
 
     :bdg-info:`Attention/Transformer`
@@ -452,19 +453,6 @@ class MoodReader(EEGModuleMixin, nn.Module):
             scaler.mean.copy_(mean)
             scaler.std.copy_(variance.sqrt().masked_fill(is_constant, 1.0))
         return self
-
-    def reset_head(self, n_outputs: int) -> None:
-        """Replace ``final_layer`` by a new one.
-
-        Parameters
-        ----------
-        n_outputs : int
-            Number of outputs of the new head, which stands on the device and has the
-            dtype of the old one.
-        """
-        self._set_n_outputs(n_outputs)
-        old = next(self.final_layer.parameters())
-        self.final_layer = self._make_head().to(old)
 
     def _make_head(self) -> nn.Sequential:
         """Return a new classification head."""

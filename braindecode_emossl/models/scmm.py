@@ -10,13 +10,14 @@ from torch import nn
 
 from braindecode_emossl.features.bands import BANDS
 from braindecode_emossl.features.layers import DifferentialEntropyLayer
+from braindecode_emossl.models.head import ReplaceableHead
 
 __all__ = ["SCMM"]
 
 _INPUT_DOMAINS = ("time", "de")
 
 
-class SCMM(EEGModuleMixin, nn.Module):
+class SCMM(ReplaceableHead, EEGModuleMixin, nn.Module):
     r"""SCMM from Liu et al. (2025) [scmm]_.
 
     :bdg-success:`Convolution`
@@ -273,19 +274,6 @@ class SCMM(EEGModuleMixin, nn.Module):
         self.feature_min.copy_(low)
         self.feature_range.copy_(span.masked_fill(span == 0, 1.0))
         return self
-
-    def reset_head(self, n_outputs: int) -> None:
-        """Replace ``final_layer`` by a new one.
-
-        Parameters
-        ----------
-        n_outputs : int
-            Number of outputs of the new head, which stands on the device and has the
-            dtype of the old one.
-        """
-        self._set_n_outputs(n_outputs)
-        old = next(self.final_layer.parameters())
-        self.final_layer = self._make_head().to(old)
 
     def _make_head(self) -> nn.Sequential:
         """Return a new classification head."""

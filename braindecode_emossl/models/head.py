@@ -1,0 +1,28 @@
+"""The head of a model, which can be replaced."""
+
+from __future__ import annotations
+
+from torch import nn
+
+__all__ = ["ReplaceableHead"]
+
+
+class ReplaceableHead:
+    """Mixin of a model of braindecode whose head is made by ``_make_head``."""
+
+    def reset_head(self, n_outputs: int) -> None:
+        """Replace ``final_layer`` by a new one.
+
+        Parameters
+        ----------
+        n_outputs : int
+            Number of outputs of the new head, which stands on the device and has the
+            dtype of the old one.
+        """
+        self._set_n_outputs(n_outputs)
+        old = next(self.final_layer.parameters())
+        self.final_layer = self._make_head().to(old)
+
+    def _make_head(self) -> nn.Module:
+        """Return a new head with ``n_outputs`` outputs."""
+        raise NotImplementedError
