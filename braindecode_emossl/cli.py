@@ -339,7 +339,7 @@ def pretrain(
     ] = Path("emossl-pretrained"),
     seed: Annotated[int, typer.Option(help="Same seed, same weights.")] = 0,
     device: Annotated[
-        str | None, typer.Option(help="Where to train, e.g. cuda; the CPU by default.")
+        str | None, typer.Option(help="Where to train, e.g. cuda.")
     ] = None,
     resume: Annotated[
         bool, typer.Option(help="Go on with the state in the folder, if there is one.")
