@@ -254,15 +254,15 @@ def _show(evaluation: _Evaluation) -> dict[str, Any]:
     run = evaluation.run
     scores = _score(evaluation.predictions)
     common = _keep_common(scores)
-    first = next(iter(evaluation.predictions.values()))
+    tested = pd.concat(evaluation.predictions.values(), ignore_index=True)
     chances = {
         corpus: chance_level(rows["label"], rows[_TRIAL].astype(str))
-        for corpus, rows in first.groupby("corpus", sort=False)
+        for corpus, rows in tested.groupby("corpus", sort=False)
     }
     return {
         "title": f"{' + '.join(map(str, run['corpora']))}, {run['protocol']}",
         "anchor": evaluation.folder.name,
-        "settings": _list_settings(evaluation, first),
+        "settings": _list_settings(evaluation, tested),
         "notes": list(_list_notes(evaluation, scores, common)),
         "summary": _summarize(scores),
         "chances": [
@@ -309,6 +309,7 @@ def _list_settings(evaluation: _Evaluation, rows: pd.DataFrame) -> dict[str, str
     protocol = run["protocol"]
     known = PROTOCOLS.get(protocol)
     trials = rows[_TRIAL].drop_duplicates()
+    n_windows = max(map(len, evaluation.predictions.values()))
     settings = {
         "protocol": f"{protocol}: {known.summary}" if known else protocol,
         "options": _to_text(run.get("options")),
@@ -317,7 +318,7 @@ def _list_settings(evaluation: _Evaluation, rows: pd.DataFrame) -> dict[str, str
         "tested": (
             f"{len(trials[['corpus', 'subject']].drop_duplicates())} subjects, "
             f"{len(trials[['corpus', 'subject', 'session']].drop_duplicates())} "
-            f"recordings, {len(trials)} trials, {len(rows)} windows"
+            f"recordings, {len(trials)} trials, {n_windows} windows"
         ),
         "seed": str(run.get("random_state")),
         "version": f"braindecode-emossl {run.get('version')}",

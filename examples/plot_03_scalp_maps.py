@@ -28,10 +28,10 @@ from braindecode_emossl.features import (
 )
 from braindecode_emossl.visualization import plot_band_topomaps
 
-subjects = [1, 2, 3, 4]
+subjects = [1, 2, 3]
 scratch = tempfile.TemporaryDirectory()
 path = mne.get_config("MNE_DATASETS_SEED_PATH") or write_replica(
-    "SEED", scratch.name, subjects=subjects, seconds=30, seed=0, sessions=[0]
+    "SEED", scratch.name, subjects=subjects, seconds=20, seed=0, sessions=[0]
 )
 corpus = SEED(subjects, sessions=[0], path=path)
 

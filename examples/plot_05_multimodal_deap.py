@@ -101,7 +101,7 @@ def pretrain(picks):
         sampler=StimulusGroupSampler,
         sampler__group_size=2,
         batch_size=8,
-        max_epochs=4,
+        max_epochs=3,
         random_state=0,
     )
     return pretrainer.fit(X[train][:, picks], metadata=metadata[train])
@@ -116,7 +116,8 @@ def finetune(checkpoint, picks):
         chs_info=[info["chs"][pick] for pick in picks],
         sfreq=info["sfreq"],
         model_params=sizes,
-        finetune_epochs=5,
+        finetune_epochs=6,
+        batch_size=32,
         random_state=0,
     )
     return classifier.fit(X[train][:, picks], y[train], metadata["subject"][train])

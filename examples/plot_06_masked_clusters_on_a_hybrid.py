@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib import pyplot as plt
+from sklearn.manifold import TSNE
 
 from braindecode_emossl import (
     DEAP,
@@ -101,11 +102,11 @@ model = MaskedClusterTransformer(
 )
 pretrainer = SSLPretrainer(
     MaskedClusterPretraining(
-        model, n_clusters=(10, 20), recluster_every=5, code_dim=32
+        model, n_clusters=(10, 20), recluster_every=6, code_dim=32
     ),
     sampler=CorpusBalancedSampler,
     sampler__temperature=0.5,
-    max_epochs=15,
+    max_epochs=12,
     batch_size=32,
     lr=2e-3,
     clip_norm=1.0,
@@ -137,17 +138,20 @@ fig = plot_cluster_usage(pretrainer.module_.reports)
 # What does the model see?
 # ------------------------
 #
-# The features of all windows, by corpus, subject and valence. No label was used, and
-# none is needed to tell amplifiers and heads apart. Keep this in mind where corpora are
-# mixed: a label that is more frequent in one of them can be guessed from the corpus.
+# The features of all windows, brought to two dimensions by t-SNE, in the colours of
+# corpus, subject and valence. No label was used, and none is needed to tell the corpora
+# apart, scaled as they are. Keep this in mind where corpora are mixed: a label that is
+# more frequent in one of them can be guessed from the corpus.
 
 encoder = pretrainer.module_.encoder.eval()
 with torch.no_grad():
     windows = torch.as_tensor(X, dtype=torch.float32)
     features = encoder(windows, return_features=True)["features"]
+points = TSNE(random_state=0).fit_transform(features)
 
 fig, axes = plt.subplots(1, 3, figsize=(14, 3.6), layout="constrained")
 for ax, color in zip(axes, ["corpus", "subject", "label"], strict=True):
-    plot_embeddings(features, metadata, color=color, ax=ax)
+    plot_embeddings(points, metadata, color=color, method=None, ax=ax)
+    ax.set(xlabel="t-SNE 1", ylabel="t-SNE 2", title=color)
 
 plt.show()

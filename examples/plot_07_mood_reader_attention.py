@@ -78,8 +78,8 @@ settings = {
         "n_decoder_layers": 1,
         "n_decoder_heads": 4,
     },
-    "pretrain_epochs": 5,
-    "finetune_epochs": 8,
+    "pretrain_epochs": 4,
+    "finetune_epochs": 6,
     "batch_size": 16,
     "random_state": 0,
 }

@@ -81,9 +81,10 @@ results = evaluation.process(pipelines)
 print(results[["dataset", "subject", "session", "pipeline", "score"]].head())
 
 # %%
-# MOABB draws its result tables itself:
+# MOABB draws its tables itself, in a style that it would set for all later figures:
 
-fig, _ = score_plot(results)
+with plt.rc_context():
+    fig, _ = score_plot(results)
 
 # %%
 # Which differences stand?
