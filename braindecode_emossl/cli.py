@@ -11,7 +11,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -89,6 +89,13 @@ _Features = Annotated[
     str | None, typer.Option(help='"de" or "psd"; signals by default.')
 ]
 _Subjects = Annotated[str | None, typer.Option(help="Such as 1-3,7; all by default.")]
+_AllModalities = Annotated[
+    bool,
+    typer.Option(
+        "--all-modalities",
+        help="Beside EEG what else the corpus has, such as GSR or eye movements.",
+    ),
+]
 _Option = Annotated[
     list[str] | None,
     typer.Option(help="Option of the protocol, such as n_splits=10."),
@@ -325,6 +332,7 @@ def pretrain(
     leave_out: Annotated[
         str | None, typer.Option(help="Subjects to leave out, such as 1-3,7.")
     ] = None,
+    all_modalities: _AllModalities = False,
     epochs: Annotated[int, typer.Option(min=0, help="Passes over the windows.")] = 100,
     batch_size: Annotated[
         int | None,
@@ -357,13 +365,13 @@ def pretrain(
 
     Example: emossl pretrain SCMM SEED --features de --window 1 --leave-out 1-3
 
-    Example: emossl pretrain MEMHACL SEED=/data/SEED --window 1 --device cuda
+    Example: emossl pretrain MEMHACL DEAP=/data/DEAP --window 1 --all-modalities
     """
     stopped = make_stopping_text("epoch", without="" if resume else "--no-resume")
     context.meta[_STOPPED] = stopped
     _check_model(model, features)
     _check_device(device)
-    opened = _open_corpora(corpora, subjects, leave_out)
+    opened = _open_corpora(corpora, subjects, leave_out, all_modalities=all_modalities)
     with make_progress() as progress, calm():
         progress.add_task("loading", total=None)
         loaded = _load_windows(
@@ -424,6 +432,7 @@ def evaluate(
     window: _Window = 4.0,
     features: _Features = None,
     subjects: _Subjects = None,
+    all_modalities: _AllModalities = False,
     option: _Option = None,
     results: Annotated[
         Path, typer.Option(help="Folder that keeps finished folds and the tables.")
@@ -467,7 +476,7 @@ def evaluate(
     pipelines = pipelines or evaluation.pipelines_folder(features)
     estimators, grids = evaluation.load_pipelines(pipelines, device=device)
     options = _parse_options(option)
-    opened = _open_corpora(corpora, subjects)
+    opened = _open_corpora(corpora, subjects, all_modalities=all_modalities)
     with make_progress() as progress, calm():
         task = progress.add_task("loading", total=None)
         table = evaluation.evaluate(
@@ -502,6 +511,7 @@ def evaluate(
         "window": window,
         "features": features,
         "subjects": subjects,
+        "all_modalities": all_modalities,
         "seed": seed,
         "pipelines": str(Path(pipelines).absolute()),
     }
@@ -525,6 +535,7 @@ def audit(
     window: _Window = 4.0,
     features: _Features = None,
     subjects: _Subjects = None,
+    all_modalities: _AllModalities = False,
     option: _Option = None,
     seed: Annotated[int, typer.Option(help="Same seed, same signals.")] = 0,
     json: _Json = False,
@@ -541,7 +552,7 @@ def audit(
         progress.add_task("auditing", total=None)
         found = evaluation.audit(
             _make_paradigm(target, n_classes, window, features),
-            _open_corpora(corpora, subjects),
+            _open_corpora(corpora, subjects, all_modalities=all_modalities),
             protocol,
             random_state=seed,
             **_parse_options(option),
@@ -603,14 +614,22 @@ def _find_corpus(code: str) -> type:
 
 
 def _open_corpora(
-    named: list[str], subjects: str | None, leave_out: str | None = None
+    named: list[str],
+    subjects: str | None,
+    leave_out: str | None = None,
+    *,
+    all_modalities: bool,
 ) -> list:
     numbers = _parse_numbers("--subjects", subjects)
     without = _parse_numbers("--leave-out", leave_out) or []
     opened, unknown = [], set(without)
     for text in named:
         code, _, path = text.partition("=")
-        make = functools.partial(_find_corpus(code), path=path or None)
+        make = functools.partial(
+            _find_corpus(code),
+            path=path or None,
+            return_all_modalities=all_modalities,
+        )
         dataset = make(numbers)
         if without:
             everyone = dataset.subject_list
@@ -632,7 +651,7 @@ def _parse_numbers(option: str, text: str | None) -> list[int] | None:
     """Return [1, 2, 3, 7] of "1-3,7"."""
     if text is None:
         return None
-    numbers = []
+    numbers: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
         found = match and range(int(match[1]), int(match[2] or match[1]) + 1)
@@ -660,10 +679,10 @@ def _make_paradigm(target, n_classes, window, features):
 class _Loaded:
     """Windows of corpora, and what is known of their signal."""
 
-    X: object
-    y: object
-    metadata: object
-    info: object
+    X: Any
+    y: Any
+    metadata: Any
+    info: Any
 
 
 def _load_windows(corpora: list, paradigm) -> _Loaded:
@@ -671,8 +690,8 @@ def _load_windows(corpora: list, paradigm) -> _Loaded:
 
     if len(corpora) > 1:
         paradigm.match_all(corpora)
-    loaded = join_corpora([paradigm.get_data(corpus) for corpus in corpora])
-    return _Loaded(*loaded, paradigm.get_info(corpora[0]))
+    X, y, metadata = join_corpora([paradigm.get_data(corpus) for corpus in corpora])
+    return _Loaded(X, y, metadata, paradigm.get_info(corpora[0]))
 
 
 def _check_model(name: str, features: str | None) -> None:

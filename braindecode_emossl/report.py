@@ -218,7 +218,12 @@ def _is_complete(files: list[Path]) -> bool:
 
 def _read_records(root: Path) -> list[dict[str, Any]]:
     """Return what the command line kept beside its tables."""
-    kinds = {"command": str, "settings": dict, "environment": dict, "finished": str}
+    kinds: dict[str, type] = {
+        "command": str,
+        "settings": dict,
+        "environment": dict,
+        "finished": str,
+    }
     records = []
     for file in sorted(root.glob("scores-*.json")):
         record = {"file": file.name, **_read_json(file, kinds)}

@@ -37,7 +37,7 @@ from braindecode_emossl.visualization import plot_confusion_matrix
 subjects = [1, 2, 3, 4, 5]
 scratch = tempfile.TemporaryDirectory()
 path = mne.get_config("MNE_DATASETS_DEAP_PATH") or write_replica(
-    "DEAP", f"{scratch.name}/DEAP", subjects=subjects, seconds=4, seed=0
+    "DEAP", f"{scratch.name}/DEAP", subjects=subjects, seconds=3, seed=0
 )
 
 corpus = DEAP(
@@ -65,11 +65,11 @@ axes[-1].set_xlabel("Time from the start of the video (s)")
 fig.align_ylabels()
 
 # %%
-# Windows of a second, of the first four seconds of each video. The model scales each
+# Windows of a second, of the first three seconds of each video. The model scales each
 # channel of a window by itself, so that ohms and microvolts can stand in one array, and
 # learns from ``chs_info`` which channel is of which modality.
 
-paradigm = Emotion("valence", window=1.0, tmax=4.0, resample=None)
+paradigm = Emotion("valence", window=1.0, tmax=3.0, resample=None)
 X, y, metadata = paradigm.get_data(corpus)
 info = paradigm.get_info(corpus)
 train = (metadata["subject"] != 5).to_numpy()  # subject 5 will test
@@ -116,8 +116,8 @@ def finetune(checkpoint, picks):
         chs_info=[info["chs"][pick] for pick in picks],
         sfreq=info["sfreq"],
         model_params=sizes,
-        finetune_epochs=6,
-        batch_size=32,
+        finetune_epochs=5,
+        batch_size=64,
         random_state=0,
     )
     return classifier.fit(X[train][:, picks], y[train], metadata["subject"][train])

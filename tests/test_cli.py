@@ -389,6 +389,18 @@ def test_memhacl_contrasts_groups_of_subjects(run, monkeypatch, tmp_path):
     assert shapes == [(16, 4, 62, 200)]  # of 30 seconds that all four have
 
 
+def test_all_modalities_reach_the_model(run, deap_root, tmp_path):
+    """Only EEG could be given from a shell to models that are made for more."""
+    arguments = ["pretrain", "MoodReader", f"DEAP={deap_root}", "--subjects", "1-2"]
+    arguments += ["--window", "1", "--epochs", "0"]
+    for flags, n_chans in ((["--all-modalities"], 40), ([], 32)):
+        folder = tmp_path / str(n_chans)
+        result = run(*arguments, *flags, "--output", str(folder))
+        assert result.exit_code == 0, result.stderr
+        config = folder / "trained" / "config.json"
+        assert json.loads(config.read_text())["n_chans"] == n_chans
+
+
 @pytest.mark.slow
 def test_several_processes_train_together(seed, tmp_path):
     pytest.importorskip("accelerate")

@@ -159,7 +159,7 @@ class SoftContrastiveLoss(nn.Module):
         low = distances.masked_fill(itself, torch.inf).amin()  # ()
         distances = distances.masked_fill(itself, low)
         by_column = self.scaling == "column"
-        high = distances.amax(dim=0 if by_column else None)  # (N,) or ()
+        high = distances.amax(dim=0) if by_column else distances.amax()  # (N,) or ()
         span = high - low
         # Distances that differ by rounding alone count as equal.
         is_constant = span <= 10 * torch.finfo(span.dtype).eps

@@ -427,7 +427,7 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
         ]
         if self.n_eye_chans:
             parts.append((self.eye_scaler, self._eye))
-        moments = [[] for _ in parts]
+        moments: list[list] = [[] for _ in parts]
         sizes = []
         for start in range(0, len(x), chunk_size):
             windows = torch.as_tensor(x[start : start + chunk_size])

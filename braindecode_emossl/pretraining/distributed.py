@@ -144,9 +144,9 @@ class DistributedPretrainer(SSLPretrainer):
             self.order_ = batches.synchronized_generator
         return batches
 
-    def on_epoch_begin(self, net, **kwargs):
+    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
         """Start the epoch alike, and go different ways in masks and dropout."""
-        super().on_epoch_begin(net, **kwargs)
+        super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
         if self._accelerator.num_processes == 1:
             return
         seed = torch.randint(2**62, (), device=self.device)

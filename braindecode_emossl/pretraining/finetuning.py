@@ -85,7 +85,7 @@ class FineTuner(RaiseInterrupt, EEGClassifier):
         groups, settings = super().get_params_for_optimizer(prefix, weights)
         if self.finetune != "layer-decay":
             return groups, settings
-        by_depth = [[] for _ in self.layers_]
+        by_depth: list[list] = [[] for _ in self.layers_]
         for name, weight in weights:
             by_depth[self._depth(name)].append(weight)
         layers = [

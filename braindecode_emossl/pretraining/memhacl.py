@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +20,7 @@ from braindecode_emossl.pretraining.objective import (
 __all__ = ["MEMHACLPretraining"]
 
 #: What each preset says where ``MEMHACLPretraining`` is not told otherwise.
-_PRESETS = {
+_PRESETS: dict[str, dict[str, Any]] = {
     "default": {"meiosis_axis": "time", "meiosis_per_item": True},
     "legacy": {"meiosis_axis": "channel", "meiosis_per_item": False},
 }

@@ -42,6 +42,8 @@ class ResumableTraining:
     random generators, the history, and what stops early.
     """
 
+    saved_: dict | None
+
     @property
     def _state_path(self) -> Path:
         return Path(self.checkpoint_dir, "state.safetensors")
