@@ -49,12 +49,16 @@ paradigm = Emotion(window=1.0, features="de", cache_dir=f"{scratch.name}/feature
 # same arguments and the same integer as ``random_state``. Here are two shares, one after
 # the other. A job that is killed and started again runs what is missing.
 
-settings = {"model": "SCMM", "model_params": {"input_domain": "de"}, "random_state": 0}
+settings = {
+    "model": "SCMM",
+    "model_params": {"input_domain": "de"},
+    "finetune_epochs": 10,
+    "batch_size": 64,
+    "random_state": 0,
+}
 pipelines = {
-    "SCMM": SSLClassifier(**settings, pretrain_epochs=5, finetune_epochs=5),
-    "SCMM, random weights": SSLClassifier(
-        **settings, pretrain_epochs=0, finetune_epochs=5
-    ),
+    "SCMM": SSLClassifier(**settings, pretrain_epochs=5),
+    "SCMM, random weights": SSLClassifier(**settings, pretrain_epochs=0),
 }
 
 

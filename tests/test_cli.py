@@ -389,9 +389,10 @@ def test_memhacl_contrasts_groups_of_subjects(run, monkeypatch, tmp_path):
     assert shapes == [(16, 4, 62, 200)]  # of 30 seconds that all four have
 
 
-def test_all_modalities_reach_the_model(run, deap_root, tmp_path):
+def test_all_modalities_reach_the_model(run, tmp_path):
     """Only EEG could be given from a shell to models that are made for more."""
-    arguments = ["pretrain", "MoodReader", f"DEAP={deap_root}", "--subjects", "1-2"]
+    root = write_replica("DEAP", tmp_path, subjects=[1, 2, 3, 4], seconds=2, seed=0)
+    arguments = ["pretrain", "MEMHACL", f"DEAP={root}", "--subjects", "1-4"]
     arguments += ["--window", "1", "--epochs", "0"]
     for flags, n_chans in ((["--all-modalities"], 40), ([], 32)):
         folder = tmp_path / str(n_chans)

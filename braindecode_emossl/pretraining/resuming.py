@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -42,7 +43,7 @@ class ResumableTraining:
     random generators, the history, and what stops early.
     """
 
-    saved_: dict | None
+    saved_: Any  # the state to go on with, or None
 
     @property
     def _state_path(self) -> Path:
