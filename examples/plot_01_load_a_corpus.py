@@ -67,7 +67,9 @@ raw = corpus.get_data([subjects[0]])[subjects[0]]["0"]["00"]
 print(raw)
 print(raw.annotations.description, raw.annotations.duration)
 
-fig = raw.plot(duration=5.0, n_channels=12, scalings={"eeg": 6e-5}, show_scrollbars=False)
+fig = raw.plot(
+    duration=5.0, n_channels=12, scalings={"eeg": 6e-5}, show_scrollbars=False
+)
 
 # %%
 # The power spectrum of each electrode, coloured by its place on the head:

@@ -55,7 +55,9 @@ corpus = SEED(subjects, sessions=[0], path=path)
 
 paradigm = Emotion(
     window=1.0,
-    features=make_pipeline(DifferentialEntropy(200), FunctionTransformer(moving_average)),
+    features=make_pipeline(
+        DifferentialEntropy(200), FunctionTransformer(moving_average)
+    ),
 )
 
 # %%
@@ -130,10 +132,11 @@ for report in reports.values():
     print(report, end="\n\n")
 
 # %%
-# The dots must lie at chance, and do so wherever whole trials are held out; the grey bars
-# hold them in 95 % of the draws of labels. The diamonds say what it is worth to recognise the *stimulus*. All subjects of SEED see
-# the same films: leaving out a subject is not leaving out a film, and only
-# ``subject-stimulus`` does both. Report both numbers.
+# The dots must lie at chance, and do so wherever whole trials are held out; the grey
+# bars hold them in 95 % of the draws of labels. The diamonds say what it is worth to
+# recognise the *stimulus*. All subjects of SEED see the same films: leaving out a
+# subject is not leaving out a film, and only ``subject-stimulus`` does both. Report
+# both numbers.
 
 fig, ax = plt.subplots(figsize=(8, 3.2), layout="constrained")
 rows = range(len(reports))
@@ -142,7 +145,9 @@ of_stimuli = [report.stimulus_score for report in reports.values()]
 low, high = zip(*(report.interval for report in reports.values()), strict=True)
 ax.hlines(rows, low, high, color="0.7", linewidth=4)
 ax.plot(scores, rows, "o", color="#0072B2", label="trials recognised")
-ax.plot(of_stimuli, rows, "D", mfc="none", mec="#D55E00", ms=9, label="films recognised")
+ax.plot(
+    of_stimuli, rows, "D", mfc="none", mec="#D55E00", ms=9, label="films recognised"
+)
 ax.axvline(report.chance, color="black", linestyle="--", linewidth=1, label="chance")
 verdicts = ["passed" if report.passed else "leaks" for report in reports.values()]
 names = [f"{name}: {verdict}" for name, verdict in zip(reports, verdicts, strict=True)]

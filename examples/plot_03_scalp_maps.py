@@ -48,8 +48,8 @@ print(X.shape, "windows, channels, bands")
 # Maps of DE as it is
 # -------------------
 #
-# All maps share one scale. Bands differ from each other by much, electrodes by less, and
-# emotions by so little that nothing is seen of them.
+# All maps share one scale. Bands differ from each other by much, electrodes by less,
+# and emotions by so little that nothing is seen of them.
 
 fig = plot_band_topomaps(X, y, info)
 
@@ -89,7 +89,9 @@ versions = {
 first = (metadata["subject"] == subjects[0]) & (metadata["trial"] == 0)
 channel, band = info.ch_names.index("T8"), list(BANDS).index("gamma")
 fig, ax = plt.subplots(figsize=(8, 3.2), layout="constrained")
-styles = zip(["-", "-", "-", "--"], ["0.75", "#E69F00", "#0072B2", "#0072B2"], strict=True)
+styles = zip(
+    ["-", "-", "-", "--"], ["0.75", "#E69F00", "#0072B2", "#0072B2"], strict=True
+)
 for (name, values), (line, color) in zip(versions.items(), styles, strict=True):
     ax.plot(values[first, channel, band], line, color=color, label=name)
 ax.set(
@@ -100,7 +102,9 @@ ax.set(
 ax.spines[["top", "right"]].set_visible(False)
 ax.legend(frameon=False, ncols=2)
 
-steps = {name: np.abs(np.diff(de[first], axis=0)).mean() for name, de in versions.items()}
+steps = {
+    name: np.abs(np.diff(de[first], axis=0)).mean() for name, de in versions.items()
+}
 print({name: round(float(step), 3) for name, step in steps.items()})
 
 plt.show()

@@ -71,7 +71,8 @@ print(f"{sum(p.numel() for p in model.parameters()):,} weights")
 # %%
 # An *objective* is the model with what pre-training adds to it: heads and losses. The
 # trainer is a :class:`skorch.NeuralNet`, so that callbacks and the like work as usual.
-# ``validation`` holds out a share of the *subjects*, for a loss that was not trained on.
+# ``validation`` holds out a share of the *subjects*, for a loss that was not trained
+# on.
 
 pretrainer = SSLPretrainer(
     SCMMPretraining(model),
@@ -95,8 +96,8 @@ fig = plot_history(pretrainer.history_)
 # A checkpoint that knows whom it has seen
 # ----------------------------------------
 #
-# ``checkpoint_dir`` now holds the trained objective, with its weights as safetensors and
-# a *provenance*. A classifier that starts from it fine-tunes with labels:
+# ``checkpoint_dir`` now holds the trained objective, with its weights as safetensors
+# and a *provenance*. A classifier that starts from it fine-tunes with labels:
 
 checkpoint = f"{scratch.name}/pretraining/trained"
 print(pretrainer.provenance_)

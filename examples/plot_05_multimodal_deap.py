@@ -50,15 +50,20 @@ corpus = DEAP(
 # Modalities
 # ----------
 #
-# ``return_all_modalities`` picks channels by their MNE type; True would keep all of them,
-# the default is the EEG alone. Here is the first trial of the first subject, without the
-# three seconds that DEAP's files have before each video:
+# ``return_all_modalities`` picks channels by their MNE type; True would keep all of
+# them, the default is the EEG alone. Here is the first trial of the first subject,
+# without the three seconds that DEAP's files have before each video:
 
 raw = corpus.get_data([1])[1]["0"]["00"].crop(3.0)
-shown = {"Fz": "V", "GSR": "ohm", "Resp": "V", "Temp": "°C"}
+shown = {
+    "Fz": (1e6, "µV"),
+    "GSR": (1e-3, "kohm"),
+    "Resp": (1e6, "µV"),
+    "Temp": (1, "°C"),
+}
 fig, axes = plt.subplots(len(shown), sharex=True, figsize=(8, 5), layout="constrained")
-for ax, (name, unit) in zip(axes, shown.items(), strict=True):
-    ax.plot(raw.times, raw.get_data(name)[0], color="#0072B2", linewidth=0.8)
+for ax, (name, (factor, unit)) in zip(axes, shown.items(), strict=True):
+    ax.plot(raw.times, factor * raw.get_data(name)[0], color="#0072B2", linewidth=0.8)
     ax.set_ylabel(f"{name} ({unit})")
     ax.spines[["top", "right"]].set_visible(False)
 axes[-1].set_xlabel("Time from the start of the video (s)")
@@ -151,7 +156,7 @@ print(pd.Series(scores, name="accuracy of subject 5").round(2))
 
 # %%
 # One test subject is no evaluation: to compare the two, test all subjects in turn.
-# ``evaluate({"ME-MHACL": SSLClassifier("MEMHACL")}, ...)`` does that in one line, but its
-# pre-training takes groups of any windows, as a classifier is not told the stimuli.
+# ``evaluate({"ME-MHACL": SSLClassifier("MEMHACL")}, ...)`` does that in one line, but
+# its pre-training takes groups of any windows, as a classifier is not told the stimuli.
 
 plt.show()

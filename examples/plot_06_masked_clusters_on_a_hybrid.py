@@ -58,10 +58,10 @@ corpora = [SEED(subjects, sessions=[0], path=seed_path), DEAP(subjects, path=dea
 # One form for all
 # ----------------
 #
-# SEED has 62 electrodes at 200 Hz, DEAP 32 at 128 Hz. ``match_all`` sets the paradigm to
-# what both can give: common electrodes, the lower rate. The valence is a label that both
-# have; pre-training does not look at it. The files of DEAP are filtered from 4 to 45 Hz,
-# so SEED is as well. We use the first four seconds of each trial.
+# SEED has 62 electrodes at 200 Hz, DEAP 32 at 128 Hz. ``match_all`` sets the paradigm
+# to what both can give: common electrodes, the lower rate. The valence is a label that
+# both have; pre-training does not look at it. The files of DEAP are filtered from 4 to
+# 45 Hz, so SEED is as well. We use the first four seconds of each trial.
 
 paradigm = Emotion("valence", window=2.0, tmax=4.0, fmin=4.0, fmax=45.0)
 paradigm.match_all(corpora)
@@ -69,12 +69,15 @@ print(len(paradigm.channels), "channels at", paradigm.resample, "Hz")
 
 parts = [paradigm.get_data(corpus) for corpus in corpora]
 X = np.concatenate([X for X, _, _ in parts])
-metadata = pd.concat([table.assign(label=y) for _, y, table in parts], ignore_index=True)
+metadata = pd.concat(
+    [table.assign(label=y) for _, y, table in parts], ignore_index=True
+)
 print(X.shape, metadata["corpus"].value_counts().to_dict())
 
 # %%
-# Amplifiers and heads differ in amplitude. If this stayed, it would be what the clusters
-# tell apart; so each recording is brought to a standard deviation of 1, by channel.
+# Amplifiers and heads differ in amplitude. If this stayed, it would be what the
+# clusters tell apart; so each recording is brought to a standard deviation of 1, by
+# channel.
 
 recordings = metadata.groupby(["corpus", "subject", "session"]).indices
 for rows in recordings.values():
@@ -85,8 +88,8 @@ for rows in recordings.values():
 # ---------
 #
 # ``CorpusBalancedSampler`` keeps the larger corpus from drowning the other: at a
-# temperature of 0 both come equally often, at 1 as they are. Where nothing else is to be
-# done with the windows, ``fit(corpora, paradigm=paradigm)`` loads them by itself.
+# temperature of 0 both come equally often, at 1 as they are. Where nothing else is to
+# be done with the windows, ``fit(corpora, paradigm=paradigm)`` loads them by itself.
 
 torch.manual_seed(0)
 model = MaskedClusterTransformer(
@@ -128,9 +131,9 @@ fig = plot_history(pretrainer.history_)
 print("Guessing:", np.log([10, 20]).sum().round(2))
 
 # %%
-# The known way for such training to fail is collapse: where nearly all tokens lie in one
-# cluster, it is easily predicted and nothing is learned. So look whether the clusters
-# are used, each time that they were found:
+# The known way for such training to fail is collapse: where nearly all tokens lie in
+# one cluster, it is easily predicted and nothing is learned. So look whether the
+# clusters are used, each time that they were found:
 
 fig = plot_cluster_usage(pretrainer.module_.reports)
 

@@ -44,8 +44,8 @@ path = mne.get_config("MNE_DATASETS_SEEDIV_PATH") or write_replica(
 # ------------
 #
 # With ``return_all_modalities=True`` the 31 eye features come as ``misc`` channels. The
-# makers give them every four seconds, so windows are of four seconds, here the first one
-# of each trial.
+# makers give them every four seconds, so windows are of four seconds, here the first
+# one of each trial.
 
 corpus = SEED_IV(subjects, sessions=[0], path=path, return_all_modalities=True)
 paradigm = Emotion(window=4.0, tmax=4.0, cache_dir=f"{scratch.name}/windows")
@@ -112,8 +112,9 @@ pipelines = {"Mood Reader": SSLClassifier(**settings)}
 eeg = SEED_IV(subjects, sessions=[0], path=path)
 results = pd.concat(
     [
-        evaluate(pipelines, [data], paradigm, "leave-one-subject-out", random_state=0)
-        .assign(pipeline=name)
+        evaluate(
+            pipelines, [data], paradigm, "leave-one-subject-out", random_state=0
+        ).assign(pipeline=name)
         for name, data in {"EEG": eeg, "EEG and eyes": corpus}.items()
     ]
 )

@@ -26,7 +26,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from braindecode_emossl import DEAP, SEED, Emotion, SSLClassifier, evaluate, write_replica
+from braindecode_emossl import (
+    DEAP,
+    SEED,
+    Emotion,
+    SSLClassifier,
+    evaluate,
+    write_replica,
+)
 from braindecode_emossl.evaluation import compare_pipelines, summarize_results
 from braindecode_emossl.visualization import plot_benchmark
 
@@ -69,8 +76,8 @@ for corpus in corpora:
 # ---------------------------------
 #
 # SCMM pre-trains on the corpus that trains. With a calibration it is fine-tuned on the
-# labelled trials of the test subject alone, which is the authors' protocol; a classifier
-# of scikit-learn is given the windows of both.
+# labelled trials of the test subject alone, which is the authors' protocol; a
+# classifier of scikit-learn is given the windows of both.
 
 settings = {
     "model": "SCMM",
@@ -106,8 +113,8 @@ print(summarize_results(results).round(2).to_string(index=False))
 # -----------------------------
 #
 # Differences between pipelines that are significant would be marked by a bracket. With
-# four subjects none can be: the least p-value that a paired permutation test can give is
-# then 1 in 8, whatever the difference.
+# four subjects none can be: the least p-value that a paired permutation test can give
+# is then 1 in 8, whatever the difference.
 
 fig = plot_benchmark(results, score="balanced_accuracy", random_state=0)
 fig.axes[0].set_ylim(0, 1)

@@ -16,7 +16,6 @@ import warnings
 import mne
 from matplotlib import pyplot as plt
 from mne.decoding import Vectorizer
-from moabb.analysis.plotting import score_plot
 from moabb.evaluations import CrossSubjectEvaluation
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -85,9 +84,12 @@ results = evaluation.process(pipelines)
 print(results[["dataset", "subject", "session", "pipeline", "score"]].head())
 
 # %%
-# MOABB draws its tables itself, in a style that it would set for all later figures:
+# MOABB draws its tables itself. It sets its style for all later figures, as soon as its
+# plots are imported; here it is kept to this one.
 
 with plt.rc_context():
+    from moabb.analysis.plotting import score_plot
+
     fig, _ = score_plot(results)
 
 # %%

@@ -45,9 +45,9 @@ paradigm = Emotion(window=1.0, features="de", cache_dir=f"{scratch.name}/feature
 # ------------------
 #
 # :func:`~braindecode_emossl.evaluate` keeps each finished fold in ``results_dir``. Jobs
-# that see the same folder need nothing else: each runs one *share* of the folds, with the
-# same arguments and the same integer as ``random_state``. Here are two shares, one after
-# the other. A job that is killed and started again runs what is missing.
+# that see the same folder need nothing else: each runs one *share* of the folds, with
+# the same arguments and the same integer as ``random_state``. Here are two shares, one
+# after the other. A job that is killed and started again runs what is missing.
 
 settings = {
     "model": "SCMM",
@@ -106,10 +106,10 @@ fig.axes[0].set_ylim(0, 1)
 # Pre-training on several GPUs
 # ----------------------------
 #
-# ``DistributedPretrainer`` is an :class:`~braindecode_emossl.SSLPretrainer` for a script
-# that is started once for each GPU (``pip install "braindecode-emossl[distributed]"``).
-# Contrast is over the batches of all processes, with the gradients of one large batch.
-# Started once, as here, it trains alone:
+# ``DistributedPretrainer`` is an :class:`~braindecode_emossl.SSLPretrainer` for a
+# script that is started once for each GPU (``pip install
+# "braindecode-emossl[distributed]"``). Contrast is over the batches of all processes,
+# with the gradients of one large batch. Started once, as here, it trains alone:
 
 X, y, metadata = paradigm.get_data(corpus)
 n_chans, n_bands = X.shape[1:]
@@ -145,7 +145,7 @@ print(len(pretrainer.history_), "epochs in all")
 #     torchrun --nnodes 2 --nproc-per-node 4 --node-rank 0 \
 #         --master-addr 10.0.0.1 --master-port 29500 pretrain.py
 #
-# A step then sees the windows of all processes together, so the learning rate should fit
-# the batch as a whole.
+# A step then sees the windows of all processes together, so the learning rate should
+# fit the batch as a whole.
 
 plt.show()

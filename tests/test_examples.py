@@ -1,0 +1,216 @@
+"""The gallery: each example runs on replicas, draws, and says what its text says."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import tempfile
+from pathlib import Path
+
+import matplotlib as mpl
+import mne
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from braindecode_emossl.errors import CorpusNotFoundError
+
+FOLDER = Path(__file__).parents[1] / "examples"
+EXAMPLES = {path.stem.split("_")[1]: path for path in FOLDER.glob("plot_*.py")}
+SETTINGS = [
+    (number, setting)
+    for number, path in sorted(EXAMPLES.items())
+    for setting in re.findall(r'get_config\("(\w+)"\)', path.read_text())
+]
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path, monkeypatch):
+    """Draw off screen, write to a folder of the test, and leave nothing changed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    plt.switch_backend("agg")
+    with mpl.rc_context(), mne.utils.use_log_level("ERROR"):
+        yield tmp_path
+    plt.close("all")
+
+
+def run(number):
+    """Return the variables of an example that was run as a script."""
+    return runpy.run_path(str(EXAMPLES[number]), run_name="__main__")
+
+
+def look_at_figures(n_figures):
+    """Check that there are so many figures, none of them empty."""
+    assert len(plt.get_fignums()) == n_figures
+    for number in plt.get_fignums():
+        figure = plt.figure(number)
+        figure.canvas.draw()
+        assert all(ax.has_data() for ax in figure.axes)
+
+
+def test_all_examples_are_tested():
+    tested = {name[5:7] for name in globals() if re.match(r"test_\d\d_", name)}
+    assert tested == set(EXAMPLES) == {f"{number:02}" for number in range(1, 12)}
+
+
+@pytest.mark.parametrize(("number", "setting"), SETTINGS)
+def test_takes_the_users_corpus(number, setting, monkeypatch, tmp_path):
+    """Set, the variable decides: an empty folder is an error, not a replica."""
+    for other in {other for _, other in SETTINGS}:
+        monkeypatch.setenv(other, str(tmp_path))
+    with pytest.raises(CorpusNotFoundError, match=re.escape(str(tmp_path))):
+        run(number)
+    assert not list(tmp_path.rglob("replica-*.json"))
+
+
+def test_each_example_names_its_variables():
+    """Those that the code reads are those of the corpora that it writes."""
+    names = {
+        "SEED": "MNE_DATASETS_SEED_PATH",
+        "SEED-IV": "MNE_DATASETS_SEEDIV_PATH",
+        "DEAP": "MNE_DATASETS_DEAP_PATH",
+        "MAHNOB-HCI": "MNE_DATASETS_MAHNOBHCI_PATH",
+    }
+    for number, path in EXAMPLES.items():
+        written = re.findall(r'write_replica\(\s*"([\w-]+)"', path.read_text())
+        read = [setting for other, setting in SETTINGS if other == number]
+        assert read == [names[corpus] for corpus in written] != []
+
+
+def test_01_load_a_corpus():
+    found = run("01")
+    look_at_figures(3)
+    assert found["X"].shape == (3 * 15 * 10, 62, 5)
+    assert found["trials"]["emotion"].value_counts().to_dict() == {
+        "positive": 5,
+        "neutral": 5,
+        "negative": 5,
+    }
+
+
+@pytest.mark.slow
+def test_02_honest_and_leaky_splits():
+    found = run("02")
+    look_at_figures(2)
+    scores = found["results"].groupby("protocol")["score"].mean()
+    assert scores["shuffled windows"] > 0.95
+    assert scores["within-session"] < 0.5
+    assert scores["leave-one-subject-out"] < 0.5
+    verdicts = {name: report.passed for name, report in found["reports"].items()}
+    assert not verdicts.pop("KFold, shuffled")
+    assert len(verdicts) == 3 and all(verdicts.values())
+    by_stimulus = found["reports"]["leave-one-subject-out"].stimulus_score
+    assert by_stimulus > found["chance"].threshold
+
+
+def test_03_scalp_maps():
+    found = run("03")
+    look_at_figures(3)
+    steps = found["steps"]
+    assert steps["LDS"] < steps["moving average of 5 s"] < steps["as it is"] / 3
+    # What the text says of the replica: gamma at the temples follows the valence.
+    gamma = found["scaled"][:, found["channel"], found["band"]]
+    positive, negative = (
+        gamma[found["y"] == name] for name in ("positive", "negative")
+    )
+    assert positive.mean() - negative.mean() > 0.5
+
+
+@pytest.mark.slow
+def test_04_pretrain_and_finetune_scmm(capsys):
+    found = run("04")
+    assert "has seen" in capsys.readouterr().out  # the LeakageError is shown
+    look_at_figures(3)
+    history = found["pretrainer"].history_
+    assert history[-1, "train_loss"] < history[0, "train_loss"]
+    assert history[-1, "valid_loss"] < history[0, "valid_loss"]
+    assert found["predictions"].groupby("pipeline").size().unique() == [4 * 15 * 6]
+    scores = found["results"].groupby("pipeline")["score"].mean()
+    assert scores["Pre-trained, all weights"] > 0.4  # chance is a third
+    # Three pipelines, but two of them share what was pre-trained in each of 4 folds.
+    store = Path(found["pretrained"]["store"])
+    assert len([entry for entry in store.iterdir() if entry.is_dir()]) == 4
+
+
+@pytest.mark.slow
+def test_05_multimodal_deap():
+    found = run("05")
+    look_at_figures(2)
+    assert found["classifier"].net_.module_.modalities.keys() == {
+        "eeg",
+        "gsr",
+        "resp",
+        "temperature",
+    }
+    for losses in found["losses"].values():
+        assert losses[-1] < losses[0]
+    assert all(0.3 < score < 1 for score in found["scores"].values())
+
+
+def test_06_masked_clusters_on_a_hybrid():
+    found = run("06")
+    look_at_figures(3)
+    history, reports = found["pretrainer"].history_, found["pretrainer"].module_.reports
+    assert [report.features for report in reports] == ["band_power", "layer_1"]
+    assert history[5, "train_loss"] < np.log([10, 20]).sum() < history[0, "train_loss"]
+    assert min(reports[-1].perplexity) > 3
+    assert found["pretrainer"].provenance_["corpora"].keys() == {"SEED", "DEAP"}
+
+
+@pytest.mark.slow
+def test_07_mood_reader_attention():
+    found = run("07")
+    look_at_figures(3)
+    assert found["weights"].shape == (24, 62)
+    np.testing.assert_allclose(found["weights"].detach().sum(dim=1), 1, rtol=1e-5)
+    losses = found["classifier"].pretrainer_.history_[:, "train_loss"]
+    assert losses[-1] < losses[0]
+    assert sorted(found["results"]["channels"].unique()) == [62, 93]
+
+
+@pytest.mark.slow
+def test_08_cross_corpus_transfer():
+    found = run("08")
+    look_at_figures(1)
+    results = found["results"]
+    keys = ["protocol", "dataset", "pipeline"]
+    assert (results.groupby(keys)["subject"].nunique() == 4).all()
+    assert len(results) == 2 * 2 * 3 * 4
+    scores = results.groupby(["protocol", "pipeline"])["balanced_accuracy"].mean()
+    assert scores["cross-corpus", "SCMM"] > 0.55
+    assert scores["cross-corpus-finetune", "DE + logistic regression"] > 0.7
+    assert found["pairs"]["p_value"].min() >= 1 / 8
+
+
+@pytest.mark.slow
+def test_09_moabb_benchmark():
+    found = run("09")
+    look_at_figures(2)
+    assert len(found["results"]) == 2 * 3 * 8
+    pairs = found["pairs"].set_index(["dataset", "pipeline_1", "pipeline_2"])
+    assert len(pairs) == 2 * 3
+    assert (pairs["p_corrected"] < 0.05).sum() >= 2
+    means = found["results"].groupby("pipeline")["score"].mean()
+    assert means["DE + LogReg"] > 0.8
+
+
+def test_10_model_zoo():
+    found = run("10")
+    look_at_figures(2)
+    assert found["same"]
+    provenance = found["objective"].provenance
+    assert provenance["corpora"]["SEED"]["subjects"] == [1, 2, 3]
+    scores = found["results"].groupby("pipeline")["score"].mean()
+    assert scores["SCMM, pre-trained in the fold"] > 0.35
+    assert len(found["results"]) == 2 * 4
+
+
+def test_11_scaling_out(capsys):
+    found = run("11")
+    look_at_figures(2)
+    assert len(found["results"]) == 2 * 4
+    assert capsys.readouterr().out.count("4 of 4 folds") == 2  # none ran twice
+    history = found["pretrainer"].history_
+    assert len(history) == 12
+    assert history[-1, "valid_loss"] < history[0, "valid_loss"]
