@@ -83,7 +83,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     for part in options.parts:
-        Console(width=110).print(parts[part](options))
+        Console(width=130).print(parts[part](options))
 
 
 def measure_reading(options) -> Table:

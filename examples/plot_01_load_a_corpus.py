@@ -2,10 +2,10 @@
 Load a corpus and look at it
 ============================
 
-The corpora of emotional EEG are behind licence forms, so nothing is downloaded here: you
-ask their makers for the files, put them into a folder, and say where it is. Without the
-files, a *replica* lets you try everything: a small copy in the same file format, whose
-signals are synthetic. Nothing that a replica shows is a finding about emotion.
+The corpora of emotional EEG are behind licence forms, so nothing is downloaded here:
+you ask their makers for the files, put them into a folder, and say where it is. Without
+the files, a *replica* lets you try everything: a small copy in the same file format,
+whose signals are synthetic. Nothing that a replica shows is a finding about emotion.
 
 This example reads SEED, in which 15 subjects watched 15 film clips each, and looks at
 its trials, its signals and its windows.

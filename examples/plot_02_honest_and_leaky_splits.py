@@ -4,8 +4,8 @@ Honest and leaky splits side by side
 
 A window of EEG is more like its neighbours than like anything else. If the windows of a
 trial are spread over training and test, a classifier that recognises the *trial* again
-knows the label, without any knowledge of emotion. Accuracies far over 90 % that are read
-in the literature often come from such a split.
+knows the label, without any knowledge of emotion. Accuracies far over 90 % that are
+read in the literature often come from such a split.
 
 To show it, this example writes a replica of SEED with ``effect_size=0``: its signals do
 not depend on the labels at all. Whatever scores over chance on it is a leak. (With your
@@ -21,7 +21,7 @@ import mne
 import pandas as pd
 from matplotlib import pyplot as plt
 from moabb.evaluations import WithinSessionEvaluation
-from sklearn.model_selection import GroupKFold, KFold
+from sklearn.model_selection import KFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -108,7 +108,7 @@ print(chance)
 
 fig = plot_benchmark(results, chance=chance.proportional)
 fig.axes[0].axhspan(0, chance.threshold, color="0.93", zorder=0)
-fig.axes[0].set(ylim=(0, 1.05), title="Signals that know nothing of the labels")
+fig.axes[0].set(ylim=(0, 1.05), title="One classifier, three ways to split")
 
 # %%
 # Ask any way of splitting whether it leaks
@@ -116,17 +116,18 @@ fig.axes[0].set(ylim=(0, 1.05), title="Signals that know nothing of the labels")
 #
 # :func:`~braindecode_emossl.audit` does such a test by itself, for your corpus, your
 # paradigm and any splitter. It replaces the signals by noise in which each subject,
-# stimulus and trial has a signature, and draws labels anew many times.
+# stimulus and trial has a signature, and draws labels anew many times. (A splitter that
+# knows groups is told by what: ``audit(paradigm, corpus, GroupKFold(5),
+# groups="trial")``.)
 
 splits = {
-    "KFold, shuffled": (KFold(5, shuffle=True, random_state=0), {}),
-    "GroupKFold by trial": (GroupKFold(5), {"groups": "trial"}),
-    "leave-one-subject-out": ("leave-one-subject-out", {}),
-    "subject-stimulus": ("subject-stimulus", {}),
+    "KFold, shuffled": KFold(5, shuffle=True, random_state=0),
+    "leave-one-subject-out": "leave-one-subject-out",
+    "subject-stimulus": "subject-stimulus",
 }
 reports = {
-    name: audit(paradigm, corpus, protocol, random_state=0, **options)
-    for name, (protocol, options) in splits.items()
+    name: audit(paradigm, corpus, protocol, random_state=0)
+    for name, protocol in splits.items()
 }
 for report in reports.values():
     print(report, end="\n\n")

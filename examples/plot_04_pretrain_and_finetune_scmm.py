@@ -4,13 +4,13 @@ Pre-train and fine-tune SCMM
 
 Self-supervised pre-training needs no labels: SCMM learns to tell masked windows apart
 and to restore what was masked, and is fine-tuned with labels afterwards. What makes it
-easy to fool oneself is *whose* windows it was pre-trained on. If a test subject is among
-them, the test is no longer one of an unknown subject, labels or not.
+easy to fool oneself is *whose* windows it was pre-trained on. If a test subject is
+among them, the test is no longer one of an unknown subject, labels or not.
 
-This example pre-trains step by step, keeps the result as a checkpoint that knows whom it
-has seen, and then lets :class:`~braindecode_emossl.SSLClassifier` do both steps inside
-every fold. The networks are trained far too briefly, on synthetic signals: the scores
-say nothing about the method.
+This example pre-trains step by step, keeps the result as a checkpoint that knows whom
+it has seen, and then lets :class:`~braindecode_emossl.SSLClassifier` do both steps
+inside every fold. The networks are trained far too briefly, on synthetic signals: the
+scores say nothing about the method.
 """
 
 # License: BSD-3-Clause

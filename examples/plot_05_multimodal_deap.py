@@ -8,8 +8,8 @@ attention. Its pre-training is *group contrastive*: several subjects watch the s
 second of the same video; two groups of them should look alike, and unlike groups that
 watch something else. No label is needed for that, but the metadata are.
 
-Without your own copy of DEAP (``MNE_DATASETS_DEAP_PATH``) the signals are synthetic, and
-the network is a fraction of the authors', trained briefly.
+Without your own copy of DEAP (``MNE_DATASETS_DEAP_PATH``) the signals are synthetic,
+and the network is a fraction of the authors', trained briefly.
 """
 
 # License: BSD-3-Clause
@@ -88,7 +88,7 @@ print(X.shape, "windows, channels, samples")
 # each video the windows of ``2 * group_size`` subjects; eight such seconds
 # (``batch_size``) make a batch. The checkpoint remembers whom it has seen.
 
-sizes = {"n_filters": (8, 16, 16, 32), "n_heads": 4}
+sizes = {"n_filters": (8, 8, 16, 16), "n_heads": 4}
 
 
 def pretrain(picks):

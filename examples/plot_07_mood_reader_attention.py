@@ -4,8 +4,8 @@ Mood Reader with eye features and attention maps
 
 In SEED-IV, eye tracking ran beside the EEG. :class:`~braindecode_emossl.MoodReader`
 reads both: a transformer over patches of EEG, which is pre-trained by filling in masked
-patches; attention over electrodes and time on differential entropy; and a branch for the
-eye features. The attention over electrodes can be drawn as a map of the scalp.
+patches; attention over electrodes and time on differential entropy; and a branch for
+the eye features. The attention over electrodes can be drawn as a map of the scalp.
 
 An attention map says what a network looks at, which is not the same as what matters.
 Without your own copy of SEED-IV (``MNE_DATASETS_SEEDIV_PATH``) it is a map of synthetic
@@ -18,7 +18,6 @@ import tempfile
 
 import mne
 import pandas as pd
-import torch
 from matplotlib import pyplot as plt
 
 from braindecode_emossl import SEED_IV, Emotion, SSLClassifier, evaluate, write_replica

@@ -2,10 +2,10 @@
 A MOABB benchmark with statistics
 =================================
 
-Importing this package makes its corpora and its paradigm known to MOABB, so that MOABB's
-own evaluations, result files and plots work on them. This example runs one of them on
-two corpora, with pipelines that ship with the package, and asks which differences would
-stand a test.
+Importing this package makes its corpora and its paradigm known to MOABB, so that
+MOABB's own evaluations, result files and plots work on them. This example runs one of
+them on two corpora, with pipelines that ship with the package, and asks which
+differences would stand a test.
 """
 
 # License: BSD-3-Clause

@@ -3,9 +3,9 @@ The model zoo: weights from a folder, in and out
 ================================================
 
 The models of this package are models of braindecode: after the import they are found
-there by name, and a checkpoint is a folder that braindecode's ``from_pretrained`` reads.
-The other way round, any model of braindecode's zoo, with weights of your own or of
-others, can be evaluated under the protocols of this package.
+there by name, and a checkpoint is a folder that braindecode's ``from_pretrained``
+reads. The other way round, any model of braindecode's zoo, with weights of your own or
+of others, can be evaluated under the protocols of this package.
 
 Nothing is downloaded here: all weights come from local folders. Names of the Hugging
 Face Hub would work in their place.

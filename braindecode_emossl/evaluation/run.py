@@ -138,8 +138,9 @@ def evaluate(
     paradigm, protocol, pipeline (arrays and weights included) and search, the metric,
     the seed and the version of this package.
 
-    Parameters ``sfreq``, ``chs_info`` and ``corpus`` of pipelines, at any depth, are
-    set where they are None, as arrays do not tell them.
+    Parameters ``sfreq`` and ``chs_info`` of pipelines, and ``corpus`` beside a
+    ``checkpoint``, at any depth, are set where they are None, as arrays do not tell
+    them.
 
     A pipeline whose ``fit`` asks for them by metadata routing is given ``subjects``
     and, under ``"cross-corpus-finetune"``, ``X_target_labeled`` and

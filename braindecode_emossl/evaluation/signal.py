@@ -20,11 +20,11 @@ def tell_signal(
     name : str
         Name of the pipeline, for the message.
     pipeline : BaseEstimator
-        A classifier; its parameters ``sfreq``, ``chs_info`` and ``corpus`` at any
-        depth are set where they are None.
+        A classifier; its parameters ``sfreq`` and ``chs_info``, and ``corpus`` beside a
+        ``checkpoint``, at any depth, are set where they are None.
     describe : callable
-        Returns ``sfreq`` in Hz, ``chs_info`` and the codes of the corpora; called if a
-        parameter asks for it.
+        Returns ``sfreq`` in Hz, ``chs_info`` and ``corpus``, the subjects of each;
+        called if a parameter asks for it.
 
     Returns
     -------
@@ -36,10 +36,16 @@ def tell_signal(
     ValueError
         If a parameter ``sfreq`` is not the sampling rate of the windows.
     """
+    parameters = pipeline.get_params()
     asked = {
         key: value
-        for key, value in pipeline.get_params().items()
-        if key.rpartition("__")[2] in ("sfreq", "chs_info", "corpus")
+        for key, value in parameters.items()
+        if key.rpartition("__")[2] in ("sfreq", "chs_info")
+        # Who takes part matters to a checkpoint alone, which may have seen them.
+        or (
+            key.rpartition("__")[2] == "corpus"
+            and parameters.get(f"{key.removesuffix('corpus')}checkpoint") is not None
+        )
     }
     if not asked:
         return pipeline

@@ -115,7 +115,7 @@ class Task:
         return {
             "sfreq": infos[0]["sfreq"],
             "chs_info": [channels[name] for name in names],
-            "corpus": self.codes,
+            "corpus": {c.code: list(c.subject_list) for c in self.corpora},
         }
 
     def identify(self) -> dict[str, Any]:

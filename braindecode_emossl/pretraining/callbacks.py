@@ -63,8 +63,8 @@ class ScheduleLearningRate(Callback):
 
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
         """Set the rate of the step that comes."""
-        if not training:
-            return
+        if not training or not (self.warmup_epochs or self.schedule):
+            return  # else a scheduler that the user has given would be undone
         epoch = len(net.history) - 1 + net.batch_in_epoch_ / net.n_batches_
         factor = self.compute_factor(epoch, 1 / net.n_batches_, net.max_epochs)
         for group in net.optimizer_.param_groups:

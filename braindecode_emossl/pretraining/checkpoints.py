@@ -199,7 +199,8 @@ def load_encoder(path, model: nn.Module) -> None:
 def _find(path) -> Path:
     """Return the folder of a checkpoint, also if its replacement was cut short."""
     path = Path(path).expanduser().resolve()
-    return path if path.exists() else _previous(path)
+    previous = _previous(path)
+    return previous if previous.exists() and not path.exists() else path
 
 
 def _make_config(objective, provenance) -> dict[str, Any]:

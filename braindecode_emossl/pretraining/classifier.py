@@ -30,6 +30,7 @@ from braindecode_emossl.pretraining.pretrainer import SSLPretrainer, seeded
 from braindecode_emossl.pretraining.provenance import check_leakage
 from braindecode_emossl.pretraining.registry import OBJECTIVES
 from braindecode_emossl.pretraining.store import PretrainingStore
+from braindecode_emossl.pretraining.windows import read_epochs
 
 __all__ = ["SSLClassifier"]
 
@@ -57,8 +58,9 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         Folder that :func:`~braindecode_emossl.pretraining.save_checkpoint` wrote. The
         model takes the weights in it, all but those of the head. It must be of the same
         ``model``, channels and window length.
-    corpus : str, list of str or None
-        Code of the corpus, such as "SEED", or of all corpora, that train and test: to
+    corpus : str, list of str, dict or None
+        Code of the corpus, such as "SEED", or of all corpora, that train and test, or
+        their subjects by code, where others take no part, as in {"SEED": [1, 2]}: to
         tell whether ``checkpoint`` has seen a subject that does not train.
     sfreq : float or None
         Sampling rate of the windows in Hz. Arrays do not tell it; :class:`mne.Epochs`
@@ -252,9 +254,11 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             If the model is unknown or cannot be pre-trained, the windows are not finite
             or have not three dimensions, there are fewer than two classes, or an
             argument does not fit the model or the data.
+        FloatingPointError
+            If the training diverges.
         """
         self._check_settings()
-        X, signal = _read_epochs(X)
+        X, signal = read_epochs(X)
         windows, y = validate_data(self, X, y, **_WINDOWS)
         _check_windows(windows, "X")
         self._fit_labels(y)
@@ -293,7 +297,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             Rows sum to one; columns are in the order of ``classes_``.
         """
         check_is_fitted(self, "net_")
-        windows = validate_data(self, _read_epochs(X)[0], reset=False, **_WINDOWS)
+        windows = validate_data(self, read_epochs(X)[0], reset=False, **_WINDOWS)
         model = self.net_.module_
         _check_windows(windows, "X", (model.n_chans, model.n_times))
         return self.net_.predict_proba(windows)
@@ -408,8 +412,13 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             self.validation_subjects_ = np.unique(subjects[valid])
             self.validation_history_ = net.history
             self.n_epochs_ = 1 + int(np.nanargmin(net.history[:, "valid_loss"]))
-        net = FineTuner(model, max_epochs=self.n_epochs_, **settings)
-        self.net_ = net.fit(windows, y)
+        net = FineTuner(model, max_epochs=self.n_epochs_, **settings).fit(windows, y)
+        if not all(weight.isfinite().all() for weight in model.parameters()):
+            raise FloatingPointError(
+                "The fine-tuning has diverged, as weights of the model are not finite. "
+                f"Lower finetune_lr, which is {self.finetune_lr}."
+            )
+        self.net_ = net
 
     def _check_validation(self, subjects) -> None:
         if self.validation is None:
@@ -472,19 +481,10 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
     def _read_more(self, X, windows, name: str):
         """Return further windows, of the shape of those that train."""
         more = check_array(
-            _read_epochs(X)[0], input_name=name, estimator=self, **_WINDOWS
+            read_epochs(X)[0], input_name=name, estimator=self, **_WINDOWS
         )
         _check_windows(more, name, windows.shape[1:])
         return more
-
-
-def _read_epochs(X):
-    """Return windows as an array, and what is known of their signal."""
-    if not isinstance(X, mne.BaseEpochs):
-        return X, {}
-    voltages = {"eeg", "eog", "emg", "ecg"} & set(X.get_channel_types())
-    signal = {"sfreq": X.info["sfreq"], "chs_info": X.info["chs"]}
-    return X.get_data(units=dict.fromkeys(voltages, "uV")), signal
 
 
 def _check_windows(windows, name: str, shape=None) -> None:

@@ -144,6 +144,17 @@ class DistributedPretrainer(SSLPretrainer):
             self.order_ = batches.synchronized_generator
         return batches
 
+    def _arrange(self, n_windows, training):
+        if training or self._accelerator.num_processes == 1:
+            return super()._arrange(n_windows, training)
+        return {}  # the last batches are filled up, so that all processes have one
+
+    def _identify(self, dataset):
+        identity = super()._identify(dataset)
+        n_processes = self._accelerator.num_processes
+        # What one process has begun alone, SSLPretrainer may go on with.
+        return identity if n_processes == 1 else {**identity, "processes": n_processes}
+
     def on_epoch_begin(self, net, dataset_train=None, **kwargs):
         """Start the epoch alike, and go different ways in masks and dropout."""
         super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)

@@ -57,6 +57,9 @@ class FineTuner(RaiseInterrupt, EEGClassifier):
        Classification. ACL. https://doi.org/10.18653/v1/P18-1031
     """
 
+    # The model that was given is the one that is trained, on the same device.
+    cuda_dependent_attributes_ = ["module"]  # noqa: RUF012
+
     def __init__(self, module, *, finetune="full", layer_decay=0.75, **kwargs):
         self.finetune = finetune
         self.layer_decay = layer_decay

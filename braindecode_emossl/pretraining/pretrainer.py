@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from braindecode_emossl.pretraining.registry import OBJECTIVES
 from braindecode_emossl.pretraining.resuming import ResumableTraining
 from braindecode_emossl.pretraining.windows import WindowDataset, gather_windows
 
-__all__ = ["RaiseInterrupt", "SSLPretrainer", "seeded"]
+__all__ = ["RaiseInterrupt", "SSLPretrainer", "draw_seed", "seeded"]
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class _TrainingLoop(NeuralNet):
     def fit_loop(self, X, y=None, epochs=None, **fit_params):
         """Train on what :meth:`get_split_datasets` makes of the windows."""
         train, valid = self.get_split_datasets(X)
-        self.parts_ = train, valid
+        self.parts_: Any = train, valid
         batches = self.get_iterator(train, training=True)
         valid_batches = None if valid is None else self.get_iterator(valid)
         n_epochs = self.max_epochs if epochs is None else epochs
@@ -293,9 +294,10 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
 
         Parameters
         ----------
-        X : array (n_windows, n_chans, n_times), BaseConcatDataset, or corpora
-            Windows, also in an array mapped from a file; a data set of braindecode that
-            is cut into windows; or a corpus of MOABB, or a list of them, with a
+        X : array (n_windows, n_chans, n_times), Epochs, BaseConcatDataset, or corpora
+            Windows, also in an array mapped from a file; :class:`mne.Epochs`, whose
+            voltages are taken in microvolts; a data set of braindecode that is cut into
+            windows; or a corpus of MOABB, or a list of them, with a
             ``paradigm``. Nothing else of a corpus is seen.
         y : None
             Ignored: part of scikit-learn's interface.
@@ -321,7 +323,8 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
             If ``checkpoint_dir`` holds the state of another training, or of one that is
             not to be resumed.
         FloatingPointError
-            If the loss of a batch is not a finite number. The message names the batch.
+            If the loss of a batch, or its gradients, are not finite. The message names
+            the batch.
         """
         dataset = gather_windows(X, metadata, paradigm)
         if self.checkpoint_dir is not None and not self._is_known():
@@ -333,7 +336,7 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         self.provenance_ = dataset.provenance
         self.saved_ = self.load_state(dataset)
         if self.saved_ is None:
-            self.seed_ = _draw_seed(self.random_state)
+            self.seed_ = draw_seed(self.random_state)
         else:
             self.seed_ = self.saved_["seed"]
         with seeded(self.seed_, self._find_device()):
@@ -366,9 +369,9 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         """
         if not isinstance(X, WindowDataset):
             X = gather_windows(X)
-        for name, value in (("saved_", None), ("seed_", 0)):
-            if not hasattr(self, name):
-                setattr(self, name, value)
+        if not hasattr(self, "saved_"):  # it does not come from fit
+            self.saved_ = self.load_state(X)
+            self.seed_ = 0 if self.saved_ is None else self.saved_["seed"]
         return super().partial_fit(X, None, **fit_params)
 
     def get_split_datasets(self, X, y=None, **fit_params):
@@ -386,15 +389,14 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
     def get_iterator(self, dataset, training=False):
         """Return the batches of a data set, shuffled or sampled for training."""
         given = self.get_params_for("iterator_train" if training else "iterator_valid")
-        defaults = {"collate_fn": WindowDataset.collate}
-        self_ordered = {"sampler", "batch_sampler"} & set(given)
+        defaults: dict[str, Any] = {"collate_fn": WindowDataset.collate}
+        # What a data loader does not take beside batches that are made up.
+        own = {"sampler", "batch_sampler"}
+        own |= set() if training else {"batch_size", "drop_last", "shuffle"}
         if training and self.sampler is not None:
             defaults |= self._make_sampler(dataset.metadata)
-        elif training and not self_ordered:
-            defaults |= {
-                "shuffle": True,
-                "drop_last": len(dataset) >= self.batch_size,
-            }
+        elif not own & set(given):
+            defaults |= self._arrange(len(dataset), training)
         if "batch_sampler" not in {*defaults, *given}:
             defaults["batch_size"] = self.batch_size
         make = self.iterator_train if training else self.iterator_valid
@@ -402,6 +404,14 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         if training:
             self.n_batches_ = len(batches)
         return batches
+
+    def _arrange(self, n_windows: int, training: bool) -> dict:
+        """Return what tells a data loader which windows come together."""
+        if training:
+            return {"shuffle": True, "drop_last": n_windows >= self.batch_size}
+        # All validate, and none in a small last batch: it has too few negatives.
+        n_batches = -(-n_windows // self.batch_size)
+        return {"batch_sampler": np.array_split(np.arange(n_windows), n_batches)}
 
     def infer(self, x, **fit_params):
         """Compute the loss of a batch, in the precision that was asked for."""
@@ -413,7 +423,9 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return the loss that the objective has computed, if it is a number."""
         if not torch.isfinite(y_pred.loss):
-            raise FloatingPointError(self._explain_loss(y_pred, y_true, X))
+            terms = {name: float(value) for name, value in y_pred.terms.items()}
+            loss = f"The loss is {y_pred.loss.item()}, with the terms {terms},"
+            self._stop(loss, y_true, X)
         return y_pred.loss
 
     def train_step_single(self, batch, **fit_params):
@@ -430,6 +442,15 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
         self.batch_in_epoch_ = 0
         self.objective_.on_epoch_begin(len(self.history) - 1, dataset_train.windows)
+
+    def on_grad_computed(self, net, named_parameters, batch=None, **kwargs):
+        """Stop before a step that would spoil the weights."""
+        super().on_grad_computed(net, named_parameters, batch=batch, **kwargs)
+        if self.scaler_.is_enabled():
+            return  # it leaves out such steps and lowers its scale
+        grads = [p.grad for _, p in named_parameters if p.grad is not None]
+        if not nn.utils.get_total_norm(grads).isfinite():
+            self._stop("The gradients are not finite", batch[1], batch[0])
 
     def on_batch_end(self, net, training=False, **kwargs):
         """Count the batches."""
@@ -495,11 +516,11 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
             "drop_last": len(self.sampler_) >= self.batch_size,
         }
 
-    def _explain_loss(self, y_pred, numbers, windows) -> str:
-        """Say which batch has a loss that is not a number, and why that may be."""
+    def _stop(self, what: str, numbers, windows) -> NoReturn:
+        """Raise an error that names the batch, and why that may be."""
         training = self.module_.training
         dataset = self.parts_[not training]
-        terms = {name: float(value) for name, value in y_pred.terms.items()}
+        where = f"batch {self.batch_in_epoch_ + 1}" if training else "validation"
         flat = windows.flatten(numbers.ndim).isfinite().all(-1).cpu()  # as the numbers
         broken = numbers[~flat].flatten().tolist()
         shown = broken or numbers.flatten().tolist()
@@ -512,9 +533,8 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
             else "The windows are finite, so that the training has diverged: try a "
             f"lower lr, clip_norm=1.0 or a warm-up. The batch is {named}"
         )
-        return (
-            f"The loss is {y_pred.loss.item()} in epoch {len(self.history)}, batch "
-            f"{self.batch_in_epoch_ + 1}, with the terms {terms}. {cause}."
+        raise FloatingPointError(
+            f"{what} in epoch {len(self.history)}, {where}. {cause}."
         )
 
     def _check_settings(self) -> None:
@@ -585,7 +605,19 @@ def _as_windows(dataset) -> WindowDataset:
     return dataset
 
 
-def _draw_seed(random_state) -> int:
+def draw_seed(random_state) -> int:
+    """Return a number that seeds a training.
+
+    Parameters
+    ----------
+    random_state : int, RandomState or None
+        As in scikit-learn.
+
+    Returns
+    -------
+    int
+        The same for the same int.
+    """
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
@@ -600,7 +632,7 @@ def seeded(random_state, device) -> Iterator[None]:
     device : str or torch.device
         Device whose generator is seeded beside the CPU's.
     """
-    seed = _draw_seed(random_state)
+    seed = draw_seed(random_state)
     device = torch.device(device)
     devices = [] if device.type == "cpu" else [device]
     with torch.random.fork_rng(devices=devices, device_type=device.type):

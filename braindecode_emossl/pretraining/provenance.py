@@ -30,9 +30,10 @@ def check_leakage(provenance, corpus, subjects) -> None:
         What the model was pre-trained on, as
         :func:`~braindecode_emossl.pretraining.save_checkpoint` describes it. None: not
         known.
-    corpus : str or sequence of str or None
-        Code of the corpus, or of all corpora, that train and test. May be None where
-        ``subjects`` name it and no other corpus tests.
+    corpus : str, sequence of str, mapping or None
+        Code of the corpus, or of all corpora, that train and test; or, by code, the
+        subjects that do, where others take no part. May be None where ``subjects`` name
+        it and no other corpus tests.
     subjects : array-like or None
         Subjects that train, as the corpus counts them, or with the corpus in front, as
         in "SEED subject 1". None: not known.
@@ -50,6 +51,7 @@ def check_leakage(provenance, corpus, subjects) -> None:
     provenance = settle_provenance(provenance)
     named = [corpus] if isinstance(corpus, str) else list(corpus or [])
     named = {_simplify(name) for name in named}
+    taking_part = _list_subjects(corpus)
     training = _by_corpus(subjects, named)
     told = bool(training) and None not in training
     doubts = []
@@ -64,7 +66,11 @@ def check_leakage(provenance, corpus, subjects) -> None:
             doubts.append(f"{seen}, but which corpora and subjects train was not told")
             continue
         trains = training.get(key, ())
-        leaked = [s for s in entry["subjects"] if _split(s)[1] not in trains]
+        leaked = [
+            subject
+            for subject, number in ((s, _split(s)[1]) for s in entry["subjects"])
+            if number not in trains and number in taking_part.get(key, (number,))
+        ]
         if leaked:
             raise LeakageError(
                 f"The pre-trained model has seen {_name(leaked)} of {name}, which do "
@@ -73,7 +79,8 @@ def check_leakage(provenance, corpus, subjects) -> None:
                 "or take a model that has seen other corpora."
             )
         # Where but one subject trains, it is most likely the one that tests, too.
-        if entry["subjects"] and [len(names) for names in training.values()] == [1]:
+        known = any(_split(s)[1] in trains for s in entry["subjects"])
+        if known and [len(names) for names in training.values()] == [1]:
             doubts.append(f"{seen}, held-out trials too, and no other subject trains")
     if doubts:
         warnings.warn(
@@ -170,6 +177,13 @@ def _join(one: dict, other: dict) -> dict:
     else:
         joined["sessions"] = list(dict.fromkeys(one["sessions"] + other["sessions"]))
     return joined
+
+
+def _list_subjects(corpus) -> dict[str, set[str]]:
+    """Return who takes part, by corpus, as far as it is told."""
+    if not isinstance(corpus, Mapping):
+        return {}
+    return {_simplify(name): set(map(str, who)) for name, who in corpus.items()}
 
 
 def _by_corpus(subjects, named: set[str]) -> dict[str | None, set[str]]:

@@ -63,12 +63,14 @@ class ResumableTraining:
                 "resume=True to go on with it, or another checkpoint_dir; or delete it."
             )
         state = read_state(self._state_path)
-        for name, value in self.identity_.items():
-            if state["identity"].get(name) != value:
+        before = state["identity"]
+        for name in {**self.identity_, **before}:
+            value, now = before.get(name), self.identity_.get(name)
+            if value != now:
                 raise CheckpointError(
-                    f"{self._state_path} is of a training with {name} = "
-                    f"{state['identity'].get(name)}, but it is now {value}. Set it "
-                    "back to resume, or pass another checkpoint_dir."
+                    f"{self._state_path} is of a training with {name} = {value}, but "
+                    f"it is now {now}. Set it back to resume, or pass another "
+                    "checkpoint_dir."
                 )
         return state
 
@@ -79,11 +81,14 @@ class ResumableTraining:
         names += [n for n in params if n.startswith(("optimizer__", "sampler__"))]
         settings = {name: _name(params[name]) for name in names}
         ends = dataset.windows[np.array([0, len(dataset) - 1])]
+        # Who validates and what a sampler draws depend on the metadata.
+        metadata = "" if dataset.metadata is None else dataset.metadata.to_csv()
         return {
             **settings,
             "objective": joblib.hash(repr(self.objective)),
             "objective settings": repr(getattr(self.objective, "settings", None)),
             "windows": f"{dataset.windows.shape} {joblib.hash(ends.numpy())}",
+            "metadata": joblib.hash(metadata),
         }
 
     def save_state(self) -> None:
@@ -124,8 +129,9 @@ class ResumableTraining:
             vars(dict(self.callbacks_)["early_stopping"]).update(
                 state["early_stopping"]
             )
-        if state["random_device"] is not None:
-            torch.cuda.set_rng_state(state["random_device"], self._find_device())
+        device = self._find_device()
+        if device.type == "cuda" and state["random_device"] is not None:
+            torch.cuda.set_rng_state(state["random_device"], device)
         torch.set_rng_state(state["random"])
         return len(self.history)
 
@@ -136,7 +142,7 @@ def _name(value) -> str:
         return value.__qualname__
     if isinstance(value, np.random.RandomState):
         return "RandomState"
-    return repr(value)
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def _get_device_rng(device: torch.device) -> torch.Tensor | None:

@@ -14,8 +14,8 @@ from filelock import FileLock
 from skorch.history import History
 
 from braindecode_emossl.pretraining.checkpoints import load_checkpoint, save_checkpoint
-from braindecode_emossl.pretraining.pretrainer import SSLPretrainer
-from braindecode_emossl.pretraining.windows import gather_windows
+from braindecode_emossl.pretraining.pretrainer import SSLPretrainer, draw_seed
+from braindecode_emossl.pretraining.windows import WindowDataset, gather_windows
 
 __all__ = ["PretrainingStore"]
 
@@ -64,7 +64,7 @@ class PretrainingStore:
         Returns
         -------
         SSLPretrainer
-            The pretrainer, with ``module_`` and ``history_`` as after its ``fit``.
+            The pretrainer, with its documented attributes as after its ``fit``.
         """
         entry = self.folder / self._key(pretrainer, X, metadata)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -72,8 +72,7 @@ class PretrainingStore:
         # not depend on whether the entry was there.
         with FileLock(f"{entry}.lock"), torch.random.fork_rng(devices=[]):
             if entry.exists():
-                pretrainer.provenance_ = gather_windows(X, metadata).provenance
-                self._read(entry, pretrainer)
+                self._read(entry, pretrainer, gather_windows(X, metadata))
             else:
                 pretrainer.fit(X, metadata=metadata)
                 self._write(entry, pretrainer)
@@ -113,9 +112,14 @@ class PretrainingStore:
                 if not entry.exists():
                     raise
 
-    def _read(self, entry: Path, pretrainer: SSLPretrainer) -> None:
+    def _read(
+        self, entry: Path, pretrainer: SSLPretrainer, dataset: WindowDataset
+    ) -> None:
         """Put what was pre-trained before into a pretrainer."""
         pretrainer.initialize()
+        pretrainer.provenance_ = dataset.provenance
+        pretrainer.seed_ = draw_seed(pretrainer.random_state)
+        pretrainer.get_split_datasets(dataset)  # tells who validated
         objective = load_checkpoint(entry / "checkpoint", pretrainer.device)
         pretrainer.objective_.load_state_dict(objective.state_dict())
         pretrainer.history_ = History.from_file(str(entry / _HISTORY))

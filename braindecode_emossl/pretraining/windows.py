@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import mne
 import numpy as np
 import pandas as pd
 import torch
@@ -12,7 +13,13 @@ from braindecode.datasets.base import EEGWindowsDataset, WindowsDataset
 from moabb.datasets.base import BaseDataset
 from torch.utils.data import Dataset
 
-__all__ = ["WindowArray", "WindowDataset", "gather_windows", "join_corpora"]
+__all__ = [
+    "WindowArray",
+    "WindowDataset",
+    "gather_windows",
+    "join_corpora",
+    "read_epochs",
+]
 
 
 class WindowArray:
@@ -195,9 +202,9 @@ def gather_windows(
 
     Parameters
     ----------
-    X : array, BaseConcatDataset, or (list of) moabb.datasets.base.BaseDataset
-        Windows, (n_windows, ...); a data set of braindecode that is cut into windows,
-        with its own metadata; or corpora, which the paradigm cuts into windows.
+    X : array, Epochs, BaseConcatDataset, or (list of) moabb.datasets.base.BaseDataset
+        Windows, (n_windows, ...); epochs of MNE; a data set of braindecode that is cut
+        into windows, with its own metadata; or corpora, which the paradigm cuts.
     metadata : DataFrame, n_windows rows, optional
         One row for each window of an array.
     paradigm : Emotion, optional
@@ -230,7 +237,7 @@ def gather_windows(
     elif isinstance(X, torch.Tensor):
         X = X.detach().cpu()
     else:
-        X = _as_array(X)
+        X = _as_array(read_epochs(X)[0])
     if not len(X):
         raise ValueError("X must hold at least one window, but is empty.")
     if metadata is not None:
@@ -276,6 +283,28 @@ def join_corpora(parts):
             "corpora first."
         )
     return np.concatenate(X), np.concatenate(y), pd.concat(metadata, ignore_index=True)
+
+
+def read_epochs(X):
+    """Return windows as an array, and what is known of their signal.
+
+    Parameters
+    ----------
+    X : array or mne.Epochs
+        Windows; anything but epochs is returned as it is.
+
+    Returns
+    -------
+    X : array, shape (n_windows, n_chans, n_times)
+        Voltages of epochs are in microvolts.
+    signal : dict
+        ``sfreq`` and ``chs_info`` of epochs.
+    """
+    if not isinstance(X, mne.BaseEpochs):
+        return X, {}
+    voltages = {"eeg", "eog", "emg", "ecg"} & set(X.get_channel_types())
+    signal = {"sfreq": X.info["sfreq"], "chs_info": X.info["chs"]}
+    return X.get_data(units=dict.fromkeys(voltages, "uV")), signal
 
 
 def _as_array(X) -> np.ndarray:

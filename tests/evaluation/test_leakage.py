@@ -53,6 +53,27 @@ def test_a_checkpoint_that_saw_a_test_subject_is_refused(toy, paradigm, tmp_path
         run(classifier, [toy], paradigm, tmp_path)
 
 
+def test_a_checkpoint_of_subjects_who_take_no_part_is_taken(
+    make_toy, paradigm, tmp_path
+):
+    """It was refused, as if they might be tested."""
+    toy = make_toy(subjects=[1, 2])
+    classifier = write_checkpoint(tmp_path / "weights", toy.code, [10])
+    for protocol in ("leave-one-subject-out", "chronological"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", LeakageWarning)
+            run(classifier, [toy], paradigm, tmp_path, protocol)
+
+
+def test_a_checkpoint_that_saw_the_only_subject_who_trains_is_doubted(
+    make_toy, paradigm, tmp_path
+):
+    toy = make_toy(subjects=[1])
+    classifier = write_checkpoint(tmp_path / "weights", toy.code, [1, 2])
+    with pytest.warns(LeakageWarning, match="held-out trials too"):
+        run(classifier, [toy], paradigm, tmp_path, "chronological")
+
+
 def test_a_checkpoint_of_another_corpus_is_taken(toy, paradigm, tmp_path):
     classifier = write_checkpoint(tmp_path / "weights", "SEED", [1, 2, 10])
     with warnings.catch_warnings():

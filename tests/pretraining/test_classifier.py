@@ -337,6 +337,12 @@ def test_ways_to_fine_tune(windows, finetune):
     assert (changed == head) == (finetune == "linear-probe")
 
 
+def test_a_fine_tuning_that_diverges_is_an_error(windows):
+    """Its probabilities were NaN, of which ``predict`` made the first class."""
+    with pytest.raises(FloatingPointError, match=r"Lower finetune_lr, which is 1e\+30"):
+        make_classifier(finetune_lr=1e30, pretrain_epochs=0).fit(*windows)
+
+
 def test_balanced_weights_are_those_of_scikit_learn(windows):
     """Thirty windows of one class and ten of the other: 40 / (2 * n)."""
     X, y = windows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -156,3 +157,17 @@ def test_without_decay_layer_decay_is_full(model, data):
 def test_bad_settings_are_named(model, data, settings, message):
     with pytest.raises(ValueError, match=message):
         fit(model, data, **settings)
+
+
+def test_what_a_gpu_has_trained_is_unpickled_without_one(model, data):
+    """The model was pickled a second time, where skorch does not look for weights.
+
+    It then could not be read on a machine without a GPU. What skorch moves to the
+    device at hand is apart from the rest of the state.
+    """
+    net = fit(model, data)
+    rest = net.__getstate__()
+    assert not any(isinstance(value, nn.Module) for value in rest.values())
+    again = pickle.loads(pickle.dumps(net))
+    assert again.module is again.module_
+    assert np.array_equal(again.predict_proba(data[0]), net.predict_proba(data[0]))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import pickle
 
+import mne
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
-from skorch.callbacks import Callback, TensorBoard
+from skorch.callbacks import Callback, LRScheduler, TensorBoard
 from skorch.dataset import ValidSplit
 from tqdm import tqdm
 
@@ -273,6 +274,41 @@ def test_without_a_schedule_the_rate_stays(X):
     assert history[:, "lr"] == [2e-3] * 3
 
 
+def test_a_scheduler_of_the_user_is_not_undone(X):
+    """Each batch set the rate back to the first one."""
+    scheduler = LRScheduler("ExponentialLR", gamma=0.1)
+    pretrainer = make_pretrainer(lr=1e-2, callbacks=[("scheduler", scheduler)]).fit(X)
+    rates = pretrainer.history[:, "event_lr"]
+    assert rates == pytest.approx([1e-2, 1e-3, 1e-4])
+    assert pretrainer.optimizer_.param_groups[0]["lr"] == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize(("n_valid", "sizes"), [(9, [5, 4]), (5, [5]), (16, [8, 8])])
+def test_no_window_that_validates_is_left_out_or_alone(n_valid, sizes):
+    """One window was left for the last batch, and SCMM has no contrast within one."""
+    X = np.random.default_rng(0).normal(size=(40, N_CHANS, N_BANDS))
+    metadata = pd.DataFrame({"subject": np.arange(40) < n_valid})
+    for seed in range(20):
+        pretrainer = make_pretrainer(validation=0.5, random_state=seed, max_epochs=1)
+        pretrainer.fit(X, metadata=metadata)
+        if pretrainer.validation_subjects_["subject"][0]:
+            batches = pretrainer.history[0, "batches"]
+            found = [b["valid_batch_size"] for b in batches if "valid_batch_size" in b]
+            assert found == sizes
+            return
+    pytest.fail("no seed holds out these windows")
+
+
+def test_epochs_train_as_their_array_in_microvolts(X):
+    """They were taken in volts, a million times smaller than in SSLClassifier."""
+    info = mne.create_info(N_CHANS, 100.0, "eeg")
+    epochs = mne.EpochsArray(X * 1e-6, info, verbose="ERROR")
+    losses = [
+        make_pretrainer(Mean()).fit(x).history[:, "train_loss"] for x in (X, epochs)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
 def test_subjects_who_validate_do_not_train(X):
     metadata = make_metadata()
     objective = Mean()
@@ -338,10 +374,44 @@ def test_a_training_that_diverges_is_stopped_with_the_batch_named(X):
     pretrainer = SSLPretrainer(
         Explode(), batch_size=2, iterator_train__shuffle=False, max_epochs=1
     )
-    told = r"inf in epoch 1, batch 1.*'part': 2.0.*diverged.*window 0; window 1"
+    told = r"inf, with .*'part': 2.0.* epoch 1, batch 1\..*diverged.*window 0; window 1"
     with pytest.raises(FloatingPointError, match=told):
         pretrainer.fit(X)
     assert pretrainer.module_.mean.item() == 0.0
+
+
+def test_gradients_that_are_not_finite_are_stopped_before_they_spoil_the_weights(X):
+    """A loss of zero has no slope under a root.
+
+    The loss itself was finite, so that the *next* batch was blamed, and after the last
+    batch nobody: the trained weights were NaN without a word.
+    """
+
+    class Root(Mean):
+        def forward(self, x):
+            loss = self.mean.abs().sqrt() * x.mean()
+            return PretrainingOutput(loss, {"part": loss.detach()})
+
+    pretrainer = SSLPretrainer(Root(), batch_size=64, max_epochs=1)
+    with pytest.raises(FloatingPointError, match=r"gradients .* epoch 1, batch 1\."):
+        pretrainer.fit(X)
+    assert pretrainer.module_.mean.item() == 0.0
+
+
+def test_a_loss_of_windows_that_validate_is_not_said_to_be_of_a_batch(X):
+    """The message told of a batch after the last one."""
+    metadata = make_metadata()
+    X[metadata["subject"] == metadata["subject"].iloc[0]] = np.nan
+    for seed in range(20):
+        pretrainer = SSLPretrainer(
+            Mean(), batch_size=8, max_epochs=1, validation=0.2, random_state=seed
+        )
+        with pytest.raises(FloatingPointError) as caught:
+            pretrainer.fit(X, metadata=metadata)
+        if pretrainer.validation_subjects_["subject"][0] == metadata["subject"].iloc[0]:
+            assert "epoch 1, validation." in str(caught.value)
+            return
+    pytest.fail("no seed holds out the first subject")
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -67,6 +67,18 @@ def test_the_second_is_what_the_first_was_without_training(tmp_path, n_fits):
     assert torch.equal(again.module_.decoder.weight, plain.module_.decoder.weight)
 
 
+def test_what_is_found_tells_who_validated(tmp_path):
+    """Only who had trained had the attribute."""
+    settings = {"validation": 0.5, "batch_size": 4}
+    found = [
+        PretrainingStore(tmp_path).fit(make_pretrainer(**settings), X, SUBJECTS)
+        for _ in "ab"
+    ]
+    assert len(entries(tmp_path)) == 1
+    told = [pretrainer.validation_subjects_ for pretrainer in found]
+    pd.testing.assert_frame_equal(*told)
+
+
 def test_torchs_generator_is_left_as_it_was(tmp_path):
     """Writing and reading build models: what came next depended on which it was."""
     for _ in "ab":

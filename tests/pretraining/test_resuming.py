@@ -31,6 +31,7 @@ from braindecode_emossl.pretraining import (
     SSLPretrainer,
     load_checkpoint,
 )
+from braindecode_emossl.pretraining.state import load_state, save_state
 from braindecode_emossl.samplers import ContinuityBatchSampler, StimulusGroupSampler
 
 N_SUBJECTS, N_WINDOWS = 6, 8  # windows of each subject
@@ -269,6 +270,61 @@ def test_another_training_is_not_resumed(change, told, tmp_path):
     settings = {"checkpoint_dir": tmp_path, "resume": True, **change}
     with pytest.raises(CheckpointError, match=told):
         make_pretrainer(objective, **settings).fit(X)
+
+
+def test_a_setting_that_is_left_out_is_missed(tmp_path):
+    """Only the settings of now were compared: older ones went on, unasked."""
+    objective, X = make_scmm()
+    settings = {"checkpoint_dir": tmp_path, "optimizer__weight_decay": 0.3}
+    make_pretrainer(objective, **settings).fit(X)
+    with pytest.raises(CheckpointError, match=r"= 0\.3, but it is now None"):
+        make_pretrainer(objective, checkpoint_dir=tmp_path, resume=True).fit(X)
+
+
+def test_other_subjects_are_not_resumed(tmp_path, metadata):
+    """Those who had trained could validate after that."""
+    objective, X = make_scmm()
+    settings = {"checkpoint_dir": tmp_path, "validation": 0.4}
+    make_pretrainer(objective, **settings).fit(X, metadata=metadata)
+    other = metadata.assign(subject=metadata["subject"].to_numpy()[::-1])
+    again = make_pretrainer(objective, resume=True, **settings)
+    with pytest.raises(CheckpointError, match="metadata"):
+        again.fit(X, metadata=other)
+    again.fit(X, metadata=metadata.copy())
+
+
+def test_a_seed_of_numpy_is_that_number(tmp_path):
+    """np.int64(0) was not 0."""
+    objective, X = make_scmm()
+    first = make_pretrainer(
+        objective, checkpoint_dir=tmp_path, random_state=np.int64(0)
+    ).fit(X)
+    settings = {"checkpoint_dir": tmp_path, "resume": True, "random_state": 0}
+    assert_same(first, make_pretrainer(objective, **settings).fit(X))
+
+
+def test_a_training_on_a_gpu_goes_on_without_one(tmp_path):
+    """The state of the GPU's generator was set whichever device trained."""
+    objective, X = make_scmm()
+    make_pretrainer(objective, checkpoint_dir=tmp_path, schedule=None).fit(X)
+    state = load_state(tmp_path / "state.safetensors")
+    state["random_device"] = torch.zeros(16, dtype=torch.uint8)
+    save_state(tmp_path / "state.safetensors", state)
+    settings = {"checkpoint_dir": tmp_path, "resume": True, "schedule": None}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(torch.cuda, "set_rng_state", pytest.fail)
+        more = make_pretrainer(objective, max_epochs=6, **settings).fit(X)
+    assert len(more.history) == 6
+
+
+def test_partial_fit_keeps_its_state_too(tmp_path):
+    """Without a fit before it, it failed for want of an attribute."""
+    objective, X = make_scmm()
+    pretrainer = make_pretrainer(objective, checkpoint_dir=tmp_path)
+    pretrainer.partial_fit(X).partial_fit(X)
+    assert len(load_state(tmp_path / "state.safetensors")["history"]) == 10
+    with pytest.raises(CheckpointError, match="resume=True"):
+        make_pretrainer(objective, checkpoint_dir=tmp_path).partial_fit(X)
 
 
 def test_other_windows_and_other_objectives_are_not_resumed(tmp_path):
