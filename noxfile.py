@@ -23,7 +23,7 @@ def lint(session: nox.Session) -> None:
     session.install(*EXTRAS["lint"])
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
-    sources = ("git", "ls-files", "*.py", ":!tests", ":!benchmarks")
+    sources = ("git", "ls-files", "*.py", ":!tests", ":!benchmarks", ":!examples")
     files = session.run(*sources, external=True, silent=True)
     session.run("numpydoc", "lint", *files.split())
 

@@ -104,8 +104,9 @@ fig = plot_attention(weights.detach().cpu(), info, y=y[~train])
 # What the eyes add
 # -----------------
 #
-# The same model on the EEG alone, leaving out each subject in turn. ``evaluate`` tells
-# pipelines the sampling rate and the channels by itself.
+# The same model with and without them, leaving out each subject in turn. ``evaluate``
+# tells pipelines the sampling rate and the channels by itself. Three subjects and a few
+# epochs decide nothing, as the intervals show.
 
 pipelines = {"Mood Reader": SSLClassifier(**settings)}
 eeg = SEED_IV(subjects, sessions=[0], path=path)

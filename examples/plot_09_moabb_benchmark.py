@@ -81,6 +81,7 @@ evaluation = CrossSubjectEvaluation(
     overwrite=True,
 )
 results = evaluation.process(pipelines)
+results = results.sort_values(["dataset", "pipeline", "subject"], ignore_index=True)
 print(results[["dataset", "subject", "session", "pipeline", "score"]].head())
 
 # %%

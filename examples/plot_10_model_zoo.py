@@ -126,6 +126,9 @@ ShallowFBCSPNet(
 # any other, and every fold fine-tunes a copy of it from these very weights. Nobody but
 # its makers can say whether a test subject was among those who trained it: of the
 # checkpoints of this package, :class:`~braindecode_emossl.SSLClassifier` can.
+#
+# What is compared here is random weights, trained for five epochs: mind the way, not
+# the numbers.
 
 torch.manual_seed(0)
 zoo = EEGClassifier(

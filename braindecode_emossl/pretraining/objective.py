@@ -53,7 +53,9 @@ class PretrainingObjective(nn.Module):
         """Remember the arguments, which no subclass can forget to do."""
         self = super().__new__(cls)
         kwargs.pop("encoder", None)
-        self._arguments = args[1:], kwargs
+        # The encoder is not kept twice.
+        args = tuple(None if isinstance(arg, nn.Module) else arg for arg in args)
+        self._arguments = args, kwargs
         return self
 
     def __init__(self, encoder: nn.Module):
@@ -64,11 +66,12 @@ class PretrainingObjective(nn.Module):
     def settings(self) -> dict[str, Any]:
         """The arguments of the constructor, but for the encoder."""
         args, kwargs = self._arguments
-        signature = inspect.signature(type(self))
-        bound = signature.bind(self.encoder, *args, **kwargs)
+        # An objective of the user's may make its encoder itself.
+        signature = inspect.signature(type(self).__init__)
+        bound = signature.bind_partial(self, *args, **kwargs)
         bound.apply_defaults()
-        names = list(signature.parameters)[1:]
-        return {name: bound.arguments[name] for name in names}
+        _, *given = bound.arguments.items()
+        return {name: value for name, value in given if name != "encoder"}
 
     @property
     def provenance(self) -> dict[str, Any] | None:

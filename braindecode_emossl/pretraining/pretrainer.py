@@ -26,6 +26,7 @@ from braindecode_emossl.pretraining.callbacks import (
     ScheduleLearningRate,
 )
 from braindecode_emossl.pretraining.checkpoints import save_checkpoint
+from braindecode_emossl.pretraining.objective import PretrainingObjective
 from braindecode_emossl.pretraining.registry import OBJECTIVES
 from braindecode_emossl.pretraining.resuming import ResumableTraining
 from braindecode_emossl.pretraining.windows import WindowDataset, gather_windows
@@ -269,6 +270,11 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
             callbacks.append(("progress", ProgressBar()))
         return [*callbacks, log]
 
+    def initialize_virtual_params(self):
+        """Let the sampler be set at any time: no part of the net depends on it."""
+        super().initialize_virtual_params()
+        self._register_virtual_param(["sampler", "sampler__*"])
+
     def initialize_module(self):
         """Copy the objective, which is thus left as it was."""
         self.module_ = copy.deepcopy(self.objective)
@@ -316,6 +322,8 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
 
         Raises
         ------
+        TypeError
+            If ``objective`` is none, or ``X`` holds no windows.
         ValueError
             If a setting is outside its range, or the metadata lack what the sampler or
             the validation needs.
@@ -538,6 +546,10 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         )
 
     def _check_settings(self) -> None:
+        if not isinstance(self.objective, PretrainingObjective):
+            raise TypeError(
+                f"objective must be a PretrainingObjective, but got {self.objective!r}."
+            )
         for name, known in (("schedule", SCHEDULES), ("precision", tuple(PRECISIONS))):
             value = getattr(self, name)
             if value not in known:

@@ -95,7 +95,7 @@ class ResumableTraining:
         """Write all that the next epoch depends on."""
         if self.checkpoint_dir is None:
             return
-        sampler = getattr(self, "sampler_", None)
+        sampler = None if self.sampler is None else self.sampler_
         stopping = dict(self.callbacks_).get("early_stopping")
         device = self._find_device()
         write_state(

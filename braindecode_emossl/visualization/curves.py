@@ -36,8 +36,8 @@ def plot_history(history: Sequence[dict], *, axes=None) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        One panel for the loss and each term, as they differ in scale. An epoch without
-        a value is a gap.
+        One panel for the loss and each term, as they differ in scale, unless a term is
+        the whole loss. An epoch without a value is a gap.
 
     Raises
     ------
@@ -50,6 +50,7 @@ def plot_history(history: Sequence[dict], *, axes=None) -> Figure:
         dict.fromkeys(curve.partition("_")[2] for curve in curves),
         key=lambda name: name != "loss",
     )
+    names = [name for name in names if name == "loss" or not _is_loss(name, epochs)]
     if not names:
         raise ValueError(
             "history must have at least one epoch with a train_<name> or valid_<name>, "
@@ -76,6 +77,15 @@ def plot_history(history: Sequence[dict], *, axes=None) -> Figure:
     axes[0].set_ylabel("Mean over the epoch")
     axes[0].legend(frameon=False, fontsize="small")
     return axes[0].figure
+
+
+def _is_loss(name: str, epochs: list[dict]) -> bool:
+    """Return whether a term is the whole loss, as of an objective with one term."""
+    return all(
+        epoch.get(f"{part}_{name}") == epoch.get(f"{part}_loss")
+        for epoch in epochs
+        for part in _LINE_STYLES
+    )
 
 
 def _find_curves(epochs: list[dict]) -> list[str]:

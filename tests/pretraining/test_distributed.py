@@ -23,6 +23,7 @@ from skorch.callbacks import Callback
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from braindecode_emossl.errors import CheckpointError
 from braindecode_emossl.losses.gathering import gather, total
 from braindecode_emossl.models import (
     MEMHACL,
@@ -261,6 +262,9 @@ def train_in_parts(folder):
         results[name] = train(
             DistributedPretrainer, make_scmm(Masks), **{**settings, **changes}
         )
+    with pytest.raises(CheckpointError) as error:
+        train(SSLPretrainer, make_scmm(Masks), resume=True, **settings)
+    results["other number"] = str(error.value)
     return results
 
 
@@ -452,6 +456,12 @@ def test_training_is_resumed_to_the_bit(found):
         assert_same(resumed["state"], whole["state"], rtol=0, atol=0)
         assert resumed["loss"] == whole["loss"]
         assert len(found[rank]["interrupted"]["loss"]) == 1
+
+
+def test_a_training_is_not_resumed_by_another_number_of_processes(found):
+    """It went on with batches of another size, unasked."""
+    for rank in range(N_PROCESSES):
+        assert "processes = 2, but it is now None" in found[rank]["other number"]
 
 
 def test_first_process_alone_writes_what_is_trained(found):

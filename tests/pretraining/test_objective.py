@@ -66,6 +66,20 @@ def test_settings_and_provenance_survive_copies(copied):
     assert twin.provenance == {"corpora": {}, "complete": True}
 
 
+def test_an_objective_may_make_its_encoder_itself():
+    """Its settings took the first argument for the encoder.
+
+    A trainer with checkpoint_dir then failed with "too many positional arguments".
+    """
+
+    class Own(PretrainingObjective):
+        def __init__(self, width=3, rate=0.5):
+            super().__init__(nn.Linear(width, 2))
+
+    assert Own(4).settings == {"width": 4, "rate": 0.5}
+    assert copy.deepcopy(Own(rate=1.0)).settings == {"width": 3, "rate": 1.0}
+
+
 def test_the_encoder_is_not_kept_twice():
     objective = SCMMPretraining(
         SCMM(n_outputs=2, n_chans=4, n_times=5, input_domain="de")

@@ -24,6 +24,7 @@ from braindecode_emossl.pretraining import (
     callbacks,
 )
 from braindecode_emossl.pretraining.pretrainer import seeded
+from braindecode_emossl.pretraining.state import load_state
 from braindecode_emossl.samplers import ContinuityBatchSampler, StimulusGroupSampler
 
 N_CHANS, N_BANDS = 6, 5
@@ -467,6 +468,20 @@ def test_a_sampler_orders_the_windows_and_makes_tuples(X):
         SSLPretrainer(Mean(), sampler=StimulusGroupSampler).fit(X)
 
 
+def test_another_sampler_can_be_set_after_training(X, tmp_path):
+    """Skorch said that something went wrong, and asked for an issue.
+
+    Resuming a training without a sampler then asked for the earlier sampler.
+    """
+    settings = {"sampler": ContinuityBatchSampler, "sampler__n_windows": 4}
+    pretrainer = SSLPretrainer(Mean(), max_epochs=1, batch_size=20, **settings)
+    metadata = make_metadata()
+    pretrainer.fit(X, metadata=metadata).set_params(sampler__n_windows=2)
+    assert pretrainer.fit(X, metadata=metadata).sampler_.n_windows == 2
+    pretrainer.set_params(sampler=None, checkpoint_dir=tmp_path).fit(X)
+    assert load_state(tmp_path / "state.safetensors")["sampler"] is None
+
+
 def test_samplers_can_be_given_to_the_iterator_as_in_skorch(X):
     order = [[0, 1, 2], [5, 6, 7]]
     pretrainer = SSLPretrainer(Mean(), iterator_train__batch_sampler=order)
@@ -539,6 +554,13 @@ def test_partial_fit_goes_on_from_the_weights(X):
 def test_settings_outside_their_range_are_refused(X, settings, told):
     with pytest.raises(ValueError, match=told):
         make_pretrainer(**settings).fit(X)
+
+
+@pytest.mark.parametrize("objective", [torch.nn.Linear(2, 2), SCMMPretraining])
+def test_what_is_no_objective_is_named(X, objective):
+    """The message was of a missing attribute, or an optimiser without parameters."""
+    with pytest.raises(TypeError, match="objective must be a PretrainingObjective"):
+        SSLPretrainer(objective).fit(X)
 
 
 def test_validation_needs_two_subjects(X):

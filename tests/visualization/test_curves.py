@@ -93,3 +93,15 @@ def test_draws_into_the_axes_given():
 def test_nothing_to_draw(history):
     with pytest.raises(ValueError, match=f"at least one epoch .* {len(history)} epoch"):
         plot_history(history)
+
+
+def test_a_term_that_is_the_whole_loss_is_drawn_once():
+    """Objectives with a single term had two equal panels."""
+    history = [
+        {"epoch": i, "train_loss": 1.0 / i, "train_contrastive": 1.0 / i}
+        for i in (1, 2, 3)
+    ]
+    assert [ax.get_title() for ax in plot_history(history).axes] == ["loss"]
+    history[2]["train_contrastive"] = 9.0
+    titles = [ax.get_title() for ax in plot_history(history).axes]
+    assert titles == ["loss", "contrastive"]
