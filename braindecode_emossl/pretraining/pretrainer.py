@@ -26,7 +26,6 @@ from braindecode_emossl.pretraining.callbacks import (
     ScheduleLearningRate,
 )
 from braindecode_emossl.pretraining.checkpoints import save_checkpoint
-from braindecode_emossl.pretraining.objective import PretrainingObjective
 from braindecode_emossl.pretraining.registry import OBJECTIVES
 from braindecode_emossl.pretraining.resuming import ResumableTraining
 from braindecode_emossl.pretraining.windows import WindowDataset, gather_windows
@@ -80,7 +79,7 @@ class _TrainingLoop(NeuralNet):
         if self.saved_ is not None:
             n_epochs -= self.restore_state()
         elif not self.history:
-            self.objective_.prepare(train.windows)
+            self.tell_objective("prepare", train.windows)
         datasets = {"dataset_train": train, "dataset_valid": valid}
         for _ in range(n_epochs):
             self.save_state()
@@ -113,7 +112,8 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
     Parameters
     ----------
     objective : PretrainingObjective
-        Encoder, heads and loss.
+        Encoder, heads and loss; or any module that returns a
+        :class:`~braindecode_emossl.pretraining.PretrainingOutput` of a batch.
     max_epochs : int
         Passes over the windows; 0 only prepares the objective.
     batch_size : int
@@ -275,6 +275,12 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         super().initialize_virtual_params()
         self._register_virtual_param(["sampler", "sampler__*"])
 
+    def tell_objective(self, what: str, *arguments) -> None:
+        """Call a method of the objective, if it is one that has it."""
+        listen = getattr(self.objective_, what, None)
+        if listen is not None:
+            listen(*arguments)
+
     def initialize_module(self):
         """Copy the objective, which is thus left as it was."""
         self.module_ = copy.deepcopy(self.objective)
@@ -430,6 +436,8 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return the loss that the objective has computed, if it is a number."""
+        if not hasattr(y_pred, "loss"):
+            raise TypeError(_NO_OBJECTIVE.format(self.objective))
         if not torch.isfinite(y_pred.loss):
             terms = {name: float(value) for name, value in y_pred.terms.items()}
             loss = f"The loss is {y_pred.loss.item()}, with the terms {terms},"
@@ -449,7 +457,8 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         """Tell the objective that an epoch begins."""
         super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
         self.batch_in_epoch_ = 0
-        self.objective_.on_epoch_begin(len(self.history) - 1, dataset_train.windows)
+        n_done = len(self.history) - 1
+        self.tell_objective("on_epoch_begin", n_done, dataset_train.windows)
 
     def on_grad_computed(self, net, named_parameters, batch=None, **kwargs):
         """Stop before a step that would spoil the weights."""
@@ -546,10 +555,8 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         )
 
     def _check_settings(self) -> None:
-        if not isinstance(self.objective, PretrainingObjective):
-            raise TypeError(
-                f"objective must be a PretrainingObjective, but got {self.objective!r}."
-            )
+        if not isinstance(self.objective, nn.Module):
+            raise TypeError(_NO_OBJECTIVE.format(self.objective))
         for name, known in (("schedule", SCHEDULES), ("precision", tuple(PRECISIONS))):
             value = getattr(self, name)
             if value not in known:
@@ -570,6 +577,11 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
                     f"{name} must be {_RANGES[name]}, but got {getattr(self, name)!r}."
                 )
 
+
+_NO_OBJECTIVE = (
+    "objective must be a module that returns a PretrainingOutput of a batch, but got "
+    "{!r}."
+)
 
 _RANGES = {
     "accumulate": "at least 1",

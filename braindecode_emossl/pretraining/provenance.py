@@ -205,7 +205,8 @@ def _split(subject) -> tuple[str | None, str]:
 def _name(subjects: list) -> str:
     names = ", ".join(map(str, subjects[:_MAX_NAMED]))
     more = len(subjects) - _MAX_NAMED
-    return f"subjects {names}" + (f" and {more} more" if more > 0 else "")
+    which = "subject" if len(subjects) == 1 else "subjects"
+    return f"{which} {names}" + (f" and {more} more" if more > 0 else "")
 
 
 def _simplify(corpus: str) -> str:

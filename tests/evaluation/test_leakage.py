@@ -49,7 +49,7 @@ def run(classifier, dataset, paradigm, tmp_path, protocol="leave-one-subject-out
 def test_a_checkpoint_that_saw_a_test_subject_is_refused(toy, paradigm, tmp_path):
     """The classifier was not told which corpus it is given, and only warned."""
     classifier = write_checkpoint(tmp_path / "weights", toy.code, [1, 2, 10])
-    with pytest.raises(LeakageError, match="subjects 1 of Toy"):
+    with pytest.raises(LeakageError, match="subject 1 of Toy"):
         run(classifier, [toy], paradigm, tmp_path)
 
 

@@ -478,7 +478,7 @@ def test_a_checkpoint_that_knows_a_test_subject_is_refused(
     classifier = make_classifier(
         checkpoint=checkpoint, corpus=corpus, pretrain_epochs=None
     )
-    with pytest.raises(LeakageError, match="seen subjects 2 of SEED"):
+    with pytest.raises(LeakageError, match="seen subject 2 of SEED"):
         classifier.fit(*windows, subjects=np.resize(subjects, 60))
 
 

@@ -556,11 +556,28 @@ def test_settings_outside_their_range_are_refused(X, settings, told):
         make_pretrainer(**settings).fit(X)
 
 
-@pytest.mark.parametrize("objective", [torch.nn.Linear(2, 2), SCMMPretraining])
+@pytest.mark.parametrize("objective", [torch.nn.Linear(N_BANDS, 2), SCMMPretraining])
 def test_what_is_no_objective_is_named(X, objective):
     """The message was of a missing attribute, or an optimiser without parameters."""
-    with pytest.raises(TypeError, match="objective must be a PretrainingObjective"):
+    with pytest.raises(TypeError, match="objective must be a module that returns a"):
         SSLPretrainer(objective).fit(X)
+
+
+def test_any_module_that_returns_a_loss_is_an_objective(X):
+    """One that was not of our base class was refused."""
+
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = torch.nn.Linear(N_BANDS, 1)
+
+        def forward(self, x):
+            return PretrainingOutput(self.encoder(x).square().mean(), {})
+
+    losses = (
+        SSLPretrainer(Plain(), max_epochs=3, lr=0.1).fit(X).history[:, "train_loss"]
+    )
+    assert losses[-1] < losses[0]
 
 
 def test_validation_needs_two_subjects(X):

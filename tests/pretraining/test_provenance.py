@@ -56,7 +56,7 @@ def test_what_is_no_leak_passes_without_a_word(corpus, subjects):
     ],
 )
 def test_a_subject_seen_that_does_not_train_is_refused(corpus, subjects, leaked):
-    message = f"has seen subjects {leaked} of SEED, which do not train.*SSLClassifier"
+    message = f"has seen subjects? {leaked} of SEED, which do not train.*SSLClassifier"
     with pytest.raises(LeakageError, match=message):
         check_leakage(make_provenance(SEED=[1, 2]), corpus, subjects)
 
@@ -64,14 +64,14 @@ def test_a_subject_seen_that_does_not_train_is_refused(corpus, subjects, leaked)
 def test_subjects_may_be_named_with_their_corpus_on_either_side():
     provenance = make_provenance(SEED=["SEED subject 1", "SEED subject 2"])
     check_leakage(provenance, "SEED", [1, 2])
-    with pytest.raises(LeakageError, match="has seen subjects SEED subject 2 of SEED"):
+    with pytest.raises(LeakageError, match="has seen subject SEED subject 2 of SEED"):
         check_leakage(provenance, "SEED", [1, 3])
 
 
 @pytest.mark.parametrize("corpus", ["SEED-IV", "SEED_IV", "seediv"])
 def test_a_corpus_is_known_by_the_name_of_its_class_too(corpus):
     """Else a hyphen for an underscore would let every leak pass."""
-    with pytest.raises(LeakageError, match="subjects 1 of SEED-IV"):
+    with pytest.raises(LeakageError, match="subject 1 of SEED-IV"):
         check_leakage(make_provenance(**{"SEED-IV": [1]}), corpus, [2, 3])
 
 
@@ -111,7 +111,7 @@ def test_a_model_that_has_seen_nothing_passes():
 
 def test_a_leak_is_refused_even_if_more_is_unknown():
     provenance = {**make_provenance(SEED=[1, 2]), "complete": False}
-    with pytest.raises(LeakageError, match="subjects 2 of SEED"):
+    with pytest.raises(LeakageError, match="subject 2 of SEED"):
         check_leakage(provenance, "SEED", [1])
 
 
