@@ -106,8 +106,8 @@ def evaluate(
     cache_config : CacheConfig or None
         MOABB's disk cache of signals.
     on_fold : callable
-        Called with corpus, finished folds and all folds of the corpus as far as they
-        are known, after each fold.
+        Called with corpus, finished folds and all folds of the corpus, or of the share
+        of it, as far as they are known, after each fold.
     **options
         Options of the protocol, see there.
 
