@@ -12,12 +12,17 @@ from matplotlib import pyplot as plt
 
 @pytest.fixture(autouse=True)
 def no_windows():
-    """Draw off screen, leave no figure open, and find no setting changed."""
+    """Draw off screen, leave no figure open, and find no setting changed.
+
+    MOABB sets a style of its own for the whole process, whenever a test imports its
+    plots.
+    """
     plt.switch_backend("agg")
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before
+    with plt.style.context("default"):
+        before = dict(mpl.rcParams)
+        yield
+        plt.close("all")
+        assert dict(mpl.rcParams) == before
 
 
 class Picture:
