@@ -16,9 +16,8 @@ _CARD = """\
 
 # {{ model }}, pre-trained by {{ objective }}
 
-The weights of a model of EEG, trained without labels by
-[braindecode-emossl](https://pypi.org/project/braindecode-emossl/). The classification
-head is not trained.
+The weights of a model of EEG, trained without labels by braindecode-emossl. The
+classification head is not trained.
 
 ## Data
 
