@@ -1,7 +1,8 @@
 """Statistics of scores: comparisons of pipelines, chance and confidence intervals.
 
-The unit is the subject: sessions and folds of a subject are averaged first, as they are
-not independent of each other. The tables are those that MOABB's evaluations return.
+The unit is the subject: seeds, sessions and folds of a subject are averaged first, as
+they are not independent of each other. The tables are those that MOABB's evaluations
+and :func:`~braindecode_emossl.evaluation.evaluate` return.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ __all__ = [
     "summarize_results",
 ]
 
-# How many missing scores an error message lists before it counts the others.
+# How many missing scores an error message lists; the others are only counted.
 _N_LISTED = 5
+# Scores are comparable only within these columns, where they exist.
+_GROUPS = ("dataset", "protocol", "n_labeled_trials", "target_access")
+# The groups that may lack a value, which is then a group of its own.
+_OPTIONAL = ("n_labeled_trials", "target_access")
 
 
 def compare_pipelines(
@@ -36,53 +41,61 @@ def compare_pipelines(
     correction: str | None = "holm",
     random_state=None,
 ) -> pd.DataFrame:
-    r"""Compare pipelines pair by pair, by permutation tests paired over subjects.
+    r"""Compare pipelines in pairs, by permutation tests paired over subjects.
 
-    If two pipelines were equally good, each subject's difference of scores could as
-    well have the other sign. The p-value is the share of sign patterns whose mean
-    difference is at least as far from zero as the observed one (two-sided). All
-    :math:`2^n` patterns of the n subjects are taken if they are at most
-    ``n_permutations``; else so many are drawn, and the observed one is counted too
-    [1]_. The least p-value that n subjects can give is :math:`2^{1-n}`.
+    If two pipelines were equally good, the sign of each subject's difference in score
+    would be arbitrary. The p-value is the proportion of sign patterns whose mean
+    difference is at least as far from zero as the observed one (two-sided). If there
+    are at most ``n_permutations`` patterns of the n subjects, all :math:`2^n` are
+    used; otherwise ``n_permutations`` patterns are drawn, and the observed one is
+    added [1]_. With n subjects, no p-value is below :math:`2^{1-n}`.
 
     Parameters
     ----------
     results : pandas.DataFrame
-        Scores with the columns ``dataset``, ``pipeline``, ``subject``, that of the
-        score and, if there are several, ``session`` and ``protocol``.
+        Scores with the columns ``dataset``, ``pipeline``, ``subject`` and ``score``,
+        and optionally ``protocol``, ``session``, ``seed``, ``n_labeled_trials`` and
+        ``target_access``.
     score : str, default="score"
         The column to compare.
     n_permutations : int, default=10000
-        How many sign patterns to draw where all of them are more.
+        The number of sign patterns to draw if there are more than that.
     correction : {"holm"} or None, default="holm"
-        How p-values are corrected for the number of pairs of a data set and protocol:
-        by Holm's method [2]_, or not.
+        Correction of the p-values for the number of pairs in a group: Holm's method
+        [2]_, or none.
     random_state : int, RandomState instance or None, default=None
-        Draws the sign patterns.
+        Seed of the sign patterns.
 
     Returns
     -------
     pandas.DataFrame
-        One row for each data set, protocol if there is such a column, and pair of
-        pipelines, in order of appearance: ``pipeline_1``, ``pipeline_2``,
-        ``n_subjects``, ``difference`` (mean score of the first less that of the
-        second), ``effect_size`` (mean over standard deviation of the differences, with
-        Hedges' correction for few subjects [3]_; NaN for two subjects, infinite if all
-        differences are the same), ``p_value`` and ``p_corrected``.
+        One row for each group and pair of pipelines, in order of appearance. A group
+        holds the results that are comparable: those with the same data set, protocol,
+        number of labelled trials and target access, as far as these columns exist. A
+        group with a single pipeline has no row. Columns are those of the group,
+        ``pipeline_1``, ``pipeline_2``, ``n_subjects``, ``difference`` (mean score of
+        the first minus that of the second), ``effect_size`` (mean divided by standard
+        deviation of the differences, with Hedges' correction for few subjects [3]_;
+        NaN for two subjects, infinite if all differences are equal), ``p_value`` and
+        ``p_corrected``.
 
     Raises
     ------
     ValueError
-        If there are fewer than two pipelines or subjects, or if the pipelines were not
-        scored on the same subjects and sessions.
+        If a data set and protocol has no group with two pipelines, if there are fewer
+        than two subjects, or if the pipelines of a group were not scored on the same
+        subjects and sessions.
 
     Notes
     -----
+    Scores of a subject are averaged over seeds, sessions and folds before the test, so
+    that more seeds do not count as more subjects. Pipelines may differ in their seeds.
+
     :func:`moabb.analysis.meta_analysis.compute_pvals_perm` answers another question:
     its p-values are one-sided, uncorrected, and kept below one so that they can be
-    combined over data sets. It also compares sums exactly, so that between equal sums
-    the rounding of MOABB's single-precision scores decides. Here sums are equal if
-    they are so in single precision.
+    combined over data sets. It also compares sums exactly, so that ties are broken by
+    the rounding of MOABB's single-precision scores. Here, sums that are equal in single
+    precision are tied.
 
     References
     ----------
@@ -104,21 +117,26 @@ def compare_pipelines(
         )
     rng = check_random_state(random_state)
     by = _check_results(results, score)
+    _check_comparable(results, by)
     comparisons = []
-    for key, part in results.groupby(by, sort=False, observed=True):
+    for key, part in results.groupby(by, sort=False, observed=True, dropna=False):
+        names = part["pipeline"].unique()
+        if len(names) < 2:
+            continue
         where = dict(zip(by, key, strict=True))
         _check_paired(part, where)
-        scores = _average_sessions(part, score, ["pipeline"]).unstack("pipeline")
+        scores = _average_subjects(part, score, ["pipeline"])
+        scores = scores.pivot(index="subject", columns="pipeline", values=score)
         pairs = [
             where | _compare(scores[[first, second]], n_permutations, rng)
-            for first, second in combinations(part["pipeline"].unique(), 2)
+            for first, second in combinations(names, 2)
         ]
         p_values = np.array([pair["p_value"] for pair in pairs])
         p_values = _correct_by_holm(p_values) if correction else p_values
         comparisons += [
             pair | {"p_corrected": p} for pair, p in zip(pairs, p_values, strict=True)
         ]
-    return pd.DataFrame(comparisons)
+    return _make_table(comparisons, results)
 
 
 def summarize_results(results: pd.DataFrame, score: str = "score") -> pd.DataFrame:
@@ -127,34 +145,48 @@ def summarize_results(results: pd.DataFrame, score: str = "score") -> pd.DataFra
     Parameters
     ----------
     results : pandas.DataFrame
-        Scores with the columns ``dataset``, ``pipeline``, ``subject``, that of the
-        score and, if there are several, ``session`` and ``protocol``.
+        Scores with the columns ``dataset``, ``pipeline``, ``subject`` and ``score``,
+        and optionally ``protocol``, ``session``, ``seed``, ``n_labeled_trials`` and
+        ``target_access``.
     score : str, default="score"
         The column to summarise.
 
     Returns
     -------
     pandas.DataFrame
-        One row for each data set, protocol if there is such a column, and pipeline, in
-        order of appearance: ``mean``, ``sd``, ``n_subjects`` and the 95 % confidence
-        interval of the mean from ``low`` to ``high``, see :func:`score_interval`. With
-        one subject, ``sd``, ``low`` and ``high`` are NaN.
+        One row for each data set, protocol, pipeline, number of labelled trials and
+        target access, as far as these columns exist, in order of appearance: ``mean``,
+        ``sd`` (the standard deviation over subjects), ``sd_seeds`` (that over seeds),
+        ``n_subjects``, and the 95 % confidence interval of the mean from ``low`` to
+        ``high``, see :func:`score_interval`. With one subject, ``sd``, ``low`` and
+        ``high`` are NaN; with one seed, or without the column ``seed``, ``sd_seeds``
+        is NaN.
+
+    Notes
+    -----
+    Scores of a subject are averaged over seeds, sessions and folds first. ``sd_seeds``
+    is the standard deviation of the mean over subjects that each seed gives. A subject
+    that lacks a seed does not shift that seed's mean.
     """
-    by = [*_check_results(results, score), "pipeline"]
+    groups = _check_results(results, score)
+    # The pipeline comes before the columns that tell its variants apart.
+    by = [name for name in groups if name not in _OPTIONAL]
+    by += ["pipeline", *(name for name in groups if name in _OPTIONAL)]
     rows = []
-    averages = _average_sessions(results, score, by)
-    for key, scores in averages.groupby(level=by, sort=False):
+    for key, part in results.groupby(by, sort=False, observed=True, dropna=False):
+        scores = _average_subjects(part, score, [])[score]
         few = len(scores) < 2
         low, high = (np.nan, np.nan) if few else score_interval(scores)
         summary = {
             "mean": scores.mean(),
             "sd": scores.std(),
+            "sd_seeds": _deviate_over_seeds(part, score),
             "n_subjects": len(scores),
             "low": low,
             "high": high,
         }
         rows.append(dict(zip(by, key, strict=True)) | summary)
-    return pd.DataFrame(rows)
+    return _make_table(rows, results)
 
 
 def score_interval(
@@ -169,16 +201,16 @@ def score_interval(
     level : float, default=0.95
         Probability that the interval covers the mean of the population.
     method : {"t", "bootstrap"}, default="t"
-        By Student's distribution, or by resampling subjects (bias-corrected and
+        Student's t distribution, or the bootstrap over subjects (bias-corrected and
         accelerated), which respects that scores are bounded but is too narrow for few
         subjects.
     random_state : int, RandomState instance or None, default=None
-        Draws the samples of the bootstrap.
+        Seed of the bootstrap.
 
     Returns
     -------
     low, high : float
-        The interval. It has no width if all scores are the same.
+        The interval. Its width is zero if all scores are equal.
     """
     scores = np.asarray(scores, dtype=float)
     if scores.ndim != 1 or len(scores) < 2 or not np.isfinite(scores).all():
@@ -207,18 +239,18 @@ def score_interval(
 
 
 class ChanceLevel(NamedTuple):
-    """Accuracies that need no knowledge of the signals.
+    """Accuracies that can be reached without the signals.
 
     Attributes
     ----------
     n_trials : int
         Number of trials.
     most_frequent : float
-        Accuracy of always answering with the most frequent class.
+        Accuracy of always predicting the most frequent class.
     proportional : float
         Expected accuracy of guessing each class as often as it occurs.
     threshold : float
-        Accuracy that guessing exceeds at most with the probability asked for.
+        Accuracy that guessing exceeds with at most the given probability.
     """
 
     n_trials: int
@@ -228,11 +260,11 @@ class ChanceLevel(NamedTuple):
 
 
 def chance_level(y, trials, *, level: float = 0.05) -> ChanceLevel:
-    """Compute what accuracy over trials is reached by chance.
+    """Compute the accuracy over trials that is reached by chance.
 
-    Windows of a trial have one label and resemble each other, so a thousand windows of
-    ten trials are ten independent answers, not a thousand. The rows are therefore
-    reduced to trials here, and the trial of each row must be given.
+    Windows of a trial share one label and resemble each other, so a thousand windows of
+    ten trials are ten independent predictions, not a thousand. The rows are therefore
+    reduced to trials, and the trial of each row must be given.
 
     Parameters
     ----------
@@ -242,12 +274,12 @@ def chance_level(y, trials, *, level: float = 0.05) -> ChanceLevel:
         Trial of each row. Rows of several recordings need columns for subject, session
         and trial, or identifiers that name all three.
     level : float, default=0.05
-        Probability at most which guessing exceeds the threshold.
+        The largest probability with which guessing may exceed the threshold.
 
     Returns
     -------
     ChanceLevel
-        Number of trials, accuracies of two ways to guess, and the threshold.
+        Number of trials, accuracies of two ways of guessing, and the threshold.
 
     Raises
     ------
@@ -256,12 +288,12 @@ def chance_level(y, trials, *, level: float = 0.05) -> ChanceLevel:
 
     Notes
     -----
-    The threshold is the quantile of the binomial distribution [1]_ with the number of
-    trials and, as guesses may know how frequent a class is, the accuracy
-    ``most_frequent``. For balanced classes that is
-    :func:`moabb.analysis.chance_level.adjusted_chance_level`, which assumes them, and
-    which MOABB calls with the number of windows. Compare the threshold with accuracies
-    over trials; where trials differ in length, that over windows weights them by it.
+    The threshold is a quantile of the binomial distribution [1]_. Its parameters are
+    the number of trials and, as a guess may use the frequencies of the classes, the
+    accuracy ``most_frequent``. For balanced classes the threshold equals that of
+    :func:`moabb.analysis.chance_level.adjusted_chance_level`, which assumes balanced
+    classes and which MOABB calls with the number of windows. Compare the threshold with
+    accuracies over trials: an accuracy over windows weights trials by their length.
 
     References
     ----------
@@ -308,9 +340,9 @@ def _find_trial_labels(y, trials) -> pd.Series:
 
 
 def _check_results(results: pd.DataFrame, score: str) -> list[str]:
-    """Refuse a table that averages would be wrong of; return what to group it by."""
-    by = ["dataset", *(["protocol"] if "protocol" in results else [])]
-    keys = [*by, "pipeline", "subject"]
+    """Check a table of scores, and return the columns of comparable results."""
+    by = [name for name in _GROUPS if name in results or name == "dataset"]
+    keys = [*(name for name in by if name not in _OPTIONAL), "pipeline", "subject"]
     if missing := [name for name in [*keys, score] if name not in results]:
         raise ValueError(
             f"results must have the columns {[*keys, score]}, but lacks {missing}; it "
@@ -331,17 +363,30 @@ def _check_results(results: pd.DataFrame, score: str) -> list[str]:
     return by
 
 
+def _check_comparable(results: pd.DataFrame, by: list[str]) -> None:
+    """Refuse a data set and protocol without two comparable pipelines."""
+    outer = [name for name in by if name not in _OPTIONAL]
+    inner = [name for name in by if name in _OPTIONAL]
+    same = f" with the same {' and '.join(inner)}" if inner else ""
+    for key, part in results.groupby(outer, sort=False, observed=True):
+        groups = part.groupby(by, sort=False, observed=True, dropna=False)
+        if groups["pipeline"].nunique().max() < 2:
+            where = dict(zip(outer, key, strict=True))
+            found = groups["pipeline"].unique().explode().reset_index()
+            found = found[["pipeline", *inner]].to_dict("records")
+            raise ValueError(
+                f"At least two pipelines{same} are needed for a comparison, but "
+                f"{where} has only {found}."
+            )
+
+
 def _check_paired(part: pd.DataFrame, where: dict) -> None:
     """Refuse pipelines that were not scored on the same subjects and sessions."""
-    names = part["pipeline"].unique().tolist()
-    if len(names) < 2:
-        raise ValueError(
-            f"At least two pipelines are needed for a comparison, but {where} has only "
-            f"{names}."
-        )
     units = [name for name in ("subject", "session") if name in part]
     counts = part.groupby([*units, "pipeline"], observed=True, dropna=False).size()
     counts = counts.unstack("pipeline", fill_value=0)
+    if "seed" in part:  # pipelines may differ in their number of seeds
+        counts /= part.groupby("pipeline", observed=True)["seed"].nunique(dropna=False)
     lacking = counts.lt(counts.max(axis=1), axis=0).stack()
     if lacking.any():
         lacks = [
@@ -359,17 +404,35 @@ def _check_paired(part: pd.DataFrame, where: dict) -> None:
         )
 
 
-def _average_sessions(results: pd.DataFrame, score: str, by: list[str]) -> pd.Series:
-    """Average the scores of each subject."""
-    keys = [*by, "subject"]
-    return results.groupby(keys, sort=False, observed=True)[score].mean().astype(float)
+def _average_subjects(results: pd.DataFrame, score: str, by: list[str]):
+    """Average the scores of each subject over seeds, sessions and folds."""
+    scores = results.groupby([*by, "subject"], sort=False, observed=True)[score]
+    return scores.mean().astype(float).reset_index()
+
+
+def _deviate_over_seeds(part: pd.DataFrame, score: str) -> float:
+    """Return the standard deviation over seeds of the mean over subjects."""
+    if "seed" not in part or part["seed"].nunique(dropna=False) < 2:
+        return np.nan
+    by = ["subject", "seed"]
+    scores = part.groupby(by, observed=True, dropna=False)[score].mean().astype(float)
+    scores = scores.unstack("seed")  # (n_subjects, n_seeds)
+    # Less the mean of the subject, so that a missing subject does not shift a seed.
+    return float(scores.sub(scores.mean(axis=1), axis=0).mean().std())
+
+
+def _make_table(rows: list[dict], results: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in which numbers of labelled trials keep their type."""
+    table = pd.DataFrame(rows)
+    kinds = {name: results[name].dtype for name in _OPTIONAL if name in results}
+    return table.astype(kinds)
 
 
 def _compare(scores: pd.DataFrame, n_permutations: int, rng) -> dict:
-    """Compare the two columns of scores (n_subjects, 2)."""
+    """Compare the two columns of scores, of shape (n_subjects, 2)."""
     first, second = scores.columns
     differences = (scores[first] - scores[second]).to_numpy()
-    # Each score may be off by half a unit in the last place of single precision.
+    # A score may be wrong by half a unit in the last place of single precision.
     rounding = np.finfo(np.float32).eps * np.abs(scores.to_numpy()).max()
     return {
         "pipeline_1": first,
@@ -391,7 +454,7 @@ def _flip_signs(differences, rounding, n_permutations, rng) -> float:
         flips = rng.randint(2, size=(n_permutations, n))
     means = np.abs((1 - 2 * flips) @ differences) / n
     observed = np.abs(differences.mean())
-    # Twice: both means may be off by the rounding.
+    # Twice, as both means may be rounded.
     n_extreme = np.count_nonzero(means >= observed - 2 * rounding)
     return n_extreme / 2**n if is_exact else (n_extreme + 1) / (n_permutations + 1)
 
@@ -410,7 +473,7 @@ def _effect_size(differences, rounding) -> float:
 
 
 def _correct_by_holm(p_values: np.ndarray) -> np.ndarray:
-    """Multiply the least p-value by their number, the next by one less, and so on."""
+    """Multiply the smallest p-value by their number n, the next by n - 1, and so on."""
     order = np.argsort(p_values)
     factors = np.arange(len(p_values), 0, -1)
     corrected = np.empty_like(p_values)

@@ -308,10 +308,113 @@ def test_too_few():
     results = make_results({"a": [1, 2], "b": [1, 2]})
     only = results[results["pipeline"] == "a"]
     for part in (only, pd.concat([results, only.assign(dataset="DEAP")])):
-        with pytest.raises(ValueError, match=r"two pipelines .* has only \['a'\]"):
+        with pytest.raises(
+            ValueError, match=r"two pipelines .* has only \[{'pipeline': 'a'"
+        ):
             compare_pipelines(part)
     with pytest.raises(ValueError, match="two subjects are needed"):
         compare_pipelines(results[results["subject"] == "0"])
+
+
+# -- seeds, labelled trials and target access ----------------------------------
+
+
+def make_seeds(shifts=(-0.1, 0.0, 0.1), pipelines="ab", subjects=4):
+    """Return scores that each seed shifts for all subjects alike."""
+    rng = np.random.default_rng(10)
+    rows = []
+    for pipeline in pipelines:
+        base = rng.uniform(0.4, 0.6, size=subjects)
+        rows += [
+            ("SEED", pipeline, subject, session, seed, base[subject] + shift)
+            for subject in range(subjects)
+            for session in "01"
+            for seed, shift in enumerate(shifts)
+        ]
+    columns = ["dataset", "pipeline", "subject", "session", "seed", "score"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_seeds_of_a_subject_are_averaged_first():
+    """Three seeds are not three times as many subjects."""
+    table = summarize_results(make_seeds())
+    alone = summarize_results(make_seeds(shifts=[0.0]))
+    for name in ("mean", "sd", "n_subjects", "low", "high"):
+        assert_allclose(table[name], alone[name])
+    assert_allclose(table["sd_seeds"], 0.1)
+    assert alone["sd_seeds"].isna().all()
+    pairs = compare_pipelines(make_seeds())
+    pd.testing.assert_frame_equal(pairs, compare_pipelines(make_seeds(shifts=[0.0])))
+
+
+def test_sd_seeds_is_that_of_the_means_by_seed():
+    results = make_seeds()
+    results["score"] += np.random.default_rng(11).normal(size=len(results))
+    means = results.groupby(["pipeline", "seed"])["score"].mean()
+    expected = means.groupby("pipeline").std()
+    assert_allclose(summarize_results(results)["sd_seeds"], expected)
+
+
+def test_subject_without_a_seed_does_not_shift_it():
+    """Seeds with other subjects differ by these, not by chance."""
+    results = make_seeds(shifts=[0.0, 0.0])
+    kept = results[(results["subject"] > 0) | (results["seed"] == 0)]
+    assert_allclose(summarize_results(kept)["sd_seeds"], 0, atol=1e-12)
+
+
+def test_pipelines_of_other_seeds_are_compared():
+    """A deterministic baseline has one seed, its rival three."""
+    results = make_seeds()
+    kept = results[(results["pipeline"] == "a") | (results["seed"] == 1)]
+    pairs = compare_pipelines(kept)
+    assert_allclose(pairs["difference"], compare_pipelines(results)["difference"])
+    killed = kept.drop(index=kept.index[3])  # subject 0, session '1', seed 0
+    message = "pipeline 'a' lacks scores of subject 0, session '1' (1 in all)"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        compare_pipelines(killed)
+
+
+def make_curve(numbers=(1, 5, None)):
+    """Return scores of two pipelines that rise with the number of labelled trials."""
+    parts = [
+        make_results(
+            {"a": [0.5, 0.6, 0.7], "b": [0.4, 0.6, 0.8]}, n_labeled_trials=n
+        ).eval(f"score = score + {i / 10}")
+        for i, n in enumerate(numbers)
+    ]
+    return pd.concat(parts).astype({"n_labeled_trials": "Int64"})
+
+
+def test_numbers_of_labelled_trials_are_not_mixed():
+    """All labels, <NA>, are a group of their own."""
+    results = make_curve()
+    table = summarize_results(results)
+    assert list(table)[:3] == ["dataset", "pipeline", "n_labeled_trials"]
+    assert table["n_labeled_trials"].dtype == "Int64"
+    assert table["n_labeled_trials"].tolist() == [1, 1, 5, 5, pd.NA, pd.NA]
+    assert_allclose(table["mean"], np.repeat([0.6, 0.7, 0.8], 2))
+    pairs = compare_pipelines(results)
+    assert pairs["n_labeled_trials"].tolist() == [1, 5, pd.NA]
+    assert_allclose(pairs["difference"], 0, atol=1e-12)
+    assert_array_equal(pairs["p_corrected"], pairs["p_value"])  # families of one pair
+
+
+def test_target_access_is_never_compared():
+    """A method that adapts to the test subject is not a rival of one that does not."""
+    scores = dict(
+        zip("abc", np.random.default_rng(12).uniform(size=(3, 5)), strict=True)
+    )
+    results = make_results(scores)
+    access = {"a": "none", "b": "none", "c": "unlabeled"}
+    results["target_access"] = results["pipeline"].map(access)
+    table = summarize_results(results)
+    assert table["target_access"].tolist() == ["none", "none", "unlabeled"]
+    (pair,) = compare_pipelines(results).itertuples()
+    assert (pair.target_access, pair.pipeline_1, pair.pipeline_2) == ("none", "a", "b")
+    assert pair.p_corrected == pair.p_value
+    message = r"same target_access are needed .* 'target_access': 'unlabeled'}\]"
+    with pytest.raises(ValueError, match=message):
+        compare_pipelines(results[results["pipeline"] != "b"])
 
 
 @pytest.mark.parametrize("function", [compare_pipelines, summarize_results])
