@@ -7,6 +7,7 @@ __all__ = [
     "CorpusFormatError",
     "CorpusNotFoundError",
     "EmosslError",
+    "FoldError",
     "LeakageError",
     "LeakageWarning",
 ]
@@ -26,6 +27,10 @@ class CorpusFormatError(EmosslError, ValueError):
 
 class CheckpointError(EmosslError, ValueError):
     """A checkpoint cannot be written, or what is read is not the one asked for."""
+
+
+class FoldError(EmosslError, RuntimeError):
+    """A pipeline failed in a fold of an evaluation."""
 
 
 class LeakageError(EmosslError, ValueError):
