@@ -1,46 +1,77 @@
-"""Finished folds on disk, so that a killed evaluation goes on where it stopped."""
+"""Finished folds on disk, from which an interrupted evaluation resumes."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
-import json
-import pickle
+import io
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import dataclass, fields
 from pathlib import Path
-from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
-import torch
-from joblib.hashing import NumpyHasher
 
 from braindecode_emossl.evaluation.folds import FoldResult
+from braindecode_emossl.storage import (
+    as_json,
+    hash_json,
+    read_json,
+    remove_leftovers,
+    write_file,
+    write_json,
+)
 
-__all__ = ["FoldStore", "read_predictions"]
+__all__ = [
+    "FoldStore",
+    "PipelineStore",
+    "StoredEvaluation",
+    "StoredPipeline",
+    "read_evaluations",
+    "read_fold",
+    "read_predictions",
+]
 
-_FOLD_NAME = r"(?P<unit>.+)_(?P<index>\d+)of(?P<n_folds>\d+)\.parquet"
+_RUN, _PIPELINE = "run.json", "pipeline.json"
+_FOLD_NAME = re.compile(r"(?P<unit>.+)_(?P<index>\d+)of(?P<n_folds>\d+)\.parquet")
+# In each fold's file: the SHA-256 of all its bytes with zeros in this place.
+_SEAL = re.compile(rb"emossl-sha256:[0-9a-f]{64}")
+_UNSEALED = b"emossl-sha256:" + b"0" * 64
+# From the least to the most that a pipeline was given of the test subject.
+_ACCESS = ("none", "statistics", "unlabeled", "calibration")
 
 
 class FoldStore:
-    """The finished folds of one evaluation, a folder for each of its pipelines.
+    """The finished folds of one evaluation, with a folder for each of its pipelines.
 
-    A fold is one file, written whole or not at all. The folders' names hold a hash of
-    all that the results depend on, so that a changed setting never meets old results.
+    The names of the folders are hashes of everything that the results depend on, so
+    that a changed setting never finds old results.
 
     Parameters
     ----------
     results_dir : path
         Folder of all results.
     identity : mapping of str to object
-        All that the folds depend on beside the pipeline, as JSON knows it; with the
-        seed it is kept in ``run.json``.
+        Everything but the pipeline that the folds depend on, as JSON; ``corpora`` and
+        ``protocol`` among it. ``run.json`` holds it together with the seed.
     random_state : int or None
-        Seed of the folds; None draws one, which later runs find again.
+        Seed of the folds. None draws one, which later calls find again.
+    notes : mapping of str to object, optional
+        What readers of ``run.json`` may want to know, although no result depends on it.
+
+    Attributes
+    ----------
+    seed : int
+        Seed of the folds.
+    folder : Path
+        Folder of this evaluation.
+
+    Raises
+    ------
+    ValueError
+        If ``run.json`` is damaged.
     """
 
     def __init__(
@@ -48,78 +79,95 @@ class FoldStore:
         results_dir: str | Path,
         identity: Mapping[str, Any],
         random_state: int | None,
+        *,
+        notes: Mapping[str, Any] | None = None,
     ):
-        digest = _hash({**identity, "random_state": random_state})
+        digest = hash_json({**identity, "random_state": random_state})
         name = f"{'+'.join(identity['corpora'])}_{identity['protocol']}_{digest}"
         self.folder = Path(results_dir) / name
-        run = self.folder / "run.json"
+        run = self.folder / _RUN
         if not run.exists():
             seed = secrets.randbits(31) if random_state is None else random_state
-            _write_json(run, {**identity, "random_state": seed}, replace=False)
-        self.seed = json.loads(run.read_text())["random_state"]
+            content = {**identity, "random_state": seed, "notes": dict(notes or {})}
+            write_json(run, content, replace=False)
+        self.seed: int = _read_run(run, {"random_state": int})["random_state"]
+        remove_leftovers(self.folder)
 
     def open_pipeline(
-        self, name: str, identity: Mapping[str, Any], description: str
+        self, name: str, identity: Mapping[str, Any], settings
     ) -> PipelineStore:
         """Return the store of one pipeline.
 
         Parameters
         ----------
         name : str
-            What the caller names it.
+            Name that the caller gave it; no result depends on it.
         identity : mapping of str to object
-            All that tells it from other pipelines; its name does not count.
-        description : str
-            What people read of it in ``pipeline.json``.
+            Everything that distinguishes it from other pipelines, as JSON.
+        settings : object
+            Description for readers of ``pipeline.json``, as JSON.
 
         Returns
         -------
         PipelineStore
             Its folds.
         """
-        folder = self.folder / _hash(identity)
-        content = {"name": name, "pipeline": description, **identity}
-        _write_json(folder / "pipeline.json", content)
+        folder = self.folder / hash_json([self.folder.name, identity])
+        content = as_json({"name": name, "settings": settings, **identity})
+        file = folder / _PIPELINE
+        if _read_or_none(file) != content:
+            try:
+                write_json(file, content)
+            except OSError:
+                # Finished results may be read-only; another name does not matter.
+                if not file.exists():
+                    raise
+        remove_leftovers(folder)
         return PipelineStore(folder)
 
 
 class PipelineStore:
     """The finished folds of one pipeline in one evaluation.
 
+    Files that are empty, truncated or altered, or that were copied from another fold,
+    count as unfinished.
+
     Parameters
     ----------
     folder : Path
-        Where they lie.
+        Folder of the files.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._checked: dict[tuple, bool] = {}
 
     def __len__(self) -> int:
-        return len(list(self.folder.glob("*.parquet")))
+        return sum(map(self._is_valid, self._list()))
 
     def clear(self) -> None:
         """Delete the folds."""
-        for file in self.folder.glob("*.parquet"):
-            file.unlink()
+        for fold in self._list():
+            fold.file.unlink(missing_ok=True)
 
     def find(self, unit: str) -> dict[int, Path]:
-        """Return the files of the finished folds by number.
+        """Return the files of the finished folds of a unit by number.
 
         Parameters
         ----------
         unit : str
-            Name of what is loaded together: a subject, or ``"all"``.
+            Name of what is loaded together: a subject, a corpus or ``"all"``.
 
         Returns
         -------
         dict of int to Path
-            In order.
+            Sorted by number.
         """
-        return {int(match["index"]): file for file, match in self._matches(unit)}
+        folds = [fold for fold in self._list() if fold.unit == unit]
+        return {fold.index: fold.file for fold in folds if self._is_valid(fold)}
 
     def is_complete(self, unit: str) -> bool:
-        """Say whether all folds of a unit are there.
+        """Return whether all folds of a unit are finished.
 
         Parameters
         ----------
@@ -129,34 +177,102 @@ class PipelineStore:
         Returns
         -------
         bool
-            False also where nothing is known of the unit.
+            False if no fold of the unit is finished.
         """
-        found = self._matches(unit)
-        return bool(found) and len(found) == int(found[0][1]["n_folds"])
+        folds = [f for f in self._list() if f.unit == unit and self._is_valid(f)]
+        return bool(folds) and len(folds) == folds[0].n_folds
 
     def write(self, unit: str, index: int, n_folds: int, result: FoldResult) -> None:
-        """Keep a finished fold.
+        """Write a finished fold.
 
         Parameters
         ----------
         unit : str
             Name of the unit.
         index, n_folds : int
-            Which fold of how many.
+            Number of the fold, from 0, and number of folds of the unit.
         result : FoldResult
-            What came out of it.
-        """
-        table = result.predictions.copy()
-        table.attrs = {k: v for k, v in asdict(result).items() if k != "predictions"}
-        file = self.folder / f"{unit}_{index:04d}of{n_folds:04d}.parquet"
-        _write_whole(file, table.to_parquet)
+            Its predictions and scores.
 
-    def _matches(self, unit: str) -> list[tuple[Path, re.Match]]:
-        return [
-            (file, match)
-            for file in sorted(self.folder.iterdir())
-            if (match := re.fullmatch(_FOLD_NAME, file.name)) and match["unit"] == unit
-        ]
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        file = self.folder / f"{unit}_{index:04d}of{n_folds:04d}.parquet"
+        data = _pack(_place_of(file), result)
+        write_file(file, lambda scratch: scratch.write_bytes(data))
+
+    def _list(self) -> list[_Fold]:
+        return list(_list_folds(self.folder))
+
+    def _is_valid(self, fold: _Fold) -> bool:
+        try:
+            stat = fold.file.stat()
+        except OSError:
+            return False
+        key = (fold.file.name, stat.st_size, stat.st_mtime_ns)
+        if key not in self._checked:
+            self._checked[key] = _read_or_none(fold.file, _unpack) is not None
+        return self._checked[key]
+
+
+@dataclass
+class StoredPipeline:
+    """The finished folds of one pipeline in one evaluation.
+
+    Attributes
+    ----------
+    name : str
+        Name that the caller gave it.
+    folder : Path
+        Folder of its files.
+    content : dict
+        Content of ``pipeline.json``: ``name``, ``settings``, ``hash``, ``seed``,
+        ``n_labeled_trials`` and what else distinguishes it.
+    predictions : DataFrame
+        Predictions of all finished folds, one row for each test window.
+    target_access : {"none", "statistics", "unlabeled", "calibration"}
+        The most that a fold was given of its test subject.
+    complete : bool
+        Whether no fold is missing of any subject or corpus that was begun.
+    """
+
+    name: str
+    folder: Path
+    content: dict[str, Any]
+    predictions: pd.DataFrame
+    target_access: str
+    complete: bool
+
+
+@dataclass
+class StoredEvaluation:
+    """An evaluation in a folder of results.
+
+    Attributes
+    ----------
+    folder : Path
+        Folder of its files.
+    run : dict
+        Content of ``run.json``: everything but the pipelines that the results depend
+        on, ``random_state`` and ``notes``.
+    pipelines : list of StoredPipeline
+        Those with finished folds, sorted by name.
+    """
+
+    folder: Path
+    run: dict[str, Any]
+    pipelines: list[StoredPipeline]
+
+
+class _Fold(NamedTuple):
+    """What the name of a file says of it."""
+
+    file: Path
+    unit: str
+    index: int
+    n_folds: int
 
 
 def read_fold(file: Path) -> FoldResult:
@@ -171,143 +287,174 @@ def read_fold(file: Path) -> FoldResult:
     -------
     FoldResult
         As it was written.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or was copied from another fold.
     """
-    table = pd.read_parquet(file)
-    attributes, table.attrs = dict(table.attrs), {}
-    return FoldResult(predictions=table, **attributes)
+    return _unpack(Path(file))
+
+
+def read_evaluations(results_dir) -> list[StoredEvaluation]:
+    """Read all evaluations with finished folds in a folder of results.
+
+    Parameters
+    ----------
+    results_dir : path
+        Folder that was passed to :func:`evaluate`.
+
+    Returns
+    -------
+    list of StoredEvaluation
+        Sorted by the names of their folders. Damaged folds are left out.
+
+    Raises
+    ------
+    ValueError
+        If a ``run.json`` or ``pipeline.json`` is damaged.
+    """
+    root = Path(results_dir).expanduser().absolute()
+    evaluations = []
+    for file in sorted(root.glob(f"*/{_RUN}")):
+        run = _read_run(file, {"protocol": str, "corpora": list})
+        found = map(_read_pipeline, sorted(file.parent.glob(f"*/{_PIPELINE}")))
+        pipelines = [pipeline for pipeline in found if pipeline is not None]
+        pipelines.sort(key=lambda pipeline: pipeline.name)
+        if pipelines:
+            evaluations.append(StoredEvaluation(file.parent, run, pipelines))
+    return evaluations
 
 
 def read_predictions(results_dir):
-    """Return the predictions of all finished folds below a folder.
+    """Return the predictions of all finished folds in a folder of results.
 
     Parameters
     ----------
     results_dir : str or Path
-        Folder that :func:`evaluate` was given.
+        Folder that was passed to :func:`evaluate`.
 
     Returns
     -------
     DataFrame
-        One row a test window of a fold, with ``evaluation`` (the name of its folder),
-        ``pipeline``, ``protocol``, its metadata, ``label``, ``predicted`` and
+        One row for each test window of each fold: ``evaluation`` (the name of its
+        folder), ``pipeline``, ``protocol``, ``seed`` and ``n_labeled_trials`` (missing
+        where none was set), the metadata of the window, ``label``, ``predicted`` and
         ``proba_<class>``.
 
     Raises
     ------
     FileNotFoundError
         If there is no finished fold.
+    ValueError
+        If a ``run.json`` or ``pipeline.json`` is damaged.
     """
-    root = Path(results_dir).expanduser().absolute()
     tables = []
-    for file in sorted(root.glob("*/*/*.parquet")):
-        run = json.loads((file.parents[1] / "run.json").read_text())
-        pipeline = json.loads((file.parent / "pipeline.json").read_text())
-        table = read_fold(file).predictions
-        table.insert(0, "evaluation", file.parents[1].name)
-        table.insert(1, "pipeline", pipeline["name"])
-        table.insert(2, "protocol", run["protocol"])
-        tables.append(table)
+    for evaluation in read_evaluations(results_dir):
+        for pipeline in evaluation.pipelines:
+            columns = {
+                "evaluation": evaluation.folder.name,
+                "pipeline": pipeline.name,
+                "protocol": evaluation.run["protocol"],
+                "seed": _as_column(pipeline, "seed"),
+                "n_labeled_trials": _as_column(pipeline, "n_labeled_trials"),
+            }
+            table = pipeline.predictions
+            for place, (name, value) in enumerate(columns.items()):
+                table.insert(place, name, value)
+            tables.append(table)
     if not tables:
         raise FileNotFoundError(
-            f"There is no finished fold below {root}: name the folder that was given "
-            "to evaluate as results_dir."
+            f"There is no finished fold below {Path(results_dir).absolute()}: pass the "
+            "folder that was passed to evaluate as results_dir."
         )
     return pd.concat(tables, ignore_index=True)
 
 
-def hash_object(thing, what: str) -> str:
-    """Return a hash of all contents of an object, arrays and weights included.
+def _as_column(pipeline: StoredPipeline, name: str) -> pd.Series:
+    value = pipeline.content.get(name)
+    return pd.Series([value] * len(pipeline.predictions), dtype="Int64")
 
-    Parameters
-    ----------
-    thing : object
-        It must be picklable. Functions count by their code, classes by their names,
-        those of a script or notebook by their code.
-    what : str
-        What it is, for the message.
 
-    Returns
-    -------
-    str
-        The same in every process.
+def _read_run(file: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
+    remedy = (
+        f"Restore it from a copy, or delete the folder {file.parent} to run this "
+        "evaluation again."
+    )
+    return read_json(file, kinds, remedy=remedy)
 
-    Raises
-    ------
-    ValueError
-        If it cannot be pickled.
-    """
-    try:
-        return _Hasher(hash_name="sha1").hash(thing)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+
+def _read_pipeline(file: Path) -> StoredPipeline | None:
+    """Read a pipeline's folds, None if none is finished."""
+    store, folds = PipelineStore(file.parent), list(_list_folds(file.parent))
+    results = [_read_or_none(fold.file, _unpack) for fold in folds]
+    finished = [result for result in results if result is not None]
+    if not finished:
+        return None
+    remedy = (
+        "Repeat the call of evaluate that wrote it, or delete the folder "
+        f"{file.parent} to run this pipeline again."
+    )
+    content = read_json(file, {"name": str}, remedy=remedy)
+    granted = {result.target_access for result in finished}
+    return StoredPipeline(
+        name=content["name"],
+        folder=file.parent,
+        content=content,
+        predictions=pd.concat([r.predictions for r in finished], ignore_index=True),
+        target_access=max(granted, key=_ACCESS.index),
+        complete=all(store.is_complete(unit) for unit in {f.unit for f in folds}),
+    )
+
+
+def _list_folds(folder: Path) -> Iterator[_Fold]:
+    for file in sorted(folder.glob("*.parquet")):
+        if match := _FOLD_NAME.fullmatch(file.name):
+            yield _Fold(file, match["unit"], int(match["index"]), int(match["n_folds"]))
+
+
+def _place_of(file: Path) -> list[str]:
+    """Return where a fold belongs: it must not count elsewhere as well."""
+    return [file.parent.name, file.name]
+
+
+def _pack(place: Iterable[str], result: FoldResult) -> bytes:
+    """Return the file of a fold: a Parquet file with its own digest in it."""
+    others = {f.name: getattr(result, f.name) for f in fields(result)}
+    table = others.pop("predictions").copy(deep=False)
+    table.attrs = as_json(
+        {"result": others, "place": list(place), "seal": _UNSEALED.decode()}
+    )
+    buffer = io.BytesIO()
+    table.to_parquet(buffer)
+    data = buffer.getvalue()
+    return data.replace(_UNSEALED, _seal(data))
+
+
+def _unpack(file: Path) -> FoldResult:
+    data = file.read_bytes()
+    seals = set(_SEAL.findall(data))
+    if len(seals) != 1 or _seal(_SEAL.sub(_UNSEALED, data)) != seals.pop():
         raise ValueError(
-            f"{what} must be picklable, so that its results can be told from others', "
-            f"but {thing!r} is not ({error}). Use functions with a name "
-            "instead of lambdas."
-        ) from error
+            f"{file} is damaged: it is truncated, or its contents changed. Run the "
+            "evaluation again to recompute it."
+        )
+    table = pd.read_parquet(io.BytesIO(data))
+    attributes, table.attrs = dict(table.attrs), {}
+    if attributes["place"] != _place_of(file):
+        raise ValueError(
+            f"{file} is a copy of the fold {attributes['place']}. Delete it and run "
+            "the evaluation again."
+        )
+    return FoldResult(predictions=table, **attributes["result"])
 
 
-class _Hasher(NumpyHasher):
-    """Hasher of joblib, for which tensors of equal values are equal, and order counts.
-
-    The pickle of a tensor holds the address of its storage. joblib sorts dicts, but the
-    order of frequency bands is that of the features.
-    """
-
-    def save(self, obj):
-        if isinstance(obj, dict):
-            obj = (type(obj).__name__, list(obj.items()))
-        elif _is_edited(obj):
-            obj = (obj.__module__, obj.__qualname__, _source_of(obj))
-        if isinstance(obj, torch.Tensor):
-            kind = type(obj).__name__, str(obj.dtype), tuple(obj.shape)
-            # Bytes, as NumPy does not know all types; frozen weights train otherwise.
-            values = obj.detach().cpu().reshape(-1).view(torch.uint8).numpy()
-            obj = (kind, obj.requires_grad, values)
-        super().save(obj)
+def _seal(unsealed: bytes) -> bytes:
+    return b"emossl-sha256:" + hashlib.sha256(unsealed).hexdigest().encode()
 
 
-def _is_edited(obj) -> bool:
-    """Say whether what a name stands for may change from run to run."""
-    if isinstance(obj, FunctionType):
-        return "<" not in obj.__qualname__  # no lambda, and none made by a function
-    return isinstance(obj, type) and obj.__module__ == "__main__"
-
-
-def _source_of(obj) -> str | bytes:
-    try:
-        return inspect.getsource(obj)
-    except (OSError, TypeError):  # made by exec, or in a console
-        code = getattr(obj, "__code__", None)
-        return b"" if code is None else code.co_code
-
-
-def _hash(identity: Mapping[str, Any]) -> str:
-    text = json.dumps(identity, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _write_json(
-    file: Path, content: Mapping[str, Any], *, replace: bool = True
-) -> None:
-    text = json.dumps(content, indent=2) + "\n"
-    _write_whole(file, lambda scratch: scratch.write_text(text), replace=replace)
-
-
-def _write_whole(
-    file: Path, write: Callable[[Path], Any], *, replace: bool = True
-) -> None:
-    """Write under another name first: nobody ever reads half a file.
-
-    Without ``replace`` the file of whoever comes first stays.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
-    try:
-        write(scratch)
-        if replace:
-            scratch.replace(file)
-        else:
-            with suppress(FileExistsError):
-                file.hardlink_to(scratch)
-    finally:
-        scratch.unlink(missing_ok=True)
+def _read_or_none(file: Path, read=lambda file: read_json(file, {}, remedy="")):
+    """Read a file of ours, None if it is missing or damaged."""
+    with suppress(OSError, ValueError, TypeError):
+        return read(file)
+    return None
