@@ -14,7 +14,7 @@ import inspect
 # scikit-learn routes `groups` by it. Waits for: sklearn.model_selection to export it.
 from sklearn.model_selection._split import GroupsConsumerMixin
 
-__all__ = ["GroupsConsumerMixin", "find_caller"]
+__all__ = ["GroupsConsumerMixin", "find_caller", "set_summary_table"]
 
 
 def find_caller(kind: type | tuple[type, ...]):
@@ -30,3 +30,12 @@ def find_caller(kind: type | tuple[type, ...]):
             return caller
         frame = frame.f_back
     return None
+
+
+def set_summary_table(dataset) -> None:
+    """Give MOABB's plots the ``summary_table`` of a dataset or of its class.
+
+    Reason: MOABB's plots of datasets read the attribute ``_summary_table``.
+    Waits for: a public attribute of ``moabb.datasets.base.BaseDataset``.
+    """
+    dataset._summary_table = dict(dataset.summary_table)

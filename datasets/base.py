@@ -1,32 +1,31 @@
-"""What the emotion corpora have in common: finding them on disk, trials, raws."""
+"""The base class of the emotion corpora: finding files, trials and raws."""
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import logging
 import os
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, reduce
+from functools import cache, partial, reduce
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
 import mne
 import numpy as np
 import pandas as pd
-from moabb.datasets.base import (
-    BaseDataset,
-    CacheConfig,
-    _enrich_raw_info_from_metadata,
-    apply_step,
-)
+from joblib import Parallel, delayed
+from moabb.datasets.base import BaseDataset, CacheConfig, apply_step
 from moabb.datasets.bids_interface import StepType
 from moabb.datasets.metadata.schema import DatasetMetadata
 from moabb.datasets.preprocessing import FixedPipeline, FixedTransformer
 
 from braindecode_emossl.errors import CorpusFormatError, CorpusNotFoundError
+from braindecode_emossl.hosts import set_summary_table
+from braindecode_emossl.storage import digest_files, hash_json
 
 __all__ = ["RATING_NAMES", "EmotionDataset", "Trial"]
 
@@ -44,16 +43,16 @@ RATING_NAMES = (
 # MNE 1.14 drops the old name of its 10-05 template; both carry the same positions.
 _MONTAGE_NAMES = ("colin27_1005", "standard_1005")
 
-# What unfinished downloads and archives are called.
+# Names of unfinished downloads and of archives.
 _REMAINS = r"(?i).+\.(zip|rar|7z|tar|t?gz|zip\.\d+|part|partial|crdownload|html?)"
 
-# One file, or those of a session whose trials lie in files of their own.
+# One file, or several where each trial of a session has its own file.
 Recording = Path | tuple[Path, ...]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial of a recording: what was shown, where it lies, how it was rated.
+    """One trial of a recording: its stimulus, position and ratings.
 
     Parameters
     ----------
@@ -71,7 +70,7 @@ class Trial:
         Self-assessment by dimension (see ``RATING_NAMES``), empty where the corpus
         has none.
     details : mapping of str to int, float or str
-        What else the corpus says of the trial, by the dataset's ``details``.
+        Further columns of the corpus, named in the dataset's ``details``.
     """
 
     trial: int
@@ -83,7 +82,7 @@ class Trial:
     details: Mapping[str, int | float | str] = field(default_factory=dict)
 
     def to_extras(self) -> dict:
-        """Return what an MNE annotation carries of the trial beside its times."""
+        """Return the extras of the trial's MNE annotation."""
         return {
             "trial": self.trial,
             "stimulus": self.stimulus,
@@ -95,11 +94,11 @@ class Trial:
 
 
 class EmotionDataset(BaseDataset):
-    """Base class of the emotion corpora, which their users hold on disk.
+    """Base class of the emotion corpora, whose files the user already has on disk.
 
-    A subclass names itself in the class attributes, finds its files in
-    :meth:`_find_recordings` and reads them in :meth:`_read_recording` and, without
-    the signals, in :meth:`_read_trials`.
+    A subclass sets the class attributes, finds its files in :meth:`_find_recordings`,
+    reads them in :meth:`_read_recording`, and reads the trials without the signals in
+    :meth:`_read_trials`.
 
     Parameters
     ----------
@@ -110,28 +109,33 @@ class EmotionDataset(BaseDataset):
     path : str, Path or None
         Folder of the corpus. By default the MNE setting
         ``MNE_DATASETS_<KEY>_PATH`` (configuration or environment), else the folder
-        ``MNE-<code>-data`` below the setting ``MNE_DATA``, which is ``~/mne_data``
-        where it was never set. The files may lie at any depth below it.
+        ``MNE-<code>-data`` below the setting ``MNE_DATA``, which defaults to
+        ``~/mne_data``. The files may be at any depth below it.
     on_error : {"raise", "warn"}
-        What a broken trial or recording does: stop with an error, or be logged and
-        left out. Labels that contradict the published ones, recordings that are
-        there twice, files of another corpus and hostile files are always an error.
+        Whether a broken trial or recording raises an error, or is logged and left out.
+        Labels that contradict the published ones, duplicated recordings, files of
+        another corpus and hostile files always raise an error.
     return_all_modalities : bool or dict
-        As in MOABB: ``False`` keeps the EEG alone, ``True`` all channels, a dict
-        what :func:`mne.pick_types` makes of it.
+        As in MOABB: ``False`` keeps only the EEG, ``True`` all channels; a dict is
+        passed to :func:`mne.pick_types`.
+
+    Attributes
+    ----------
+    sessions : list or None
+        The selected sessions, None for all.
 
     Notes
     -----
-    MOABB's disk cache (``cache_config``) does not notice that files have changed: it
-    gives back what it kept of them. Pass ``overwrite_raw=True`` and the like after
-    files were fetched again; :meth:`file_stamp` tells whether they were.
+    MOABB's disk cache (``cache_config``) does not notice changed files: it returns
+    what it stored. Pass ``overwrite_raw=True`` and the like after replacing files;
+    :meth:`fingerprint` shows whether they have changed.
     """
 
-    # What a subclass states.
+    # Set by each subclass.
     all_subject_numbers: ClassVar[Sequence[int]]
     n_sessions_per_subject: ClassVar[int]
     n_trials_per_session: ClassVar[int]
-    # Subjects of whom the release, or some copy of it, has no recording.
+    # Subjects without a recording in the release, or in some copies of it.
     unreleased_subjects: ClassVar[Sequence[int]] = ()
     classes: ClassVar[Mapping[str, int]]
     code_name: str
@@ -141,13 +145,20 @@ class EmotionDataset(BaseDataset):
     doi_name: ClassVar[str]
     access_url: ClassVar[str]
     expected_files: tuple[str, str]
-    # Which of RATING_NAMES the corpus has, and what its classes say of valence
-    # ("negative", "neutral" or "positive") where it has no rating of it.
+    # The RATING_NAMES of the corpus, and the valence of its classes ("negative",
+    # "neutral" or "positive") if it has no rating of valence.
     ratings: ClassVar[tuple[str, ...]] = ()
     valence_of_class: ClassVar[Mapping[str, str]] = {}
-    # What else the corpus says of its trials: further columns of the metadata.
+    # Further columns of the metadata.
     details: ClassVar[tuple[str, ...]] = ()
     METADATA: DatasetMetadata | None = None
+    # The row of MOABB's summary tables, by MOABB's column names.
+    summary_table: Mapping[str, object] | None = None
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "summary_table" in vars(cls):
+            set_summary_table(cls)
 
     def __init__(
         self,
@@ -169,7 +180,9 @@ class EmotionDataset(BaseDataset):
             )
         self.path = path
         self.on_error = on_error
+        self.sessions = None if sessions is None else list(sessions)
         self._trials: dict[int, pd.DataFrame] = {}
+        self._raw_map: Callable | None = None
         super().__init__(
             subjects=self.all_subject_numbers,
             sessions_per_subject=self.n_sessions_per_subject,
@@ -179,19 +192,19 @@ class EmotionDataset(BaseDataset):
             paradigm="emotion",
             doi=self.doi_name,
             selected_subjects=subjects,
-            selected_sessions=sessions,
+            selected_sessions=self.sessions,
             return_all_modalities=return_all_modalities,
         )
 
     # -- where the files are ---------------------------------------------------
 
     def find_root(self, path=None) -> Path:
-        """Return the folder in which the corpus is looked for.
+        """Return the folder of the corpus.
 
         Parameters
         ----------
         path : str, Path or None
-            Overrules the constructor's ``path`` and the settings.
+            Overrides the constructor's ``path`` and the settings.
 
         Returns
         -------
@@ -201,7 +214,7 @@ class EmotionDataset(BaseDataset):
         Raises
         ------
         CorpusNotFoundError
-            If there is no such folder.
+            If the folder does not exist.
         """
         root = self._named_root(path)
         if not root.is_dir():
@@ -212,19 +225,19 @@ class EmotionDataset(BaseDataset):
         return root
 
     def _named_root(self, path=None) -> Path:
-        """Return the folder that argument or settings name, be it there or not."""
+        """Return the folder named by argument or settings; it may not exist."""
         setting = f"MNE_DATASETS_{self.path_key}_PATH"
         path = path or self.path or mne.get_config(setting)
         if path is None:
             mne_data = mne.get_config("MNE_DATA") or Path.home() / "mne_data"
-            # Sources of one corpus have codes of their own, but one folder.
+            # The sources of a corpus have different codes but share one folder.
             path = Path(mne_data) / f"MNE-{type(self).code_name}-data"
         return Path(path).expanduser().absolute()
 
     def data_path(
         self, subject, path=None, force_update=False, update_path=None, verbose=None
     ):
-        """Return the files of a subject; nothing is downloaded or written.
+        """Return the files of a subject without downloading or writing anything.
 
         Parameters
         ----------
@@ -233,20 +246,20 @@ class EmotionDataset(BaseDataset):
         path : str, Path or None
             Folder of the corpus, see the class.
         force_update : bool
-            Must be false: the corpus is behind a licence form and is never
+            Must be False: the corpus requires a signed licence and is never
             downloaded.
         update_path, verbose : None
-            Part of MOABB's interface, without effect here.
+            Ignored; part of MOABB's interface.
 
         Returns
         -------
         list of str
-            The files of the recordings, in the order of the sessions.
+            Files of the recordings, ordered by session.
 
         Raises
         ------
         CorpusNotFoundError
-            If the corpus or the subject's files are not there.
+            If the corpus or the subject's files are missing.
         """
         if force_update:
             raise ValueError(
@@ -265,24 +278,22 @@ class EmotionDataset(BaseDataset):
         found = self._find_recordings(root, subject)
         recordings = {key: found[key] for key in found if self._is_selected(key)}
         if not recordings:
-            asked = f" (sessions {self._selected_sessions})" if found else ""
+            asked = f" (sessions {self.sessions})" if found else ""
             raise self._not_found(
                 root, f"No file of subject {subject}{asked} lies below it."
             )
         expected = filter(self._is_selected, map(str, range(self.n_sessions)))
         if missing := [key for key in expected if key not in recordings]:
             reason = f"Sessions {missing} of subject {subject} are missing below it."
-            if self._selected_sessions is not None and self.on_error == "raise":
-                raise self._not_found(root, reason)  # it was asked for by number
+            if self.sessions is not None and self.on_error == "raise":
+                raise self._not_found(root, reason)  # it was requested by number
             reason += _hint_at_remains(root)
             log.warning("%s was looked for in %s. %s", self.code, root, reason)
         return recordings
 
     def _recordings_but_gaps(self, subject: int) -> dict[str, Recording]:
-        """Return the same, nothing of a known gap where all subjects are asked for.
-
-        Nobody has all of them, so that by default no call could go through.
-        """
+        """Return the same, empty for a known gap if all subjects are requested."""
+        # Nobody has all of them: without this, no call with the defaults would work.
         self.find_root()
         try:
             return self._recordings(subject)
@@ -305,7 +316,7 @@ class EmotionDataset(BaseDataset):
         )
 
     def _broken(self, message: str, cause: Exception | None = None) -> None:
-        """Raise for a broken file, or log it if the user asked for that."""
+        """Raise an error for a broken file, or log it with on_error="warn"."""
         if self.on_error == "warn":
             text = "%s Left out, as on_error='warn'."
             log.warning(text, message, extra={"left_out": True})
@@ -315,7 +326,7 @@ class EmotionDataset(BaseDataset):
             "what is broken."
         ) from cause
 
-    # -- what a subclass reads -------------------------------------------------
+    # -- implemented by subclasses ---------------------------------------------
 
     @abstractmethod
     def _find_recordings(self, root: Path, subject: int) -> dict[str, Recording]:
@@ -325,28 +336,21 @@ class EmotionDataset(BaseDataset):
     def _read_recording(
         self, file: Recording, session: str
     ) -> Iterator[tuple[str, mne.io.BaseRaw]]:
-        """Yield (run key, raw) of one file, raws made by :meth:`_make_raw`.
-
-        One after the other, so that they need not be in memory together.
-        """
+        """Yield (run key, raw of `_make_raw`) of one file, one run at a time."""
 
     @abstractmethod
     def _read_trials(self, file: Recording, session: str) -> dict[str, list[Trial]]:
-        """Return the trials of one file by run key, with as little reading as it takes.
-
-        MOABB's disk cache gives signals back without the types of the annotations'
-        extras, or without annotations; the metadata come from here.
-        """
+        """Return the trials of one file by run key, reading as little as possible."""
+        # MOABB's disk cache loses the types of the annotations' extras, or the
+        # annotations themselves, so that the metadata come from here.
 
     def _count_published_trials(self, subject: int) -> int:
-        """Return how many trials a session of a subject has in the release."""
+        """Return the number of trials per session of a subject in the release."""
         return self.n_trials_per_session
 
     def _other_checks(self, root: Path) -> Iterator[Callable[[], object]]:
-        """Yield a check for each file that reading the trials does not look at.
-
-        A check raises, or logs, as reading a recording does.
-        """
+        """Yield a check for each file that `_read_trials` does not read."""
+        # A check raises or logs as reading a recording does.
         yield from ()
 
     def _make_raw(
@@ -358,12 +362,9 @@ class EmotionDataset(BaseDataset):
         trials: Sequence[Trial],
         positions: Mapping[str, str] | None = None,
     ) -> mne.io.RawArray:
-        """Build a raw with its trials as annotations.
-
-        ``data`` (n_chans, n_times) is in volts where the type has volts.
-        ``positions`` names the 10-05 site of electrodes that the template does not
-        know by name.
-        """
+        """Build a raw of data (n_chans, n_times), with its trials as annotations."""
+        # `data` is in volts if the channel type is a voltage. `positions` gives the
+        # 10-05 sites of electrodes that the template does not know by name.
         info = mne.create_info(list(ch_names), sfreq, list(ch_types))
         raw = mne.io.RawArray(data, info, verbose=False)
         raw.set_montage(_montage(ch_names, positions or {}), on_missing="ignore")
@@ -379,38 +380,98 @@ class EmotionDataset(BaseDataset):
 
     # -- MOABB's interface -----------------------------------------------------
 
+    def get_data(
+        self, subjects=None, cache_config=None, process_pipeline=None, n_jobs=1
+    ):
+        """Return the recordings of some subjects, or the output of a pipeline on them.
+
+        Without a cache, each run is read and processed before the next one is read, so
+        that the signals of a subject are never in memory together.
+
+        Parameters
+        ----------
+        subjects : list of int or None
+            Subjects to load, all of the dataset by default.
+        cache_config : dict, CacheConfig or None
+            MOABB's disk cache. Ignored after :meth:`map_raws`.
+        process_pipeline : FixedPipeline or None
+            Steps to apply to each raw, such as a paradigm's
+            ``make_process_pipelines`` returns; none by default.
+        n_jobs : int
+            Number of subjects to load in parallel.
+
+        Returns
+        -------
+        dict
+            ``{subject: {session: {run: raw}}}``, or the pipeline's output for each
+            run.
+
+        Raises
+        ------
+        ValueError
+            If a subject is not one of ``subject_list``.
+        """
+        if process_pipeline is None:
+            # MOABB would give each trial the one duration of `interval`.
+            keep = _KeepAnnotations(self._cache_key())
+            process_pipeline = FixedPipeline([(StepType.RAW, keep)])
+        if CacheConfig.make(cache_config) != CacheConfig() and self._raw_map is None:
+            return super().get_data(subjects, cache_config, process_pipeline, n_jobs)
+        if subjects is None:
+            subjects = self.subject_list
+        if not isinstance(subjects, list) or not set(subjects) <= {*self.subject_list}:
+            raise ValueError(
+                f"subjects must be a list of some of {self.subject_list}, but got "
+                f"{subjects!r}."
+            )
+        process = partial(reduce, _apply, [step for _, step in process_pipeline.steps])
+        found = Parallel(n_jobs=n_jobs)(
+            delayed(self._read_subject)(subject, process) for subject in subjects
+        )
+        return dict(zip(subjects, found, strict=True))
+
+    def map_raws(self, process):
+        """Return a copy of the dataset whose raws pass through a function.
+
+        The caches of MOABB and of ``Emotion(cache_dir=...)`` are not used for the copy,
+        as its signals are not those of the corpus.
+
+        Parameters
+        ----------
+        process : callable
+            Called as ``process(raw, subject, session, run)`` for each run that is
+            loaded; returns the raw to use. It may change its argument in place.
+
+        Returns
+        -------
+        EmotionDataset
+            The copy; its labels and metadata are those of the corpus.
+        """
+        mapped = copy.copy(self)
+        mapped._trials = {}
+        mapped._raw_map = process
+        return mapped
+
+    @property
+    def is_mapped(self):
+        """Whether the dataset was made by :meth:`map_raws`."""
+        return self._raw_map is not None
+
     def _get_single_subject_data(self, subject):
         return self._read_subject(subject, lambda raw: raw)
 
-    def _get_single_subject_data_using_cache(
-        self, subject, cache_config, process_pipeline
-    ):
-        if cache_config != CacheConfig():
-            return super()._get_single_subject_data_using_cache(
-                subject, cache_config, process_pipeline
-            )
-        # MOABB takes all raws of a subject through one step, then through the next.
-        # With nothing to cache, each run is finished before the next one is read.
-        steps = [step for _, step in process_pipeline.steps]
-        return self._read_subject(subject, lambda raw: reduce(_apply, steps, raw))
-
     def _read_subject(self, subject: int, process: Callable) -> dict:
-        """Return what ``process`` makes of each raw, by session and run key."""
+        """Return ``process(raw)`` of each run, by session and run key."""
         data, trials = {}, []
         recordings = self._recordings_but_gaps(subject)
         for session, file in recordings.items():
             runs = {}
             for run, raw in self._read_recording(file, session):
-                if self.METADATA is not None:
-                    _enrich_raw_info_from_metadata(raw, self.METADATA, subject)
-                # Labels may depend on the subject, of whom a paradigm knows by this.
-                known = raw.info["subject_info"] or {}
-                raw.info["subject_info"] = {**known, "his_id": str(subject)}
                 keys = {"subject": subject, "session": session, "run": run}
                 extras = filter(None, raw.annotations.extras)
                 trials += [keys | trial for trial in extras]
                 try:
-                    runs[run] = process(raw)
+                    runs[run] = process(self._finish_raw(raw, subject, session, run))
                 except ValueError as error:
                     raise ValueError(
                         f"{self.code}, subject {subject}, session {session}, "
@@ -423,27 +484,32 @@ class EmotionDataset(BaseDataset):
         self._trials[subject] = self._make_trial_table(trials)
         return data
 
-    def _is_selected(self, session: str) -> bool:
-        # MOABB filters sessions after loading; a session not asked for is not read.
-        selected = self._selected_sessions
-        return selected is None or session in {str(number) for number in selected}
+    def _finish_raw(self, raw, subject: int, session: str, run: str):
+        """Return a raw with the subject's number, after the function of `map_raws`."""
+        if self.METADATA is not None and self.METADATA.acquisition is not None:
+            raw.info["line_freq"] = self.METADATA.acquisition.line_freq
+        # Labels may depend on the subject, whom a paradigm recognises by this entry.
+        known = raw.info["subject_info"] or {}
+        raw.info["subject_info"] = {**known, "his_id": str(subject)}
+        return (
+            raw if self._raw_map is None else self._raw_map(raw, subject, session, run)
+        )
 
-    def _create_process_pipeline(self):
-        # MOABB would give every trial the one duration of `interval`; ours are true.
-        return FixedPipeline([(StepType.RAW, _KeepAnnotations(self._cache_key()))])
+    def _is_selected(self, session: str) -> bool:
+        # MOABB filters sessions after loading; here only selected ones are read.
+        return self.sessions is None or session in {str(k) for k in self.sessions}
 
     def _cache_key(self) -> str:
-        """Name what recordings depend on, as MOABB's caches know the code alone.
-
-        A replica would come back for the corpus itself, one session for all of them.
-        """
+        """Return the settings that MOABB's caches must distinguish."""
+        # MOABB itself goes by the code: it would return a replica for the corpus, and
+        # one session for all of them.
         return (
-            f"root={self._named_root()}, sessions={self._selected_sessions}, "
+            f"root={self._named_root()}, sessions={self.sessions}, "
             f"on_error={self.on_error}, modalities={self.return_all_modalities}"
         )
 
     def get_additional_metadata(self, subject, session, run):
-        """Return what is known of the trials of one run.
+        """Return the table of the trials of one run.
 
         Parameters
         ----------
@@ -455,9 +521,9 @@ class EmotionDataset(BaseDataset):
         Returns
         -------
         DataFrame
-            One row a trial, with ``subject``, ``session``, ``run``, ``trial``,
-            ``stimulus``, ``length`` (s), ``emotion``, the ratings and what else the
-            corpus says of its trials.
+            One row per trial, with ``subject``, ``session``, ``run``, ``trial``,
+            ``stimulus``, ``length`` (s), ``emotion``, the ratings and the corpus's own
+            columns.
         """
         if subject not in self._trials:
             self._trials[subject] = self.trial_table(subject)
@@ -466,7 +532,7 @@ class EmotionDataset(BaseDataset):
         return table[rows].reset_index(drop=True)
 
     def trial_table(self, subject):
-        """Return what is known of all trials of a subject, without their signals.
+        """Return the table of all trials of a subject, without reading signals.
 
         Parameters
         ----------
@@ -476,8 +542,8 @@ class EmotionDataset(BaseDataset):
         Returns
         -------
         DataFrame
-            One row a trial, as in :meth:`get_additional_metadata`. None of a subject
-            whom the release lacks, where all subjects are asked for.
+            One row per trial, as in :meth:`get_additional_metadata`. Empty for a
+            subject that is not in the release, if all subjects are requested.
         """
         return self._make_trial_table(
             {"subject": subject, "session": session, "run": run} | trial.to_extras()
@@ -487,7 +553,7 @@ class EmotionDataset(BaseDataset):
         )
 
     def source_files(self, subject):
-        """Return the files that the signals of a subject are read from.
+        """Return the files from which the signals of a subject are read.
 
         Parameters
         ----------
@@ -497,43 +563,52 @@ class EmotionDataset(BaseDataset):
         Returns
         -------
         list of str
-            Those of :meth:`data_path`, and what is read beside them. None of a subject
-            whom the release lacks, where all subjects are asked for.
+            Those of :meth:`data_path` and the files that are read along with them.
+            Empty for a subject that is not in the release, if all subjects are
+            requested.
         """
         return _names_of(self._recordings_but_gaps(subject))
 
-    def file_stamp(self):
-        """Return a hash that changes with the files of the corpus.
+    def fingerprint(self):
+        """Return a hash of the contents of the corpus.
 
-        It is of name, size and time of change of the :meth:`source_files` of all
-        subjects in use, and of their trials, as labels may lie in other files.
-        It takes as long as all of :meth:`trial_table`. Subjects whose files are not
-        there are passed over.
+        It covers the contents of the :meth:`source_files` and the
+        :meth:`trial_table` of each subject in use, whose labels may come from other
+        files. Paths, times and the order of the subjects do not count, so that a copy
+        has the same fingerprint. Subjects without files are left out.
+
+        The first call reads each file once. The digests of large files are remembered
+        by path, size and time of change in the user's cache folder (environment
+        variable ``EMOSSL_CACHE_DIR``), so that later calls are fast. A change that
+        keeps the size and the time of a file goes unseen.
 
         Returns
         -------
         str
             16 hexadecimal digits.
         """
-        parts = []
-        for subject in self.subject_list:
+        files, trials = {}, {}
+        for subject in sorted(self.subject_list):
             try:
-                files = map(Path, self.source_files(subject))
-                trials = self.trial_table(subject).to_json()
+                names = self.source_files(subject)
+                trials[subject] = self.trial_table(subject).to_json()
             except CorpusNotFoundError:
                 continue
-            stats = [(file.name, file.stat()) for file in files if file.exists()]
-            stamps = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-            parts.append((subject, stamps, trials))
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+            files[subject] = [name for name in names if os.path.exists(name)]
+        digests = iter(digest_files(chain.from_iterable(files.values())))
+        contents = [
+            (int(subject), [next(digests) for _ in names], trials[subject])
+            for subject, names in files.items()
+        ]
+        return hash_json(contents)
 
     def first_raw(self):
-        """Return the first recording that can be read, for what it says of channels.
+        """Return the first readable recording, for its channels and sampling rate.
 
         Returns
         -------
         mne.io.BaseRaw
-            One run of the first subject that has one.
+            One run of the first subject with a recording.
         """
         for subject in self.subject_list:
             for session, file in self._recordings_but_gaps(subject).items():
@@ -557,7 +632,7 @@ def _apply(raw, step):
 
 
 class _KeepAnnotations(FixedTransformer):
-    """Hand on the raw as the corpus made it."""
+    """Return the raw as the corpus made it."""
 
     def __init__(self, source: str):
         self.source = source
@@ -594,7 +669,7 @@ def _log_unreadable(error: OSError) -> None:
 
 
 def find_remains(root: Path) -> list[Path]:
-    """Return what looks like archives and unfinished downloads, by its name."""
+    """Return the files whose names are those of archives or unfinished downloads."""
     return [file for file, _ in find_files(root, _REMAINS)]
 
 
@@ -603,25 +678,21 @@ def _hint_at_remains(root: Path) -> str:
     if not remains:
         return ""
     return (
-        f" But {remains[0]} lies there ({len(remains)} archives, web pages or "
+        f" But it contains {remains[0]} ({len(remains)} archives, web pages or "
         "unfinished downloads in all): unpack it, or fetch it again."
     )
 
 
 def find_flaw(data: np.ndarray, sfreq: float, n_eeg: int) -> str | None:
-    """Say what shows that signals are damaged, None where nothing does.
-
-    ``data`` (n_chans, n_times) are those of one trial, the first ``n_eeg`` channels
-    EEG.
-    """
+    """Describe a defect of a trial (n_chans, n_times), None if there is none."""
     if data.dtype.kind != "f":
         return f"holds no floating-point numbers, but {data.dtype}"
     if not np.isfinite(data).all():
-        return "holds values that are no finite numbers"
+        return "holds values that are not finite numbers"
     second = round(sfreq)
     whole = data[:n_eeg, : data.shape[1] // second * second]
     seconds = whole.reshape(n_eeg, -1, second)
-    # As in files whose rest was never written, be there room for it on the disk.
+    # As in files of the right size whose end was never written.
     still = (np.ptp(seconds, axis=2) == 0).all(axis=0)
     if still.any():
         return f"holds EEG that stands still for a second, {np.argmax(still)} s in"
@@ -631,10 +702,8 @@ def find_flaw(data: np.ndarray, sfreq: float, n_eeg: int) -> str | None:
 def template_positions(
     ch_names: Sequence[str], sites: Mapping[str, str]
 ) -> dict[str, np.ndarray]:
-    """Return where MNE's 10-05 template has the channels, those that it knows.
-
-    ``sites`` names the 10-05 site of a channel whose own name is unknown there.
-    """
+    """Return the positions of the channels that MNE's 10-05 template knows."""
+    # `sites` gives the 10-05 site of a channel whose own name is unknown there.
     known = _template().get_positions()["ch_pos"]
     by_channel = {name: sites.get(name, name) for name in ch_names}
     return {name: known[site] for name, site in by_channel.items() if site in known}

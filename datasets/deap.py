@@ -39,6 +39,7 @@ from braindecode_emossl.datasets.deap_files import (
 from braindecode_emossl.datasets.deap_original import SFREQ as ORIGINAL_SFREQ
 from braindecode_emossl.datasets.deap_original import OriginalRecording
 from braindecode_emossl.errors import CorpusFormatError
+from braindecode_emossl.hosts import set_summary_table
 
 __all__ = ["DEAP"]
 
@@ -215,7 +216,7 @@ class DEAP(EmotionDataset):
         data_processed=True,
         file_format="Python pickle",
     )
-    _summary_table = {  # noqa: RUF012
+    summary_table = {  # noqa: RUF012
         "#Subj": 32,
         "#Chan": 32,
         "#Classes": 4,
@@ -259,10 +260,12 @@ class DEAP(EmotionDataset):
                 data_processed=False,
                 file_format="BDF",
             )
-            self._summary_table = self._summary_table | {
+            self.summary_table = {
+                **self.summary_table,
                 "Freq (Hz)": int(ORIGINAL_SFREQ),
                 "#Runs": 1,
             }
+            set_summary_table(self)
         super().__init__(
             subjects,
             sessions,

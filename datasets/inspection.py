@@ -102,7 +102,7 @@ def inspect_corpus(
         access_url=dataset.access_url,
         expected_subjects=n_subjects,
         expected_sessions=n_subjects * expected.sessions_per_subject,
-        expected_trials=dataset._summary_table["Total_trials"],
+        expected_trials=dataset.summary_table["Total_trials"],
     )
     try:
         root = dataset.find_root()

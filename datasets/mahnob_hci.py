@@ -211,7 +211,7 @@ class MAHNOB_HCI(EmotionDataset):
         data_processed=False,
         file_format="BDF",
     )
-    _summary_table = {  # noqa: RUF012
+    summary_table = {  # noqa: RUF012
         "#Subj": N_SUBJECTS,
         "#Chan": 32,
         "#Classes": 13,

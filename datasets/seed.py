@@ -167,7 +167,7 @@ class SEED(SEEDFamilyDataset):
         data_processed=True,
         file_format="MAT",
     )
-    _summary_table = {  # noqa: RUF012
+    summary_table = {  # noqa: RUF012
         "#Subj": 15,
         "#Chan": 62,
         "#Classes": 3,

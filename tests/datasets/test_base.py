@@ -9,6 +9,7 @@ import mne
 import pandas as pd
 import pytest
 from moabb.datasets.metadata.schema import validate_metadata_against_dataset
+from numpy.testing import assert_allclose
 
 from braindecode_emossl.datasets import DEAP, MAHNOB_HCI, SEED, SEED_IV, write_replica
 from braindecode_emossl.errors import CorpusFormatError, CorpusNotFoundError
@@ -244,7 +245,7 @@ def test_metadata_agree_with_the_class_and_the_files(cls, roots):
     assert raw.info["sfreq"] == metadata.acquisition.sampling_rate
     assert raw.ch_names == metadata.acquisition.sensors
     assert metadata.acquisition.channel_types == {t: types.count(t) for t in types}
-    assert cls._summary_table["Freq (Hz)"] == metadata.acquisition.sampling_rate
+    assert cls.summary_table["Freq (Hz)"] == metadata.acquisition.sampling_rate
 
 
 def touch(root):
@@ -322,3 +323,40 @@ def test_format_errors_are_value_errors(tmp_path):
     with pytest.raises(ValueError, match=r"s01\.dat") as error:
         DEAP(subjects=[1], path=tmp_path).get_data()
     assert type(error.value) is CorpusFormatError
+
+
+def test_map_raws_changes_signals_and_nothing_else(deap_root, tmp_path):
+    dataset = DEAP([2, 1], path=deap_root)
+    calls = []
+
+    def double(raw, subject, session, run):
+        calls.append((subject, session, run))
+        return raw.apply_function(lambda x: 2 * x, picks="all", verbose=False)
+
+    mapped = dataset.map_raws(double)
+    assert mapped.is_mapped and not dataset.is_mapped
+    found = mapped.get_data()
+    expected = dataset.get_data()
+    assert list(found) == [2, 1]
+    runs = [(s, "0", run) for s in (2, 1) for run in expected[s]["0"]]
+    assert calls == runs
+    raw, original = found[2]["0"]["03"], expected[2]["0"]["03"]
+    assert_allclose(raw.get_data(), 2 * original.get_data())
+    assert raw.annotations == original.annotations
+    pd.testing.assert_frame_equal(mapped.trial_table(1), dataset.trial_table(1))
+
+
+def test_a_mapped_copy_uses_no_cache(deap_root, tmp_path):
+    """Signals of an audit must never be returned for those of the corpus."""
+    dataset = DEAP([1], path=deap_root)
+    config = {"save_raw": True, "use": True, "path": tmp_path}
+    mapped = dataset.map_raws(lambda raw, *_: raw.crop(0, 1))
+    assert mapped.get_data(cache_config=config)[1]["0"]["00"].n_times == 129
+    assert not list(tmp_path.rglob("*.edf"))
+    assert dataset.get_data(cache_config=config)[1]["0"]["00"].n_times > 129
+
+
+@pytest.mark.parametrize("subjects", [(1,), [3], 1])
+def test_subjects_of_get_data_are_checked(subjects, deap_root):
+    with pytest.raises(ValueError, match=r"subjects must be a list of some of \[1, 2"):
+        DEAP([1, 2], path=deap_root).get_data(subjects)

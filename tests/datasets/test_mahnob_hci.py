@@ -650,7 +650,7 @@ def test_metadata_agree_with_the_class_and_the_files(data):
     assert metadata.acquisition.sensors == raw.ch_names
     assert metadata.acquisition.channel_types == {t: types.count(t) for t in types}
     assert metadata.acquisition.sampling_rate == raw.info["sfreq"]
-    assert MAHNOB_HCI._summary_table["Total_trials"] == 24 * 20 + 17 + 14 + 16
+    assert MAHNOB_HCI.summary_table["Total_trials"] == 24 * 20 + 17 + 14 + 16
 
 
 # -- the replica ---------------------------------------------------------------
