@@ -738,7 +738,7 @@ def _make_pretrainer(name: str, objective, *, batch_size, device, **settings):
         from braindecode_emossl.pretraining.distributed import DistributedPretrainer
 
         return DistributedPretrainer(
-            objective, device=device, progress=True, **settings
+            objective, device=device or "auto", progress=True, **settings
         )
     return SSLPretrainer(objective, device=device or "cpu", progress=True, **settings)
 

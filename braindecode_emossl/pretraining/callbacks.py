@@ -44,29 +44,29 @@ def _terms(batches: list[dict], part: str) -> list[str]:
 
 
 class ScheduleLearningRate(Callback):
-    """Set the learning rate of each batch: a linear warm-up, then a cosine to zero.
+    """Set the learning rate of each step: a linear warm-up, then a cosine to zero.
 
-    The rate depends on nothing but the place in the training, so that a training that
-    was resumed has the same. It is in the history as ``lr``.
+    The rate depends only on the number of steps done, so that a resumed training has
+    the same. It is in the history as ``lr``.
 
     Parameters
     ----------
-    warmup_epochs : float
-        Epochs in which the rate rises to the one that was set.
+    warmup_steps : int
+        Optimizer steps in which the rate rises to the one that was set.
     schedule : {None, "cosine"}
-        Whether the rate stays after that, or falls.
+        Whether the rate then stays or falls.
     """
 
-    def __init__(self, warmup_epochs: float = 0, schedule: str | None = None):
-        self.warmup_epochs = warmup_epochs
+    def __init__(self, warmup_steps: int = 0, schedule: str | None = None):
+        self.warmup_steps = warmup_steps
         self.schedule = schedule
 
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
-        """Set the rate of the step that comes."""
-        if not training or not (self.warmup_epochs or self.schedule):
+        """Set the rate of the next step."""
+        if not training or not (self.warmup_steps or self.schedule):
             return  # else a scheduler that the user has given would be undone
-        epoch = len(net.history) - 1 + net.batch_in_epoch_ / net.n_batches_
-        factor = self.compute_factor(epoch, 1 / net.n_batches_, net.max_epochs)
+        step = net.n_steps_ - net.first_step_
+        factor = self.compute_factor(step, net.n_steps_planned_)
         for group in net.optimizer_.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
@@ -74,47 +74,45 @@ class ScheduleLearningRate(Callback):
         """Record the rate of the last step."""
         net.history.record("lr", net.optimizer_.param_groups[0]["lr"])
 
-    def compute_factor(self, epoch: float, step: float, max_epochs: int) -> float:
-        """Return what the rate is multiplied by.
+    def compute_factor(self, step: int, n_steps: int) -> float:
+        """Return the factor by which the rate is multiplied.
 
         Parameters
         ----------
-        epoch : float
-            Epochs done, with those of the present one in parts.
-        step : float
-            The part of an epoch that a batch is: the first rate is not zero.
-        max_epochs : int
-            Epochs of the whole training.
+        step : int
+            Number of steps done.
+        n_steps : int
+            Number of steps of the whole training.
 
         Returns
         -------
         float
-            From 0 to 1.
+            From 0 to 1. The first one is not zero.
         """
-        if epoch < self.warmup_epochs:
-            return min(1.0, (epoch + step) / self.warmup_epochs)
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
         if self.schedule is None:
             return 1.0
-        done = (epoch - self.warmup_epochs) / (max_epochs - self.warmup_epochs)
+        done = (step - self.warmup_steps) / (n_steps - self.warmup_steps)
         return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
 class ProgressBar(Callback):
-    """Show how far the whole training is, with the terms of the last batch.
+    """Show the progress of the training, with the terms of the last batch.
 
-    Nothing is shown where the error stream is not a terminal.
+    Nothing is shown if standard error is not a terminal.
     """
 
     def on_train_begin(self, net, **kwargs):
         """Open the bar."""
-        self.bar_ = tqdm(desc="pre-training", unit="batch", disable=None)
+        self.bar_ = tqdm(desc="pre-training", unit="step", disable=None)
 
     def on_batch_end(self, net, training=False, **kwargs):
-        """Move the bar on."""
+        """Advance the bar."""
         if not training:
             return
-        self.bar_.total = net.max_epochs * net.n_batches_
-        self.bar_.n = (len(net.history) - 1) * net.n_batches_ + net.batch_in_epoch_
+        self.bar_.total = net.n_steps_planned_
+        self.bar_.n = net.n_steps_ - net.first_step_
         batch = net.history[-1, "batches", -1]
         names = ["train_loss", *_terms([batch], "train")]
         self.bar_.set_postfix(

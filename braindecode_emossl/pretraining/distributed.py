@@ -7,7 +7,6 @@ from itertools import chain
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from braindecode_emossl.losses.gathering import gather
@@ -16,9 +15,11 @@ from braindecode_emossl.pretraining.pretrainer import SSLPretrainer
 
 __all__ = ["DistributedPretrainer", "desynchronize", "synchronize"]
 
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
 
 class DistributedPretrainer(SSLPretrainer):
-    """Train a self-supervised objective in several processes, each with a share.
+    """Train a self-supervised objective in several processes.
 
     A :class:`~braindecode_emossl.pretraining.SSLPretrainer` for scripts that
     ``accelerate launch`` or ``torchrun`` starts several times, once for each GPU or
@@ -36,9 +37,9 @@ class DistributedPretrainer(SSLPretrainer):
     ----------
     objective : PretrainingObjective
         Encoder, heads and loss; the weights of the first process are taken.
-    device : str or torch.device, optional
-        Where to train; by default the GPU that belongs to this process, or the CPU on a
-        machine without one. "cpu" leaves GPUs alone.
+    device : str or torch.device, default="auto"
+        Where to train. "auto" is the GPU that belongs to this process, or the CPU on a
+        machine without one; "cpu" leaves GPUs alone.
     **kwargs
         Further arguments of :class:`~braindecode_emossl.pretraining.SSLPretrainer`.
         Several processes need the same ``random_state``.
@@ -65,10 +66,6 @@ class DistributedPretrainer(SSLPretrainer):
     >>> encoder = pretrainer.fit(X).module_.encoder
     """
 
-    def __init__(self, objective, *, device=None, **kwargs):
-        device = device or _make_accelerator().device
-        super().__init__(objective, device=device, **kwargs)
-
     @property
     def objective_(self):
         """The objective itself, also while it trains together with the others."""
@@ -79,9 +76,15 @@ class DistributedPretrainer(SSLPretrainer):
     def _accelerator(self):
         return _make_accelerator(self.device)
 
-    @property
-    def _default_callbacks(self):
-        callbacks = super()._default_callbacks
+    def find_device(self):
+        """Return the device of this process."""
+        if self.device == "auto":
+            return _make_accelerator().device
+        return self.device
+
+    def get_default_callbacks(self):
+        """Return the callbacks of pre-training; only the first process prints."""
+        callbacks = super().get_default_callbacks()
         if self._accelerator.is_main_process:
             return callbacks
         return [item for item in callbacks if item[0] not in ("print_log", "progress")]
@@ -95,25 +98,27 @@ class DistributedPretrainer(SSLPretrainer):
             )
         return super().initialize()
 
-    def partial_fit(self, X, y=None, **fit_params):
-        """Go on training, together with the others.
+    def partial_fit(self, X, y=None, *, metadata=None, **fit_params):
+        """Train further, together with the other processes.
 
         Parameters
         ----------
-        X : array, BaseConcatDataset or WindowDataset
+        X : array, Epochs, BaseConcatDataset or WindowDataset
             Windows, the same in all processes.
         y : None
             Ignored.
+        metadata : DataFrame, n_windows rows, optional
+            One row per window.
         **fit_params
-            None of importance.
+            Ignored.
 
         Returns
         -------
         DistributedPretrainer
-            Itself.
+            The fitted pre-trainer.
         """
         if self._accelerator.num_processes == 1:
-            return super().partial_fit(X, y, **fit_params)
+            return super().partial_fit(X, y, metadata=metadata, **fit_params)
         if not self.initialized_:
             self.initialize()
         objective = self.module_
@@ -121,7 +126,7 @@ class DistributedPretrainer(SSLPretrainer):
         # The head of the model gets no gradient.
         self.module_ = DistributedDataParallel(objective, find_unused_parameters=True)
         try:
-            return super().partial_fit(X, y, **fit_params)
+            return super().partial_fit(X, y, metadata=metadata, **fit_params)
         finally:
             desynchronize(objective)
             self.module_ = objective
@@ -130,13 +135,14 @@ class DistributedPretrainer(SSLPretrainer):
         """Return the batches of a data set that this process takes."""
         batches = super().get_iterator(dataset, training)
         n_processes = self._accelerator.num_processes
-        if n_processes == 1 or (training and self.sampler is not None):
+        if n_processes == 1 or (training and self.sampler_ is not None):
             return batches  # our samplers share their epoch by themselves
-        if training and len(dataset) < n_processes * self.batch_size:
+        n_needed = n_processes * self.get_batch_size()
+        if training and len(dataset) < n_needed:
             raise ValueError(
-                f"batch_size={self.batch_size} in each of {n_processes} processes "
-                f"needs {n_processes * self.batch_size} windows, but got "
-                f"{len(dataset)}. Lower batch_size or the number of processes."
+                f"batch_size={self.get_batch_size()} in each of {n_processes} "
+                f"processes needs {n_needed} windows, but got {len(dataset)}. Lower "
+                "batch_size or the number of processes."
             )
         batches = self._accelerator.prepare_data_loader(batches, device_placement=False)
         if training:
@@ -164,12 +170,17 @@ class DistributedPretrainer(SSLPretrainer):
         objective = self.objective_
         for tensor in chain([seed], objective.parameters(), objective.buffers()):
             dist.broadcast(tensor.detach(), src=0)
-        if self.sampler is None and self.order_ is not None:
+        if self.sampler_ is None and self.order_ is not None:
             self.order_.manual_seed(int(seed))
         torch.manual_seed(int(seed) + dist.get_rank())
 
+    def save_within_epoch(self):
+        """Write no state: the file would hold one process's random numbers only."""
+        if self._accelerator.num_processes == 1:
+            super().save_within_epoch()
+
     def load_state(self, dataset):
-        """Return the state to go on with, before any process replaces it."""
+        """Return the state to resume from, before any process replaces it."""
         state = super().load_state(dataset)
         self._accelerator.wait_for_everyone()
         return state
@@ -199,7 +210,7 @@ def synchronize(module: nn.Module) -> None:
         Changed in place; its weights and their names stay as they are.
     """
     for layer in module.modules():
-        if isinstance(layer, _BatchNorm):
+        if isinstance(layer, _BATCH_NORMS):
             kind = type(layer)
             layer.__class__ = type(kind.__name__, (_OfAllProcesses, kind), {})
 

@@ -144,6 +144,8 @@ class MaskedClusterPretraining(PretrainingObjective):
        Language Processing, 29, 3451-3460. https://doi.org/10.1109/TASLP.2021.3122291
     """
 
+    model_class = MaskedClusterTransformer
+
     def __init__(
         self,
         encoder: MaskedClusterTransformer,

@@ -16,6 +16,7 @@ from braindecode_emossl.pretraining.objective import (
     PretrainingObjective,
     PretrainingOutput,
 )
+from braindecode_emossl.samplers.stimulus_group import StimulusGroupSampler
 
 __all__ = ["MEMHACLPretraining"]
 
@@ -110,6 +111,10 @@ class MEMHACLPretraining(PretrainingObjective):
        https://doi.org/10.1007/s10489-023-04971-0
     """
 
+    model_class = MEMHACL
+    default_sampler = StimulusGroupSampler
+    default_batch_size = 16
+
     def __init__(
         self,
         encoder: MEMHACL,
@@ -153,6 +158,11 @@ class MEMHACLPretraining(PretrainingObjective):
         n_inputs = len(encoder.modalities) * encoder.n_features
         self.projector = _make_projector((n_inputs, *projector_widths), drop_prob)
         self.contrastive_loss = GroupContrastiveLoss(temperature)
+
+    @property
+    def sampler_settings(self) -> dict[str, int]:
+        """The number of windows in an item of the default sampler, as its argument."""
+        return {"group_size": self.group_size}
 
     def forward(
         self, x: torch.Tensor, generator: torch.Generator | None = None

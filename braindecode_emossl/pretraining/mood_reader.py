@@ -99,6 +99,8 @@ class MoodReaderPretraining(PretrainingObjective):
        Vision Decoding. In CVPR. https://doi.org/10.1109/CVPR52729.2023.02175
     """
 
+    model_class = MoodReader
+
     def __init__(
         self,
         encoder: MoodReader,

@@ -1,10 +1,11 @@
-"""What every self-supervised objective has in common."""
+"""The base class of the self-supervised objectives."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -12,7 +13,7 @@ __all__ = ["PretrainingObjective", "PretrainingOutput"]
 
 
 class PretrainingOutput(NamedTuple):
-    """What an objective returns for a batch.
+    """The loss of a batch.
 
     Attributes
     ----------
@@ -27,7 +28,7 @@ class PretrainingOutput(NamedTuple):
 
 
 class PretrainingObjective(nn.Module):
-    """Base class of the objectives: an encoder, and what trains it without labels.
+    """Base class of the objectives: an encoder, heads and a loss without labels.
 
     A subclass adds the heads and losses that only pre-training needs, and a ``forward``
     that maps a batch of windows to a :class:`PretrainingOutput`. After pre-training,
@@ -40,20 +41,33 @@ class PretrainingObjective(nn.Module):
 
     Attributes
     ----------
+    model_class : type or None
+        Class attribute: the class of models that the objective is made for.
+    default_sampler : type or None
+        Class attribute: the sampler that the objective is meant for, which
+        ``SSLPretrainer(sampler="auto")`` uses; None if windows are shuffled.
+    default_batch_size : int or None
+        Class attribute: number of examples of the default sampler per batch.
     encoder : torch.nn.Module
         The model being pre-trained.
     settings : dict of str to object
         The other arguments that the objective was built with, defaults too.
+    sampler_settings : dict of str to object
+        Arguments of the default sampler that depend on the objective.
     provenance : dict or None
-        What the encoder was trained on in the checkpoint that it came from; None for
-        random weights.
+        The training data of the checkpoint that the encoder came from; None for random
+        weights.
     """
 
+    model_class: ClassVar[type[nn.Module] | None] = None
+    default_sampler: ClassVar[type | None] = None
+    default_batch_size: ClassVar[int | None] = None
+
     def __new__(cls, *args, **kwargs):
-        """Remember the arguments, which no subclass can forget to do."""
+        """Keep the arguments, whatever a subclass does in its constructor."""
         self = super().__new__(cls)
         kwargs.pop("encoder", None)
-        # The encoder is not kept twice.
+        # The encoder is an attribute already.
         args = tuple(None if isinstance(arg, nn.Module) else arg for arg in args)
         self._arguments = args, kwargs
         return self
@@ -64,9 +78,9 @@ class PretrainingObjective(nn.Module):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments of the constructor, but for the encoder."""
+        """The arguments of the constructor except the encoder."""
         args, kwargs = self._arguments
-        # An objective of the user's may make its encoder itself.
+        # A user's objective may build its encoder itself.
         signature = inspect.signature(type(self).__init__)
         bound = signature.bind_partial(self, *args, **kwargs)
         bound.apply_defaults()
@@ -74,26 +88,36 @@ class PretrainingObjective(nn.Module):
         return {name: value for name, value in given if name != "encoder"}
 
     @property
+    def sampler_settings(self) -> dict[str, Any]:
+        """Arguments of the default sampler that depend on the objective."""
+        return {}
+
+    @property
     def provenance(self) -> dict[str, Any] | None:
-        """What the encoder was trained on before."""
+        """The training data of the checkpoint that the encoder came from."""
         return getattr(self.encoder, "provenance", None)
 
-    def prepare(self, X) -> None:
-        """Get ready for the training windows. Override this if something is fitted.
+    def prepare(self, X, metadata: pd.DataFrame | None = None) -> None:
+        """Adapt to the training windows. Override this if something is fitted.
 
-        Called once with the training windows, before the first step; fits whatever must
-        be fitted on training data alone; does nothing by default.
+        Called once with the training windows, before the first step. Does nothing by
+        default. An override may leave out ``metadata``.
 
         Parameters
         ----------
         X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
             All training windows.
+        metadata : DataFrame, n_windows rows, or None
+            One row per window, if the pre-trainer was given metadata.
         """
 
-    def on_epoch_begin(self, epoch: int, X) -> None:
+    def on_epoch_begin(
+        self, epoch: int, X, metadata: pd.DataFrame | None = None
+    ) -> None:
         """Follow the training. Override this if something changes between epochs.
 
-        Called before each epoch, after :meth:`prepare`; does nothing by default.
+        Called before each epoch, after :meth:`prepare`. Does nothing by default. An
+        override may leave out ``metadata``.
 
         Parameters
         ----------
@@ -101,4 +125,6 @@ class PretrainingObjective(nn.Module):
             Number of epochs done.
         X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
             All training windows.
+        metadata : DataFrame, n_windows rows, or None
+            One row per window, if the pre-trainer was given metadata.
         """

@@ -26,175 +26,133 @@ from braindecode_emossl.pretraining.callbacks import (
     ScheduleLearningRate,
 )
 from braindecode_emossl.pretraining.checkpoints import save_checkpoint
+from braindecode_emossl.pretraining.loop import RaiseInterrupt, StepwiseTraining
 from braindecode_emossl.pretraining.registry import OBJECTIVES
 from braindecode_emossl.pretraining.resuming import ResumableTraining
 from braindecode_emossl.pretraining.windows import WindowDataset, gather_windows
 
-__all__ = ["RaiseInterrupt", "SSLPretrainer", "draw_seed", "seeded"]
+__all__ = ["RaiseInterrupt", "SSLPretrainer", "draw_seed", "find_device", "seeded"]
 
 log = logging.getLogger(__name__)
 
 PRECISIONS = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}
+DEFAULT_BATCH_SIZE = 256
 
 
-class RaiseInterrupt:
-    """Mixin of a skorch net: let Ctrl-C end the program, not only the training.
-
-    skorch goes on with what is trained so far, so that an evaluation would score a
-    model that was hardly trained, without a word. Where its early stopping has asked
-    for the end, which it does as if by Ctrl-C, that is as it should be.
-    """
-
-    def fit_loop(self, *args, **kwargs):
-        """Train, and remember an interrupt."""
-        try:
-            return super().fit_loop(*args, **kwargs)
-        except KeyboardInterrupt:
-            self.interrupted_ = not any(
-                isinstance(callback, EarlyStopping)
-                and callback.misses_ >= callback.patience
-                for _, callback in self.callbacks_
-            )
-            raise
-
-    def partial_fit(self, *args, **kwargs):
-        """Train, and raise the interrupt that skorch has swallowed."""
-        self.interrupted_ = False
-        super().partial_fit(*args, **kwargs)
-        if self.interrupted_:
-            raise KeyboardInterrupt
-        return self
-
-
-class _TrainingLoop(NeuralNet):
-    """The loop of skorch, for data without labels whose order can be resumed."""
-
-    def fit_loop(self, X, y=None, epochs=None, **fit_params):
-        """Train on what :meth:`get_split_datasets` makes of the windows."""
-        train, valid = self.get_split_datasets(X)
-        self.parts_: Any = train, valid
-        batches = self.get_iterator(train, training=True)
-        valid_batches = None if valid is None else self.get_iterator(valid)
-        n_epochs = self.max_epochs if epochs is None else epochs
-        if self.saved_ is not None:
-            n_epochs -= self.restore_state()
-        elif not self.history:
-            self.tell_objective("prepare", train.windows)
-        datasets = {"dataset_train": train, "dataset_valid": valid}
-        for _ in range(n_epochs):
-            self.save_state()
-            self.notify("on_epoch_begin", **datasets)
-            self.run_single_epoch(
-                batches, training=True, prefix="train", step_fn=self.train_step
-            )
-            self.run_single_epoch(
-                valid_batches,
-                training=False,
-                prefix="valid",
-                step_fn=self.validation_step,
-            )
-            self.notify("on_epoch_end", **datasets)
-        self.save_state()
-        return self
-
-
-class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
+class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
     """Train a self-supervised objective on windows without labels.
 
     A :class:`skorch.NeuralNet` whose module is the objective: everything that skorch
-    offers (callbacks, history, ``set_params``, TensorBoard) works here. The terms of
-    the loss are in the history beside the loss itself.
+    offers (callbacks, history, ``set_params``, TensorBoard) works here. The history
+    holds the loss and its terms.
 
-    The objective is copied, so that the one given stays as it was and each call of
-    :meth:`fit` starts from it; ``fit`` first lets it adapt to the training windows
-    (:meth:`~braindecode_emossl.pretraining.PretrainingObjective.prepare`).
+    The objective is copied, so that it stays as it is and each call of :meth:`fit`
+    starts from it. Before the first step, ``fit`` calls its
+    :meth:`~braindecode_emossl.pretraining.PretrainingObjective.prepare`, by which it
+    adapts to the training windows.
 
     Parameters
     ----------
-    objective : PretrainingObjective
-        Encoder, heads and loss; or any module that returns a
-        :class:`~braindecode_emossl.pretraining.PretrainingOutput` of a batch.
-    max_epochs : int
-        Passes over the windows; 0 only prepares the objective.
-    batch_size : int
-        Windows a step; with a sampler of tuples, tuples a step. A last batch that is
-        not full is left out, as its windows would have fewer negatives than the others,
-        unless it is the only one.
-    lr : float
-        Learning rate.
-    optimizer : type of torch.optim.Optimizer
-        Its other arguments as ``optimizer__<name>``.
-    sampler : type, optional
+    objective : torch.nn.Module
+        Encoder, heads and loss: a
+        :class:`~braindecode_emossl.pretraining.PretrainingObjective`, or any module
+        that maps a batch to a
+        :class:`~braindecode_emossl.pretraining.PretrainingOutput`.
+    sampler : "auto", type or None, default="auto"
         Class from :mod:`braindecode_emossl.samplers` that orders the windows by their
-        metadata, such as ``StimulusGroupSampler``; its arguments as
-        ``sampler__<name>``. By default the windows are shuffled.
-    warmup_epochs : float
-        Epochs in which the learning rate rises to ``lr``.
-    schedule : {None, "cosine"}
-        Whether the learning rate stays, or falls to zero until the last epoch.
-    clip_norm : float, optional
+        metadata; its arguments as ``sampler__<name>``. "auto" takes the objective's
+        ``default_sampler``, such as ``StimulusGroupSampler`` for
+        :class:`~braindecode_emossl.pretraining.MEMHACLPretraining`, and shuffles the
+        windows if it has none. None shuffles the windows whatever the objective.
+    max_steps : int, optional
+        Optimizer steps of the training; 2000 if ``max_epochs`` is None too. The last
+        epoch may end early. 0 only prepares the objective.
+    max_epochs : int, optional
+        Passes over the windows, in place of ``max_steps``.
+    batch_size : int or "auto", default="auto"
+        Windows per batch; with a sampler of tuples, tuples per batch. "auto" is 256
+        windows, or the objective's ``default_batch_size`` with its default sampler. A
+        last batch that is not full is left out, as its windows would have fewer
+        negatives than the others, unless it is the only one.
+    lr : float, default=5e-4
+        Learning rate.
+    optimizer : type of torch.optim.Optimizer, default=AdamW
+        Its other arguments as ``optimizer__<name>``.
+    warmup_steps : int, default=0
+        Steps in which the learning rate rises to ``lr``.
+    schedule : {None, "cosine"}, default=None
+        Whether the learning rate stays at ``lr``, or falls to zero until the last step.
+    gradient_clip_value : float, optional
         Largest norm of the gradients of all weights together.
-    accumulate : int
-        Batches whose gradients are averaged for one step of the optimiser. Contrast
-        stays within a batch.
-    precision : {None, "bf16", "fp16"}
-        Numbers of the forward pass (autocast), float32 by default.
-    compile : bool
+    gradient_accumulation_steps : int, default=1
+        Batches whose gradients are averaged for one optimizer step. Contrast stays
+        within a batch.
+    precision : {None, "bf16", "fp16"}, default=None
+        Numbers of the forward pass (autocast); None is float32.
+    compile : bool, default=False
         Whether :func:`torch.compile` compiles the objective, with arguments
         ``compile__<name>``.
     validation : float, optional
-        Share of the subjects, by corpus and subject in the metadata, whose windows do
-        not train but give the ``valid_loss`` of the history.
+        Fraction of the subjects, by corpus and subject in the metadata, that are held
+        out from training and give the ``valid_loss`` of the history.
     patience : int, optional
         Epochs without a lower ``valid_loss`` after which the training ends, with the
         weights of the lowest.
-    progress : bool
-        Whether a bar on the error stream, if that is a terminal, shows the terms of the
-        loss.
+    progress : bool, default=False
+        Whether to show a progress bar with the terms of the loss, if standard error is
+        a terminal.
     checkpoint_dir : path, optional
-        Folder that keeps the state of the training after each epoch, in
-        ``state.safetensors``, and in the end the trained objective with its provenance,
-        in ``trained`` (:func:`~braindecode_emossl.pretraining.load_checkpoint`) if it
-        is one of this package.
-    resume : bool
-        Whether to go on with the state in ``checkpoint_dir``, if there is one: the
-        weights become those of a training that was never interrupted, to the bit on
-        the CPU. Callbacks given in ``callbacks`` keep no state.
-    random_state : int, RandomState or None
-        Seeds order, masks and dropout; torch's own generator is left as it was.
-    device : str or torch.device
-        Where to train.
-    verbose : int
-        1 prints a line an epoch.
+        Folder for the state of the training, ``state.safetensors``, which is written
+        after each epoch and within long ones. At the end the trained objective and its
+        provenance are saved in ``trained``
+        (:func:`~braindecode_emossl.pretraining.load_checkpoint`), if it is an objective
+        of this package.
+    resume : bool, default=False
+        Whether to resume from the state in ``checkpoint_dir``, if there is one. On the
+        CPU, the weights are equal to the bit to those of an uninterrupted training.
+        The state of the callbacks in ``callbacks`` is not saved.
+    random_state : int, RandomState or None, default=None
+        Seed of order, masks and dropout; torch's own generator is left as it was.
+    device : str or torch.device, default="auto"
+        Where to train. "auto" is a CUDA GPU if there is one, else the CPU; the choice
+        is made when the net is initialized, and then replaces "auto".
+    verbose : int, default=0
+        1 prints a line per epoch.
     **kwargs
         Further arguments of :class:`skorch.NeuralNet`, such as
         ``iterator_train__num_workers``.
 
     Attributes
     ----------
-    module_ : PretrainingObjective
+    module_ : torch.nn.Module
         The trained objective; its ``encoder`` is the pre-trained model.
     history_ : skorch.history.History
         Loss, terms and learning rate by epoch and batch.
+    n_steps_ : int
+        Number of optimizer steps done.
+    sampler_ : torch.utils.data.Sampler or None
+        The sampler of the training windows.
     validation_subjects_ : DataFrame or None
-        Those who validated, with columns ``corpus`` and ``subject`` as far as the
+        The held-out subjects, in the columns ``corpus`` and ``subject`` as far as the
         metadata have them.
     provenance_ : dict or None
-        Corpora, subjects and sessions that the metadata name, for
+        Corpora, subjects and sessions in the metadata, for
         :func:`~braindecode_emossl.pretraining.save_checkpoint`.
 
     Examples
     --------
     >>> model = SCMM(n_outputs=3, n_chans=62, n_times=800, sfreq=200)
-    >>> pretrainer = SSLPretrainer(SCMMPretraining(model), max_epochs=5).fit(X)
+    >>> pretrainer = SSLPretrainer(SCMMPretraining(model), max_steps=500).fit(X)
     >>> encoder = pretrainer.module_.encoder
 
-    Groups of subjects who see the same, from a corpus:
+    Groups of subjects who see the same second of a stimulus, from a corpus:
 
-    >>> pretrainer = SSLPretrainer(
-    ...     MEMHACLPretraining(model), sampler=StimulusGroupSampler, batch_size=16
-    ... ).fit(DEAP(), paradigm=Emotion(window=1.0))
+    >>> pretrainer = SSLPretrainer(MEMHACLPretraining(model))
+    >>> pretrainer.fit(DEAP(), paradigm=Emotion(window=1.0))
     """
+
+    # Whoever calls fit with metadata routing passes them on.
+    __metadata_request__fit = {"metadata": True}  # noqa: RUF012
 
     prefixes_ = [*NeuralNet.prefixes_, "sampler"]  # noqa: RUF012
 
@@ -202,15 +160,16 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         self,
         objective,
         *,
-        max_epochs=100,
-        batch_size=256,
+        sampler="auto",
+        max_steps=None,
+        max_epochs=None,
+        batch_size="auto",
         lr=5e-4,
         optimizer=torch.optim.AdamW,
-        sampler=None,
-        warmup_epochs=0,
+        warmup_steps=0,
         schedule=None,
-        clip_norm=None,
-        accumulate=1,
+        gradient_clip_value=None,
+        gradient_accumulation_steps=1,
         precision=None,
         compile=False,
         validation=None,
@@ -219,7 +178,7 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         checkpoint_dir=None,
         resume=False,
         random_state=None,
-        device="cpu",
+        device="auto",
         verbose=0,
         **kwargs,
     ):
@@ -240,10 +199,11 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         # It takes each attribute for a constructor argument of the same name.
         del self.module
         self.sampler = sampler
-        self.warmup_epochs = warmup_epochs
+        self.max_steps = max_steps
+        self.warmup_steps = warmup_steps
         self.schedule = schedule
-        self.clip_norm = clip_norm
-        self.accumulate = accumulate
+        self.gradient_clip_value = gradient_clip_value
+        self.gradient_accumulation_steps = gradient_accumulation_steps
         self.precision = precision
         self.validation = validation
         self.patience = patience
@@ -257,11 +217,11 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         """The objective itself, also where ``module_`` is a wrapper around it."""
         return self.module_
 
-    @property
-    def _default_callbacks(self):
+    def get_default_callbacks(self):
+        """Return the callbacks of skorch and those of pre-training."""
         # Before the log, which prints what is recorded by then.
-        *others, log = super()._default_callbacks
-        schedule = ScheduleLearningRate(self.warmup_epochs, self.schedule)
+        *others, log = super().get_default_callbacks()
+        schedule = ScheduleLearningRate(self.warmup_steps, self.schedule)
         callbacks = [*others, ("terms", RecordTerms()), ("schedule", schedule)]
         if self.patience is not None:
             stopping = EarlyStopping(patience=self.patience, load_best=True)
@@ -273,13 +233,15 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
     def initialize_virtual_params(self):
         """Let the sampler be set at any time: no part of the net depends on it."""
         super().initialize_virtual_params()
-        self._register_virtual_param(["sampler", "sampler__*"])
+        self.virtual_params_ |= {"sampler": setattr, "sampler__*": setattr}
 
-    def tell_objective(self, what: str, *arguments) -> None:
-        """Call a method of the objective, if it is one that has it."""
-        listen = getattr(self.objective_, what, None)
-        if listen is not None:
-            listen(*arguments)
+    def tell_objective(self, method: str, *arguments, metadata=None) -> None:
+        """Call a method of the objective, with metadata if it takes them."""
+        call = getattr(self.objective_, method, None)
+        if call is None:
+            return
+        takes_metadata = "metadata" in inspect.signature(call).parameters
+        call(*arguments, **({"metadata": metadata} if takes_metadata else {}))
 
     def initialize_module(self):
         """Copy the objective, which is thus left as it was."""
@@ -295,56 +257,66 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
     def initialize(self):
         """Set everything up, with arguments that are checked."""
         self._check_settings()
-        device = self._find_device()
+        # skorch moves modules and windows to the device of this name.
+        self.device = self.find_device()
+        device_type = torch.device(self.device).type
         self.scaler_ = torch.amp.GradScaler(
-            device.type, enabled=self.precision == "fp16"
+            device_type, enabled=self.precision == "fp16"
         )
+        self.sampler_ = None
         return super().initialize()
 
-    def fit(self, X, y=None, metadata=None, paradigm=None):
-        """Pre-train from the objective as it was given.
+    def __setstate__(self, state):
+        """Restore a pickle or copy; skorch knows no device "auto"."""
+        super().__setstate__({**state, "device": find_device(state["device"])})
+        if not self.initialized_:
+            self.device = state["device"]
+
+    def fit(self, X, y=None, *, metadata=None, paradigm=None):
+        """Pre-train the objective from its initial weights.
 
         Parameters
         ----------
         X : array (n_windows, n_chans, n_times), Epochs, BaseConcatDataset, or corpora
-            Windows, also in an array mapped from a file; :class:`mne.Epochs`, whose
-            voltages are taken in microvolts; a data set of braindecode that is cut into
-            windows; or a corpus of MOABB, or a list of them, with a
-            ``paradigm``. Nothing else of a corpus is seen.
+            Windows, also in a memory-mapped array; :class:`mne.Epochs`, whose voltages
+            are taken in microvolts; a data set of braindecode that is cut into windows;
+            or a corpus of MOABB, or a list of them, with a ``paradigm``. Labels are not
+            used.
         y : None
             Ignored: part of scikit-learn's interface.
         metadata : DataFrame, n_windows rows, optional
-            One row for each window of an array, as
-            :meth:`~braindecode_emossl.paradigms.Emotion.get_data` returns it. Other
-            data have their own.
+            One row per window, as
+            :meth:`~braindecode_emossl.paradigms.Emotion.get_data` returns it. By
+            default ``X.metadata`` of epochs; data sets and corpora bring their own.
         paradigm : Emotion, optional
-            What cuts corpora into windows. For several corpora call its ``match_all``
-            first.
+            Cuts corpora into windows. For several corpora call its ``match_all`` first.
 
         Returns
         -------
         SSLPretrainer
-            Itself.
+            The fitted pre-trainer.
 
         Raises
         ------
         TypeError
-            If ``objective`` is none, or ``X`` holds no windows.
+            If ``objective`` is not a module that returns a ``PretrainingOutput``, or
+            ``X`` holds no windows.
         ValueError
-            If a setting is outside its range, or the metadata lack what the sampler or
-            the validation needs.
+            If a setting is outside its range, or the metadata lack columns that the
+            sampler or the validation needs.
         CheckpointError
-            If ``checkpoint_dir`` holds the state of another training, or of one that is
-            not to be resumed.
+            If ``checkpoint_dir`` holds the state of another training, or of one that
+            must not be resumed.
         FloatingPointError
             If the loss of a batch, or its gradients, are not finite. The message names
             the batch.
         """
         dataset = gather_windows(X, metadata, paradigm)
+        self._check_metadata(dataset.metadata)
         if self.checkpoint_dir is not None and not self._is_known():
             log.warning(
-                "%s is no objective of this package: checkpoint_dir keeps the state of "
-                "its training, but no checkpoint of what is trained.",
+                "%s is not an objective of this package: checkpoint_dir keeps the "
+                "state of its training, but no checkpoint of the trained objective.",
                 type(self.objective).__name__,
             )
         self.provenance_ = dataset.provenance
@@ -353,7 +325,7 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
             self.seed_ = draw_seed(self.random_state)
         else:
             self.seed_ = self.saved_["seed"]
-        with seeded(self.seed_, self._find_device()):
+        with seeded(self.seed_, self.find_device()):
             super().fit(dataset, None)
         if self.checkpoint_dir is not None and self._is_known():
             self.save_trained()
@@ -364,25 +336,28 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         trained = Path(self.checkpoint_dir, "trained")
         save_checkpoint(trained, self.objective_, self.provenance_)
 
-    def partial_fit(self, X, y=None, **fit_params):
-        """Go on training for ``max_epochs`` more epochs, from the weights as they are.
+    def partial_fit(self, X, y=None, *, metadata=None, **fit_params):
+        """Train for ``max_steps`` or ``max_epochs`` more, from the present weights.
 
         Parameters
         ----------
-        X : array, BaseConcatDataset or WindowDataset
+        X : array, Epochs, BaseConcatDataset or WindowDataset
             Windows, see :meth:`fit`.
         y : None
             Ignored.
+        metadata : DataFrame, n_windows rows, optional
+            One row per window, see :meth:`fit`.
         **fit_params
-            None of importance.
+            Ignored.
 
         Returns
         -------
         SSLPretrainer
-            Itself.
+            The fitted pre-trainer.
         """
         if not isinstance(X, WindowDataset):
-            X = gather_windows(X)
+            X = gather_windows(X, metadata)
+            self._check_metadata(X.metadata)
         if not hasattr(self, "saved_"):  # it does not come from fit
             self.saved_ = self.load_state(X)
             self.seed_ = 0 if self.saved_ is None else self.saved_["seed"]
@@ -392,9 +367,8 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         """Return the windows that train, and those that validate or None."""
         if self.validation is not None:
             train, valid = _split_by_subject(X, self.validation, self.seed_)
-            names = _name_columns(X.metadata)
-            subjects = X.metadata.iloc[valid][names].drop_duplicates()
-            self.validation_subjects_ = subjects.reset_index(drop=True)
+            subjects = X.metadata.iloc[valid][_subject_columns(X.metadata)]
+            self.validation_subjects_ = subjects.drop_duplicates(ignore_index=True)
             return X.take(train), X.take(valid)
         self.validation_subjects_ = None
         train, valid = super().get_split_datasets(X)
@@ -404,61 +378,101 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         """Return the batches of a data set, shuffled or sampled for training."""
         given = self.get_params_for("iterator_train" if training else "iterator_valid")
         defaults: dict[str, Any] = {"collate_fn": WindowDataset.collate}
-        # What a data loader does not take beside batches that are made up.
+        # Arguments that a data loader refuses along with batches of our making.
         own = {"sampler", "batch_sampler"}
         own |= set() if training else {"batch_size", "drop_last", "shuffle"}
-        if training and self.sampler is not None:
+        if training:
+            self.sampler_ = None
+        if training and self.get_sampler() is not None:
             defaults |= self._make_sampler(dataset.metadata)
         elif not own & set(given):
             defaults |= self._arrange(len(dataset), training)
         if "batch_sampler" not in {*defaults, *given}:
-            defaults["batch_size"] = self.batch_size
+            defaults["batch_size"] = self.get_batch_size()
         make = self.iterator_train if training else self.iterator_valid
         batches = make(dataset, **{**defaults, **given})
         if training:
             self.n_batches_ = len(batches)
         return batches
 
+    def get_sampler(self) -> type | None:
+        """Return the class of the sampler, None if the windows are shuffled.
+
+        Returns
+        -------
+        type or None
+            With ``sampler="auto"`` the ``default_sampler`` of the objective, unless
+            ``iterator_train__sampler`` or ``iterator_train__batch_sampler`` is set.
+        """
+        if not isinstance(self.sampler, str):
+            return self.sampler
+        if {"sampler", "batch_sampler"} & set(self.get_params_for("iterator_train")):
+            return None
+        return getattr(self.objective, "default_sampler", None)
+
+    def get_batch_size(self) -> int:
+        """Return the number of windows, or tuples of windows, per batch.
+
+        Returns
+        -------
+        int
+            ``batch_size``, or its value if it is "auto".
+        """
+        if self.batch_size != "auto":
+            return self.batch_size
+        sampler = self.get_sampler()
+        default_sampler = getattr(self.objective, "default_sampler", None)
+        if sampler is None or sampler is not default_sampler:
+            return DEFAULT_BATCH_SIZE
+        return getattr(self.objective, "default_batch_size", None) or DEFAULT_BATCH_SIZE
+
+    def find_device(self) -> str | torch.device:
+        """Return the device to train on.
+
+        Returns
+        -------
+        str or torch.device
+            ``device``, or what "auto" stands for on this machine.
+        """
+        return find_device(self.device)
+
     def _arrange(self, n_windows: int, training: bool) -> dict:
-        """Return what tells a data loader which windows come together."""
+        """Return arguments of a data loader that make batches without a sampler."""
+        batch_size = self.get_batch_size()
         if training:
-            return {"shuffle": True, "drop_last": n_windows >= self.batch_size}
+            return {"shuffle": True, "drop_last": n_windows >= batch_size}
         # All validate, and none in a small last batch: it has too few negatives.
-        n_batches = -(-n_windows // self.batch_size)
+        n_batches = -(-n_windows // batch_size)
         return {"batch_sampler": np.array_split(np.arange(n_windows), n_batches)}
 
     def infer(self, x, **fit_params):
-        """Compute the loss of a batch, in the precision that was asked for."""
+        """Compute the loss of a batch, in the given precision."""
         dtype = PRECISIONS[self.precision]
-        device = self._find_device()
-        with torch.autocast(device.type, dtype) if dtype else nullcontext():
+        device_type = torch.device(self.device).type
+        with torch.autocast(device_type, dtype) if dtype else nullcontext():
             return super().infer(x, **fit_params)
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
-        """Return the loss that the objective has computed, if it is a number."""
+        """Return the loss that the objective has computed, if it is finite."""
         if not hasattr(y_pred, "loss"):
-            raise TypeError(_NO_OBJECTIVE.format(self.objective))
+            raise TypeError(_NOT_AN_OBJECTIVE.format(self.objective))
         if not torch.isfinite(y_pred.loss):
             terms = {name: float(value) for name, value in y_pred.terms.items()}
             loss = f"The loss is {y_pred.loss.item()}, with the terms {terms},"
             self._stop(loss, y_true, X)
         return y_pred.loss
 
-    def train_step_single(self, batch, **fit_params):
-        """Compute loss and gradients of one batch."""
-        self._set_training(True)
-        windows, numbers = batch
-        y_pred = self.infer(windows)
-        loss = self.get_loss(y_pred, numbers, X=windows, training=True)
-        self.scaler_.scale(loss / self._n_accumulated()).backward()
-        return {"loss": loss, "y_pred": y_pred}
-
     def on_epoch_begin(self, net, dataset_train=None, **kwargs):
-        """Tell the objective that an epoch begins."""
+        """Notify the objective that an epoch begins."""
+        if self.batch_in_epoch_:
+            return  # this epoch began before the training was interrupted
         super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
-        self.batch_in_epoch_ = 0
-        n_done = len(self.history) - 1
-        self.tell_objective("on_epoch_begin", n_done, dataset_train.windows)
+        self.tell_objective(
+            "on_epoch_begin",
+            len(self.history) - 1,
+            dataset_train.windows,
+            metadata=dataset_train.metadata,
+        )
 
     def on_grad_computed(self, net, named_parameters, batch=None, **kwargs):
         """Stop before a step that would spoil the weights."""
@@ -469,72 +483,56 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
         if not nn.utils.get_total_norm(grads).isfinite():
             self._stop("The gradients are not finite", batch[1], batch[0])
 
-    def on_batch_end(self, net, training=False, **kwargs):
-        """Count the batches."""
-        super().on_batch_end(net, training=training, **kwargs)
-        self.batch_in_epoch_ += training
-
     def on_train_end(self, net, X=None, y=None, **kwargs):
-        """Let go of the windows, which a pickle must not hold."""
+        """Drop the windows so that they are not pickled."""
         super().on_train_end(net, X=X, y=y, **kwargs)
         self.parts_ = None
 
-    def _zero_grad_optimizer(self, *args, **kwargs):
-        if self.batch_in_epoch_ % self.accumulate == 0:
-            super()._zero_grad_optimizer(*args, **kwargs)
-
-    def _step_optimizer(self, step_fn):
-        """Compute gradients, and make a step if they are complete."""
-        step_fn()
-        n_done = self.batch_in_epoch_ + 1
-        if n_done % self.accumulate and n_done < self.n_batches_:
-            return
-        self.scaler_.unscale_(self.optimizer_)
-        self._clip_gradients()
-        self.scaler_.step(self.optimizer_)
-        self.scaler_.update()
-
-    def _clip_gradients(self) -> None:
-        if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.module_.parameters(), self.clip_norm)
-
-    def _n_accumulated(self) -> int:
-        """Return how many batches the step has that this batch is of."""
-        first = self.batch_in_epoch_ - self.batch_in_epoch_ % self.accumulate
-        return min(self.accumulate, self.n_batches_ - first)
-
     def _is_known(self) -> bool:
-        """Return whether the objective can be built anew from a checkpoint."""
+        """Return whether the objective can be rebuilt from a checkpoint."""
         return type(self.objective) in OBJECTIVES.values()
 
-    def _find_device(self) -> torch.device:
-        return torch.device(self.device)
+    def _check_metadata(self, metadata) -> None:
+        """Raise if the metadata lack columns that the sampler uses."""
+        sampler = self.get_sampler()
+        find_missing = getattr(sampler, "find_missing_columns", None)
+        if sampler is None or (find_missing is None and metadata is not None):
+            return
+        missing = find_missing(metadata) if find_missing else "columns"
+        if missing:
+            raise ValueError(
+                f"{type(self.objective).__name__} is trained on windows drawn by "
+                f"{sampler.__name__}, which needs metadata with {missing}: run the "
+                "pipeline in braindecode_emossl's evaluate, or in an evaluation of "
+                "MOABB with return_epochs=True, or pass metadata= to fit, or set "
+                "sampler=None to train on shuffled windows instead."
+            )
 
     def _make_sampler(self, metadata) -> dict:
-        """Return what tells a data loader the order of the windows."""
-        if metadata is None:
-            raise ValueError(
-                f"{self.sampler.__name__} needs metadata, one row for each window: "
-                "pass them to fit, as Emotion.get_data returns them."
-            )
-        known = inspect.signature(self.sampler).parameters
+        """Return arguments of a data loader that let a sampler order the windows."""
+        self._check_metadata(metadata)
+        sampler = self.get_sampler()
+        batch_size = self.get_batch_size()
+        known = inspect.signature(sampler).parameters
         settings = {"random_state": self.seed_}
         # What a sampler calls the size of a batch, if it must know it.
         for name in ("batch_size", "n_stimuli"):
             if name in known:
-                settings[name] = self.batch_size
+                settings[name] = batch_size
+        if self.sampler == "auto":
+            settings |= getattr(self.objective, "sampler_settings", {})
         settings |= self.get_params_for("sampler")
-        self.sampler_ = self.sampler(metadata, **settings)
+        self.sampler_ = sampler(metadata, **settings)
         if "batch_size" in known:  # then it yields whole batches
             return {"batch_sampler": self.sampler_}
         return {
             "sampler": self.sampler_,
-            "batch_size": settings.get("n_stimuli", self.batch_size),
-            "drop_last": len(self.sampler_) >= self.batch_size,
+            "batch_size": settings.get("n_stimuli", batch_size),
+            "drop_last": len(self.sampler_) >= batch_size,
         }
 
     def _stop(self, what: str, numbers, windows) -> NoReturn:
-        """Raise an error that names the batch, and why that may be."""
+        """Raise an error that names the batch and a possible cause."""
         training = self.module_.training
         dataset = self.parts_[not training]
         where = f"batch {self.batch_in_epoch_ + 1}" if training else "validation"
@@ -548,24 +546,31 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
             f"The values of {named} are not finite: repair or drop them"
             if broken
             else "The windows are finite, so that the training has diverged: try a "
-            f"lower lr, clip_norm=1.0 or a warm-up. The batch is {named}"
+            f"lower lr, gradient_clip_value=1.0 or a warm-up. The batch is {named}"
         )
         raise FloatingPointError(
             f"{what} in epoch {len(self.history)}, {where}. {cause}."
         )
 
     def _check_settings(self) -> None:
+        """Raise if an argument is outside its range."""
         if not isinstance(self.objective, nn.Module):
-            raise TypeError(_NO_OBJECTIVE.format(self.objective))
+            raise TypeError(_NOT_AN_OBJECTIVE.format(self.objective))
         for name, known in (("schedule", SCHEDULES), ("precision", tuple(PRECISIONS))):
             value = getattr(self, name)
             if value not in known:
                 raise ValueError(f"{name} must be one of {known}, but got {value!r}.")
         limits = {
-            "accumulate": self.accumulate >= 1,
-            "warmup_epochs": self.warmup_epochs >= 0
-            and (self.schedule is None or self.warmup_epochs < self.max_epochs),
-            "clip_norm": self.clip_norm is None or self.clip_norm > 0,
+            "sampler": not isinstance(self.sampler, str) or self.sampler == "auto",
+            "max_steps": self.max_steps is None
+            or (self.max_steps >= 0 and self.max_epochs is None),
+            "max_epochs": self.max_epochs is None or self.max_epochs >= 0,
+            "batch_size": self.batch_size == "auto"
+            or (not isinstance(self.batch_size, str) and self.batch_size >= 1),
+            "warmup_steps": self.warmup_steps >= 0,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps >= 1,
+            "gradient_clip_value": self.gradient_clip_value is None
+            or self.gradient_clip_value > 0,
             "validation": self.validation is None or 0 < self.validation < 1,
             "patience": self.patience is None
             or (self.patience >= 1 and bool(self.validation or self.train_split)),
@@ -578,23 +583,27 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, _TrainingLoop):
                 )
 
 
-_NO_OBJECTIVE = (
+_NOT_AN_OBJECTIVE = (
     "objective must be a module that returns a PretrainingOutput of a batch, but got "
     "{!r}."
 )
 
 _RANGES = {
-    "accumulate": "at least 1",
-    "warmup_epochs": "at least 0, and with a schedule less than max_epochs",
-    "clip_norm": "None or greater than 0",
-    "validation": "None or a share of the subjects between 0 and 1",
+    "sampler": "'auto', None or the class of a sampler",
+    "max_steps": "None or at least 0, and None if max_epochs is set",
+    "max_epochs": "None or at least 0",
+    "batch_size": "'auto' or at least 1",
+    "warmup_steps": "at least 0",
+    "gradient_accumulation_steps": "at least 1",
+    "gradient_clip_value": "None or greater than 0",
+    "validation": "None or a fraction of the subjects between 0 and 1",
     "patience": "None, or at least 1 with validation set",
     "resume": "False unless checkpoint_dir is set",
 }
 
 
 def _split_by_subject(
-    dataset: WindowDataset, share: float, seed: int
+    dataset: WindowDataset, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the windows that train and those that validate."""
     metadata = dataset.metadata
@@ -603,22 +612,21 @@ def _split_by_subject(
             "validation holds out subjects and needs metadata with a column subject: "
             "pass them to fit, as Emotion.get_data returns them."
         )
-    subjects = (
-        metadata.groupby(_name_columns(metadata), observed=True).ngroup().to_numpy()
-    )
+    columns = _subject_columns(metadata)
+    subjects = metadata.groupby(columns, observed=True).ngroup().to_numpy()
     n_subjects = len(np.unique(subjects))
     if n_subjects < 2:
         raise ValueError(
-            f"validation={share} holds out subjects, but the windows are of "
+            f"validation={fraction} holds out subjects, but the windows are of "
             f"{n_subjects} subject. Pass validation=None."
         )
-    n_valid = min(max(1, round(share * n_subjects)), n_subjects - 1)
+    n_valid = min(max(1, round(fraction * n_subjects)), n_subjects - 1)
     splitter = GroupShuffleSplit(1, test_size=n_valid, random_state=seed)
     return next(splitter.split(subjects, groups=subjects))
 
 
-def _name_columns(metadata) -> list[str]:
-    """Return the columns that name a subject."""
+def _subject_columns(metadata) -> list[str]:
+    """Return the columns that identify a subject."""
     return [name for name in ("corpus", "subject") if name in metadata]
 
 
@@ -629,35 +637,23 @@ def _as_windows(dataset) -> WindowDataset:
     return dataset
 
 
+def find_device(device) -> str | torch.device:
+    """Return a device; "auto" is a CUDA GPU if there is one, else the CPU."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
 def draw_seed(random_state) -> int:
-    """Return a number that seeds a training.
-
-    Parameters
-    ----------
-    random_state : int, RandomState or None
-        As in scikit-learn.
-
-    Returns
-    -------
-    int
-        The same for the same int.
-    """
+    """Return an integer seed for a ``random_state`` of scikit-learn."""
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
 @contextmanager
 def seeded(random_state, device) -> Iterator[None]:
-    """Seed torch for a block, and give its generators back as they were.
-
-    Parameters
-    ----------
-    random_state : int, RandomState or None
-        As in scikit-learn.
-    device : str or torch.device
-        Device whose generator is seeded beside the CPU's.
-    """
+    """Seed torch within a block, and restore its generators afterwards."""
     seed = draw_seed(random_state)
-    device = torch.device(device)
+    device = torch.device(find_device(device))
     devices = [] if device.type == "cpu" else [device]
     with torch.random.fork_rng(devices=devices, device_type=device.type):
         torch.manual_seed(seed)

@@ -24,10 +24,10 @@ _FIXED = (
     "optimizer",
     "random_state",
     "sampler",
-    "warmup_epochs",
+    "warmup_steps",
     "schedule",
-    "clip_norm",
-    "accumulate",
+    "gradient_clip_value",
+    "gradient_accumulation_steps",
     "precision",
     "validation",
     "patience",
@@ -76,7 +76,7 @@ class ResumableTraining:
 
     def _identify(self, dataset: WindowDataset) -> dict:
         """Return what must be the same for a training to be resumed."""
-        names = [*_FIXED, *(("max_epochs",) if self.schedule else ())]
+        names = [*_FIXED, *(("max_epochs", "max_steps") if self.schedule else ())]
         params = self.get_params(deep=False)
         names += [n for n in params if n.startswith(("optimizer__", "sampler__"))]
         settings = {name: _name(params[name]) for name in names}
@@ -95,15 +95,16 @@ class ResumableTraining:
         """Write all that the next epoch depends on."""
         if self.checkpoint_dir is None:
             return
-        sampler = None if self.sampler is None else self.sampler_
+        sampler = self.sampler_
         stopping = dict(self.callbacks_).get("early_stopping")
-        device = self._find_device()
+        device = torch.device(self.device)
         write_state(
             self._state_path,
             {
                 "identity": self.identity_,
                 "seed": self.seed_,
                 "history": self.history.to_list(),
+                "progress": self.get_progress(),
                 "objective": self.objective_.state_dict(),
                 "optimizer": self.optimizer_.state_dict(),
                 "scaler": self.scaler_.state_dict(),
@@ -120,6 +121,7 @@ class ResumableTraining:
         """Bring back what was saved, and return the number of epochs done."""
         state, self.saved_ = self.saved_, None
         self.history_ = History(state["history"])
+        self.set_progress(state["progress"])
         self.objective_.load_state_dict(state["objective"])
         self.optimizer_.load_state_dict(state["optimizer"])
         self.scaler_.load_state_dict(state["scaler"])
@@ -129,7 +131,7 @@ class ResumableTraining:
             vars(dict(self.callbacks_)["early_stopping"]).update(
                 state["early_stopping"]
             )
-        device = self._find_device()
+        device = torch.device(self.device)
         if device.type == "cuda" and state["random_device"] is not None:
             torch.cuda.set_rng_state(state["random_device"], device)
         torch.set_rng_state(state["random"])

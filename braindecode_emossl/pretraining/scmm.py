@@ -132,6 +132,8 @@ class SCMMPretraining(PretrainingObjective):
        https://doi.org/10.1145/3746027.3755798, https://arxiv.org/abs/2408.09186
     """
 
+    model_class = SCMM
+
     def __init__(
         self,
         encoder: SCMM,

@@ -1,16 +1,15 @@
-"""What the samplers share: an epoch is drawn at once and dealt out to processes."""
+"""The base of the samplers: draws a whole epoch and deals it out to processes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import torch.distributed as dist
 from braindecode.samplers import RecordingSampler
-
-from braindecode_emossl.samplers.windows import window_column
 
 __all__ = ["EpochSampler"]
 
@@ -23,8 +22,8 @@ class EpochSampler(RecordingSampler):
 
     Each iteration draws another epoch, and the same seed gives the same sequence of
     epochs. In distributed training all processes draw the same epoch and each takes its
-    own part of it. A subclass sets ``n_units``, the number of units that are dealt out
-    to processes, and draws them in ``_draw``.
+    own part of it. A subclass sets ``required_columns`` and ``n_units``, the number of
+    units that are dealt out to processes, and draws them in ``_draw``.
 
     Parameters
     ----------
@@ -42,9 +41,13 @@ class EpochSampler(RecordingSampler):
 
     Attributes
     ----------
+    required_columns : tuple of str
+        Class attribute: the columns of the metadata that the sampler cannot do
+        without.
     info : DataFrame
         Positions of the windows of each recording, see
-        :class:`braindecode.samplers.RecordingSampler`.
+        :class:`braindecode.samplers.RecordingSampler`. Recordings are told apart by
+        those of the columns corpus, subject, session and run that the metadata have.
 
     Raises
     ------
@@ -52,6 +55,8 @@ class EpochSampler(RecordingSampler):
         If the metadata are empty or lack a column, ``rank`` is not less than
         ``num_replicas``, or several processes have no seed in common.
     """
+
+    required_columns: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -63,7 +68,16 @@ class EpochSampler(RecordingSampler):
     ):
         if not len(metadata):
             raise ValueError("metadata must have a row for each window, but are empty.")
-        super().__init__(metadata, random_state)
+        if missing := self.find_missing_columns(metadata):
+            raise ValueError(
+                f"metadata must have the columns {list(self.required_columns)} for "
+                f"{type(self).__name__}, but lack {missing}; their columns are "
+                f"{list(metadata.columns)}."
+            )
+        recordings, names = _number_recordings(metadata)
+        super().__init__(recordings, random_state)
+        self.metadata = metadata
+        self.info.index = names
         is_distributed = dist.is_available() and dist.is_initialized()
         if num_replicas is None:
             num_replicas = dist.get_world_size() if is_distributed else 1
@@ -82,14 +96,25 @@ class EpochSampler(RecordingSampler):
         self.rank = rank
         self.num_replicas = num_replicas
 
-    def _init_info(self, metadata, required_keys=None):
-        """Group the windows by recording, as braindecode does, and by corpus."""
-        # Where samples are not told, a window starts at its number.
-        starts = metadata.get("i_start_in_trial", metadata[window_column(metadata)])
-        return super()._init_info(
-            metadata.assign(i_start_in_trial=starts).reset_index(drop=True),
-            ["corpus"] if "corpus" in metadata else None,
-        )
+    @classmethod
+    def find_missing_columns(cls, metadata: pd.DataFrame | None) -> list[str]:
+        """Return the required columns that metadata lack.
+
+        Parameters
+        ----------
+        metadata : DataFrame or None
+            Metadata of windows. braindecode's ``i_window_in_trial`` counts as
+            ``window``.
+
+        Returns
+        -------
+        list of str
+            The missing columns; all required ones if there are no metadata.
+        """
+        known = set() if metadata is None else set(metadata)
+        if "i_window_in_trial" in known:
+            known.add("window")
+        return [name for name in cls.required_columns if name not in known]
 
     @property
     def _n_units_each(self) -> int:
@@ -128,5 +153,19 @@ class EpochSampler(RecordingSampler):
         raise NotImplementedError
 
     def _to_examples(self, units: np.ndarray) -> Iterable:
-        """Return what the sampler yields for some units."""
+        """Return the examples that some units stand for."""
         return units.tolist()
+
+
+def _number_recordings(metadata: pd.DataFrame) -> tuple[pd.DataFrame, pd.Index]:
+    """Return columns that braindecode groups recordings by, and names of the groups."""
+    columns = [n for n in ("corpus", "subject", "session", "run") if n in metadata]
+    numbers = np.zeros(len(metadata), int)
+    names = pd.Index([0])
+    if columns:
+        groups = metadata.groupby(columns, dropna=False, observed=True)
+        numbers = groups.ngroup().to_numpy()
+        names = groups.size().index
+    # braindecode wants the start of each window too, which no sampler of ours uses.
+    starts = metadata.get("i_start_in_trial", pd.Series(np.arange(len(metadata))))
+    return pd.DataFrame({"run": numbers, "i_start_in_trial": np.asarray(starts)}), names

@@ -58,6 +58,8 @@ class ContinuityBatchSampler(EpochSampler):
     ...     x = X[batch]  # (256, n_chans, n_bands)
     """
 
+    required_columns = ("window",)
+
     def __init__(
         self,
         metadata: pd.DataFrame,

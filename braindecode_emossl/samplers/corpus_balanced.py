@@ -54,6 +54,8 @@ class CorpusBalancedSampler(EpochSampler):
     >>> loader = DataLoader(windows, batch_size=256, sampler=sampler)
     """
 
+    required_columns = ("corpus",)
+
     def __init__(
         self,
         metadata: pd.DataFrame,

@@ -75,6 +75,8 @@ class StimulusGroupSampler(EpochSampler):
     ...     x = X[list(group)]  # (2 * group_size, n_chans, n_times)
     """
 
+    required_columns = ("subject", "stimulus", "window")
+
     def __init__(
         self,
         metadata: pd.DataFrame,

@@ -54,6 +54,8 @@ class TrialSequenceSampler(EpochSampler):
     ...     x = X[list(sequence)]  # (n_windows, n_chans, n_bands)
     """
 
+    required_columns = ("window",)
+
     def __init__(
         self,
         metadata: pd.DataFrame,

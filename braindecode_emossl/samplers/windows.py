@@ -1,4 +1,4 @@
-"""What the metadata tell of windows: codes, runs and consecutive windows."""
+"""Codes, runs and consecutive windows from the metadata of windows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pandas as pd
 
 __all__ = ["consecutive_windows", "cut_runs", "encode", "find_runs", "window_column"]
 
-#: What tells trials apart; Emotion and braindecode have different columns for it.
+#: Columns that identify a trial; those of Emotion and of braindecode differ.
 _TRIAL = ("corpus", "subject", "session", "run", "trial", "i_trial_in_dataset")
 
 
@@ -63,6 +63,8 @@ def encode(metadata: pd.DataFrame, *columns: str) -> np.ndarray:
     names = list(columns)
     if "corpus" in metadata and "corpus" not in names:
         names.insert(0, "corpus")
+    if not names:
+        return np.zeros(len(metadata), int)
     if lacking := [name for name in names if name not in metadata]:
         raise ValueError(
             f"metadata must have the columns {names}, but lacks {lacking}; its columns "
@@ -73,11 +75,11 @@ def encode(metadata: pd.DataFrame, *columns: str) -> np.ndarray:
             f"metadata must have a value of {names} for every window, but row "
             f"{missing[0]}, counted from 0, lacks one. Leave such windows out."
         )
-    return metadata.groupby(names, sort=False).ngroup().to_numpy()
+    return metadata.groupby(names, sort=False, observed=True).ngroup().to_numpy()
 
 
 def find_runs(*codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find where nothing changes.
+    """Find the runs in which nothing changes.
 
     Parameters
     ----------
@@ -134,7 +136,7 @@ def consecutive_windows(
     Raises
     ------
     ValueError
-        If a window of a trial is there twice.
+        If a window of a trial is repeated.
     """
     window = window_column(metadata)
     columns = [name for name in _TRIAL if name in metadata]

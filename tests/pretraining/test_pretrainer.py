@@ -228,7 +228,7 @@ def test_the_mean_of_accumulated_gradients_is_that_of_the_whole_batch():
     X = np.random.default_rng(0).normal(size=(22, 2, 3)) * 3
     found = []
     # 22 windows: steps of 8, 8 and 6, the last of which has three batches only.
-    for settings in ({"batch_size": 8}, {"batch_size": 2, "accumulate": 4}):
+    for settings in ({"batch_size": 8}, {"batch_size": 2, "gradient_accumulation_steps": 4}):
         pretrainer = SSLPretrainer(
             Mean(),
             max_epochs=1,
@@ -246,7 +246,7 @@ def test_gradients_are_clipped_to_the_norm():
     X = np.full((8, 2, 3), 1e3)
     settings = {"max_epochs": 1, "batch_size": 8, "lr": 0.5}
     pretrainer = SSLPretrainer(
-        Mean(), optimizer=torch.optim.SGD, clip_norm=0.25, **settings
+        Mean(), optimizer=torch.optim.SGD, gradient_clip_value=0.25, **settings
     ).fit(X)
     assert pretrainer.module_.mean.item() == pytest.approx(0.125)
 
@@ -541,10 +541,10 @@ def test_partial_fit_goes_on_from_the_weights(X):
     [
         ({"schedule": "linear"}, "schedule must be one of"),
         ({"precision": "int8"}, "precision must be one of"),
-        ({"accumulate": 0}, "accumulate must be at least 1"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least 1"),
         ({"warmup_epochs": -1}, "warmup_epochs"),
         ({"warmup_epochs": 3, "schedule": "cosine"}, "less than max_epochs"),
-        ({"clip_norm": 0}, "clip_norm"),
+        ({"gradient_clip_value": 0}, "gradient_clip_value"),
         ({"validation": 1.0}, "validation"),
         ({"patience": 2}, "with validation"),
         ({"resume": True}, "unless checkpoint_dir"),

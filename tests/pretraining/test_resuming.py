@@ -142,10 +142,10 @@ def make_pretrainer(objective, **settings):
         "batch_size": 8,
         "lr": 1e-2,
         "random_state": 0,
-        "warmup_epochs": 1,
+        "warmup_steps": 3,
         "schedule": "cosine",
-        "clip_norm": 1.0,
-        "accumulate": 2,
+        "gradient_clip_value": 1.0,
+        "gradient_accumulation_steps": 2,
         **settings,
     }
     return SSLPretrainer(objective, **settings)
@@ -242,7 +242,7 @@ def test_an_objective_of_the_user_s_own_is_resumed_but_not_published(tmp_path, c
     objective, X = make_scmm()
     settings = {"checkpoint_dir": tmp_path, "resume": True}
     whole = make_pretrainer(Own(objective.encoder), **settings).fit(X)
-    assert "Own is no objective of this package" in caplog.text
+    assert "Own is not an objective of this package" in caplog.text
     assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
     assert_same(whole, make_pretrainer(Own(objective.encoder), **settings).fit(X))
 
