@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["LABELS", "TARGETS", "Labeller", "check_target"]
+__all__ = ["LABELS", "TARGETS", "UNLABELED", "Labeller", "check_target"]
+
+#: The label of windows whose trial has none for the target.
+UNLABELED = "unlabeled"
 
 # Labels by target and number of classes, in the order of their event codes.
 LABELS: dict[tuple[str, int | None], tuple[str, ...]] = {

@@ -1,27 +1,33 @@
-"""Whether a protocol leaks: label-free signals that only a leak can tell apart."""
+"""Auditing protocols for leaks, on label-free signals."""
 
 from __future__ import annotations
 
 import copy
-import itertools
-import tempfile
 import zlib
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from moabb.evaluations import (
+    CrossSessionEvaluation,
+    CrossSubjectEvaluation,
+    WithinSessionEvaluation,
+    WithinSubjectEvaluation,
+)
 from moabb.evaluations.base import BaseEvaluation
+from moabb.evaluations.splitters import (
+    CrossSessionSplitter,
+    CrossSubjectSplitter,
+    WithinSessionSplitter,
+    WithinSubjectSplitter,
+)
 from moabb.paradigms.base import BaseParadigm
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 
 from braindecode_emossl.datasets.base import EmotionDataset
-from braindecode_emossl.evaluation.folds import (
-    group_ids,
-    make_evaluation,
-    make_folds,
-)
+from braindecode_emossl.evaluation.folds import Windows, group_ids
 from braindecode_emossl.evaluation.protocols import KEYS
 from braindecode_emossl.evaluation.tasks import Task, make_tasks
 from braindecode_emossl.pretraining.windows import join_corpora
@@ -41,35 +47,45 @@ _CHANGE = 10.0
 _TOLERANCE = 0.02
 # Draws of labels.
 _N_DRAWS = 1000
-# What no protocol may share.
+# Splitters of MOABB's evaluations as they come.
+_STOCK_SPLITTERS = {
+    WithinSessionEvaluation: WithinSessionSplitter,
+    WithinSubjectEvaluation: WithinSubjectSplitter,
+    CrossSessionEvaluation: CrossSessionSplitter,
+    CrossSubjectEvaluation: CrossSubjectSplitter,
+}
+# Shared by the parts of a fold, these are leaks under any protocol.
 _ALWAYS_LEAKS = ("window overlap", "trial", "scaler statistics")
 
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What :func:`audit` found.
+    """The result of :func:`audit`.
 
     Attributes
     ----------
     protocol : str
-        What was audited.
+        The protocol that was audited.
     score : float
         Accuracy of a nearest neighbour on label-free signals, over draws of labels.
     chance : float
-        Accuracy of one that knows nothing.
+        Expected accuracy of guessing.
     interval : tuple of float
         Interval that holds the score in 95 % of the draws of labels.
     stimulus_score : float
         Accuracy of the same nearest neighbour if labels belong to stimuli, as those of
-        SEED's films do: what recognising the stimulus is worth.
+        SEED's films do. It measures how much a classifier gains by recognising the
+        stimulus.
     shared : dict of str to float
-        What training and test part have in common, with the fraction of test windows
-        concerned: ``"window overlap"``, ``"trial"``, ``"stimulus"``, ``"session"``,
-        ``"subject"``, ``"scaler statistics"``. What is not shared is not named.
+        Properties that the training set and the test set have in common, with the
+        fraction of test windows concerned: ``"window overlap"``, ``"trial"``,
+        ``"stimulus"``, ``"session"``, ``"subject"``, ``"scaler statistics"``, and
+        ``"recording statistics"`` where the paradigm standardises each recording.
+        Only shared properties are listed.
     leaks : tuple of str
-        Those of ``shared`` that let a classifier do without knowledge of emotion:
+        Those of ``shared`` that let a classifier score without knowledge of emotion:
         overlapping windows, trials and scaler statistics always; the others where the
-        protocol says that it holds them out.
+        protocol holds them out.
     """
 
     protocol: str
@@ -101,35 +117,42 @@ class AuditReport:
 def audit(paradigm, dataset, protocol, *, random_state=None, **options):
     """Audit whether a protocol lets a classifier score without knowing emotion.
 
-    The signals of the corpus are replaced by noise that knows nothing of the labels,
-    but in which every subject, every stimulus and every trial has its own signature
-    and neighbouring moments are alike. They go through paradigm and protocol, to a
-    nearest neighbour. Labels are drawn anew, trial by trial: it scores over chance if
-    the training part holds other windows of a test trial, or is scaled with them.
+    The signals of the corpus are replaced by noise that is independent of the labels,
+    but in which every subject, every stimulus and every trial has a signature and
+    neighbouring moments are alike. The paradigm and the protocol process this noise,
+    and a nearest neighbour classifies it. Labels are drawn at random, trial by trial.
+    The score exceeds chance if the training set holds other windows of a test trial,
+    or is scaled together with them.
 
-    That subjects or stimuli are shared is told by name. Where the labels belong to the
+    Shared subjects and stimuli are listed in ``shared``. Where the labels belong to the
     stimuli, as in SEED, a classifier can recognise the stimulus instead of the emotion;
-    ``stimulus_score`` says what that is worth.
+    ``stimulus_score`` measures that.
 
     Parameters
     ----------
     paradigm : Emotion
-        What the windows are.
-    dataset : EmotionDataset, or list of them for the protocols over corpora
-        Whose trials, subjects and stimuli are divided. It must be on disk.
+        Defines the windows.
+    dataset : EmotionDataset, or list of them for cross-corpus protocols
+        Corpus whose trials, subjects and stimuli are divided. It must be on disk.
     protocol : str, cross-validator or MOABB evaluation class
         A name of ``PROTOCOLS``; or a splitter of scikit-learn, which divides all
-        windows; or an evaluation class of MOABB as it comes.
+        windows; or an evaluation class of MOABB, with its default splitter.
     random_state : int, RandomState or None
         Seed of signals, labels and folds.
     **options
-        Options of the protocol; of a splitter ``groups``, a key of
+        Options of the protocol. A splitter has the option ``groups``, a key of
         ``braindecode_emossl.evaluation.protocols.KEYS`` such as ``"trial"``.
 
     Returns
     -------
     AuditReport
-        Its ``passed`` says whether the protocol is sound.
+        Its ``passed`` is True if nothing leaks.
+
+    Raises
+    ------
+    ValueError
+        If the protocol or an option is unknown, or several corpora are given where the
+        protocol takes one.
 
     Examples
     --------
@@ -146,13 +169,17 @@ def audit(paradigm, dataset, protocol, *, random_state=None, **options):
     else:
         task, name, held_out = _Stock(paradigm, dataset), _name_of(protocol), ()
     X, y, metadata = _load(task, seed, changed=False)
+    windows = Windows(X, y, metadata)
     if isinstance(task, Task):
-        folds = _folds_of(task, y, metadata, seed)
+        folds = _folds_of(task, windows, seed)
     else:
-        folds = _stock_folds(protocol, paradigm, dataset, y, metadata, seed, **options)
+        folds = _stock_folds(protocol, windows, seed, **options)
     pairs, shared = _compare(X, metadata, folds, paradigm)
     if fraction := _fraction_changed(X, metadata, task, seed):
-        shared["scaler statistics"] = fraction
+        standardized = getattr(paradigm, "standardize", None) is not None
+        shared["recording statistics" if standardized else "scaler statistics"] = (
+            fraction
+        )
     score, interval, chance = _score(pairs, y, group_ids(metadata, "trial"), rng)
     stimulus_score, _, _ = _score(pairs, y, group_ids(metadata, "stimulus"), rng)
     return AuditReport(
@@ -168,7 +195,7 @@ def audit(paradigm, dataset, protocol, *, random_state=None, **options):
 
 @dataclass(frozen=True)
 class _Stock:
-    """A corpus whose windows a splitter divides that is none of our protocols."""
+    """A corpus whose windows are divided by a splitter instead of a protocol."""
 
     paradigm: BaseParadigm
     dataset: EmotionDataset
@@ -184,7 +211,7 @@ class _Stock:
 def _load(task: Task | _Stock, seed: int, *, changed: bool):
     """Return windows of label-free signals, labels and metadata."""
     paradigm = copy.copy(task.paradigm)
-    paradigm.cache_dir = None  # such signals are not the corpus's
+    paradigm.cache_dir = None  # these are not the signals of the corpus
     return join_corpora(
         [
             paradigm.get_data(_Signer(seed, changed).stand_in(dataset))
@@ -200,63 +227,54 @@ class _Signer:
         self.seed = seed
         self.changed = changed
 
-    def stand_in(self, dataset):
+    def stand_in(self, dataset) -> EmotionDataset:
+        """Return a copy of the corpus with label-free signals."""
         if not isinstance(dataset, EmotionDataset):
             raise ValueError(
                 f"dataset must be a corpus of this package, but got {dataset!r}."
             )
-        signed = copy.copy(dataset)
-        signed._trials = {}
-
-        def read_subject(subject, process):
-            # Sessions may repeat their stimuli, so recordings are told apart by number.
-            numbers = itertools.count()
-            return type(dataset)._read_subject(
-                signed,
-                subject,
-                lambda raw: process(
-                    self._sign(raw, f"{signed.code} {subject}", next(numbers))
-                ),
+        return dataset.map_raws(
+            lambda raw, subject, session, run: self._sign(
+                raw, f"{dataset.code} {subject}", f"{session} {run}"
             )
-
-        signed._read_subject = read_subject  # type: ignore[method-assign]
-        return signed
-
-    def _sign(self, raw, subject: str, number: int):
-        shape = len(raw.ch_names), raw.n_times
-        noise = self._draw("noise", f"{subject} {number}").standard_normal(shape)
-        log_gain = np.repeat(
-            self._signature("subject", subject, raw)[:, None],
-            raw.n_times,
-            axis=1,
         )
-        sfreq = raw.info["sfreq"]
+
+    def _sign(self, raw, subject: str, recording: str):
+        sfreq, n_chans = raw.info["sfreq"], len(raw.ch_names)
+        noise = self._draw("noise", f"{subject} {recording}").standard_normal(
+            (n_chans, raw.n_times)
+        )
+        log_gain = np.repeat(
+            self._signature("subject", subject, n_chans)[:, None], raw.n_times, axis=1
+        )
         for annotation in raw.annotations:
             trial = annotation["extras"]
             first = round(annotation["onset"] * sfreq)
             last = round((annotation["onset"] + trial["length"]) * sfreq)
-            name = f"{subject} {number} {trial['trial']}"
-            gain = self._signature("trial", name, raw)
-            gain += self._signature("stimulus", trial["stimulus"], raw)
+            name = f"{subject} {recording} {trial['trial']}"
+            gain = self._signature("trial", name, n_chans)
+            gain += self._signature("stimulus", trial["stimulus"], n_chans)
             if self.changed and trial["trial"] % 2:
                 gain += np.log(_CHANGE)
             n_times = log_gain[:, first:last].shape[1]
             log_gain[:, first:last] += gain[:, None]
-            log_gain[:, first:last] += self._drift(name, raw, n_times)
-        raw._data[:] = _SCALE * np.exp(log_gain) * noise
-        return raw
-
-    def _signature(self, kind, name, raw) -> np.ndarray:
-        return self._draw(kind, name).normal(0.0, _SPREAD, len(raw.ch_names))
-
-    def _drift(self, name, raw, n_times) -> np.ndarray:
-        """Return smooth log-gains (n_chans, n_times): close moments are alike."""
-        seconds = n_times / raw.info["sfreq"]
-        knots = np.arange(int(seconds / _SECONDS_PER_DRIFT) + 2) * _SECONDS_PER_DRIFT
-        values = self._draw("drift", name).normal(
-            0.0, _DRIFT_SPREAD, (len(raw.ch_names), len(knots))
+            log_gain[:, first:last] += self._drift(name, n_chans, n_times, sfreq)
+        signed = _SCALE * np.exp(log_gain) * noise
+        return raw.load_data(verbose=False).apply_function(
+            lambda _: signed, picks="all", channel_wise=False, verbose=False
         )
-        times = np.arange(n_times) / raw.info["sfreq"]
+
+    def _signature(self, kind, name, n_chans: int) -> np.ndarray:
+        return self._draw(kind, name).normal(0.0, _SPREAD, n_chans)
+
+    def _drift(self, name, n_chans: int, n_times: int, sfreq: float) -> np.ndarray:
+        """Return smooth log-gains (n_chans, n_times): close moments are alike."""
+        knots = np.arange(int(n_times / sfreq / _SECONDS_PER_DRIFT) + 2)
+        knots = knots * _SECONDS_PER_DRIFT
+        values = self._draw("drift", name).normal(
+            0.0, _DRIFT_SPREAD, (n_chans, len(knots))
+        )
+        times = np.arange(n_times) / sfreq
         return np.stack([np.interp(times, knots, row) for row in values])
 
     def _draw(self, kind: str, name: str) -> np.random.Generator:
@@ -264,7 +282,7 @@ class _Signer:
 
 
 def _fraction_changed(X, metadata, task, seed) -> float:
-    """Return which part of the trials changes when other trials do."""
+    """Return the fraction of trials that change when other trials do."""
     louder, _, _ = _load(task, seed, changed=True)
     same = (metadata["trial"] % 2 == 0).to_numpy()
     if not same.any() or same.all():
@@ -272,8 +290,8 @@ def _fraction_changed(X, metadata, task, seed) -> float:
     spread = X.std(axis=0).mean()
     axes = tuple(range(1, X.ndim))
     change = np.abs(louder[same] - X[same]).mean(axis=axes) / spread
-    # At its ends a trial hears its neighbours through the filter; statistics that are
-    # shared change all of it.
+    # The filter carries neighbours into the ends of a trial; shared statistics change
+    # all of it.
     by_trial = pd.Series(change).groupby(group_ids(metadata[same], "trial")).median()
     return float((by_trial > _TOLERANCE).mean())
 
@@ -281,24 +299,26 @@ def _fraction_changed(X, metadata, task, seed) -> float:
 # -- folds ---------------------------------------------------------------------
 
 
-def _folds_of(task: Task, y, metadata, seed) -> list[tuple[np.ndarray, np.ndarray]]:
-    folds = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for unit in task.units if task.protocol.across_corpora else ["all"]:
-            options = task.options_of(unit)
-            evaluation = make_evaluation(
-                task.protocol,
-                options,
-                task.paradigm,
-                task.test_corpus_of(unit),
-                random_state=seed,
-                folder=scratch,
-            )
-            folds += make_folds(task.protocol, options, evaluation, y, metadata)
-    return [(np.concatenate([f.train, f.calibration]), f.test) for f in folds]
+def _folds_of(task: Task, windows: Windows, seed) -> list[tuple]:
+    """Return training and test rows, the labelled trials of test subjects included."""
+    return [
+        (
+            windows.rows_of(np.concatenate([parts.train, parts.calibration])),
+            windows.rows_of(parts.test),
+        )
+        for unit in _units_of(task)
+        for parts in task.divide(unit, windows.trials, seed)
+    ]
 
 
-def _stock_folds(protocol, paradigm, dataset, y, metadata, seed, groups=None, **more):
+def _units_of(task: Task) -> list[str]:
+    # All subjects are loaded at once, so that one call divides them.
+    return task.units if task.protocol.across_corpora else ["all"]
+
+
+def _stock_folds(protocol, windows: Windows, seed, groups=None, **more) -> list[tuple]:
+    """Return the folds of a splitter, or of an evaluation class of MOABB."""
+    y, metadata = windows.y, windows.metadata
     if more:
         raise ValueError(
             f"{_name_of(protocol)} has no option but groups, but got {sorted(more)}."
@@ -306,15 +326,10 @@ def _stock_folds(protocol, paradigm, dataset, y, metadata, seed, groups=None, **
     if groups not in (None, *KEYS):
         raise ValueError(f"groups must be among {list(KEYS)}, but got {groups!r}.")
     if isinstance(protocol, type) and issubclass(protocol, BaseEvaluation):
-        with tempfile.TemporaryDirectory() as scratch:
-            evaluation = protocol(
-                paradigm=paradigm,
-                datasets=[dataset],
-                random_state=seed,
-                hdf5_path=scratch,
-            )
-            return list(evaluation._create_splitter().split(y, metadata))
-    if hasattr(protocol, "split"):
+        for evaluation, splitter in _STOCK_SPLITTERS.items():
+            if issubclass(protocol, evaluation):
+                return list(splitter(random_state=seed).split(y, metadata))
+    elif hasattr(protocol, "split"):
         ids = None if groups is None else group_ids(metadata, groups)
         return list(protocol.split(np.zeros(len(y)), y, ids))
     raise ValueError(
@@ -327,11 +342,11 @@ def _name_of(protocol) -> str:
     return protocol.__name__ if isinstance(protocol, type) else repr(protocol)
 
 
-# -- what the parts share ------------------------------------------------------
+# -- shared properties ---------------------------------------------------------
 
 
 def _compare(X, metadata, folds, paradigm):
-    """Return (nearest training row, test row) of all folds, and what is shared."""
+    """Return (nearest training row, test row) of all folds, and shared properties."""
     features = _features(X, paradigm)
     ids = {
         what: group_ids(metadata, what)
@@ -357,14 +372,14 @@ def _compare(X, metadata, folds, paradigm):
 
 
 def _features(X, paradigm) -> np.ndarray:
-    """Return (n_windows, n_features) in which signatures show: of signals the power."""
+    """Return (n_windows, n_features): the log-power of signals, or the features."""
     if getattr(paradigm, "features", None) is None:
         return np.log(X.std(axis=-1) + np.finfo(float).tiny).astype(np.float32)
     return X.reshape(len(X), -1).astype(np.float32)
 
 
 def _span(paradigm) -> int:
-    """Return how many windows on a window still shares samples."""
+    """Return over how many windows a window still shares samples."""
     return int(np.ceil(round(paradigm.window / paradigm.stride, 9))) - 1
 
 

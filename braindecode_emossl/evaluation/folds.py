@@ -1,65 +1,139 @@
-"""The folds of a protocol: dividing windows, and fitting and predicting one fold."""
+"""The folds of a protocol: dividing windows, fitting one fold and predicting it."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from moabb.datasets.base import BaseDataset
-from moabb.evaluations.base import BaseEvaluation, _evaluate_fold
-from moabb.evaluations.utils import _create_scorer, _update_result_with_scores
-from moabb.paradigms.base import BaseParadigm
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
+from skorch import NeuralNetClassifier
 
-from braindecode_emossl.evaluation.protocols import KEYS, Protocol
-from braindecode_emossl.evaluation.splitters import (
-    ChronologicalSplit,
-    TrialKFold,
-    check_disjoint,
-)
+from braindecode_emossl.errors import LeakageError
+from braindecode_emossl.evaluation.protocols import KEYS, Parts, Protocol
+from braindecode_emossl.evaluation.splitters import TrialKFold, check_disjoint
+from braindecode_emossl.paradigms.labels import UNLABELED
+from braindecode_emossl.pretraining.classifier import SSLClassifier
 
 __all__ = [
+    "FailedFold",
     "Fold",
+    "FoldJob",
     "FoldResult",
+    "Windows",
     "group_ids",
-    "make_evaluation",
     "make_folds",
+    "requested_by",
     "run_fold",
 ]
 
-# Options that are no argument of the protocol's cross-validator.
-_NOT_OF_SPLITTER = ("channels",)
+#: Fit parameters that are windows, which a pipeline's earlier steps must transform.
+WINDOWS = ("X_unlabeled", "X_target_labeled", "X_target_unlabeled", "X_val")
+#: All that :func:`evaluate` offers to a pipeline's ``fit``.
+OFFERED = (
+    "metadata",
+    "subjects",
+    *WINDOWS,
+    "metadata_unlabeled",
+    "y_target_labeled",
+    "y_val",
+    "held_out",
+)
 # Folds of the search for hyper-parameters, as in MOABB.
 _N_INNER_SPLITS = 3
+_RESPONSES = ("predict", "predict_proba", "predict_log_proba", "decision_function")
+
+
+def _none() -> np.ndarray:
+    return np.empty(0, int)
+
+
+class Windows:
+    """Windows with their labels and metadata, and the trials that they come from.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n_windows, ...)
+        Windows.
+    y : ndarray of str, shape (n_windows,)
+        Labels; ``UNLABELED`` where a trial has none.
+    metadata : DataFrame, n_windows rows
+        One row a window.
+    n_extra : int
+        Number of windows, at the end, of corpora that are only used without labels.
+
+    Attributes
+    ----------
+    trials : DataFrame
+        One row a trial: the columns of ``KEYS``, ``label`` and ``extra``.
+    """
+
+    def __init__(self, X, y, metadata, n_extra=0):
+        self.X, self.y = X, y
+        self.metadata = metadata.reset_index(drop=True)
+        by_trial = self.metadata.groupby(list(KEYS["trial"]), sort=False, observed=True)
+        self._trial_of_window = by_trial.ngroup().to_numpy()
+        _, first = np.unique(self._trial_of_window, return_index=True)
+        columns = sorted({name for names in KEYS.values() for name in names})
+        self.trials = self.metadata.iloc[first][columns].reset_index(drop=True)
+        self.trials["label"] = y[first]
+        self.trials["extra"] = first >= len(y) - n_extra
+
+    def rows_of(self, trials: np.ndarray) -> np.ndarray:
+        """Return the windows of some trials, in ascending order.
+
+        Parameters
+        ----------
+        trials : ndarray of int
+            Row numbers of ``trials``.
+
+        Returns
+        -------
+        ndarray of int
+            Row numbers of the windows.
+        """
+        chosen = np.zeros(len(self.trials), bool)
+        chosen[trials] = True
+        return np.flatnonzero(chosen[self._trial_of_window])
 
 
 @dataclass(frozen=True)
 class Fold:
-    """The rows of one fold.
+    """The windows of one fold, as row numbers.
 
     Attributes
     ----------
-    train, test : ndarray of int
-        Rows of the windows that train and that test.
+    train : ndarray of int
+        Training windows with labels.
+    test : ndarray of int
+        Test windows.
     calibration : ndarray of int
-        Rows of the test subject whose labels are given; mostly none.
+        Windows of the test subject whose labels are given.
+    validation : ndarray of int
+        Windows of the validation subjects.
+    unlabeled : ndarray of int
+        Further training windows whose labels are withheld or unknown.
     """
 
     train: np.ndarray
     test: np.ndarray
-    calibration: np.ndarray
+    calibration: np.ndarray = field(default_factory=_none)
+    validation: np.ndarray = field(default_factory=_none)
+    unlabeled: np.ndarray = field(default_factory=_none)
 
 
 @dataclass
 class FoldResult:
-    """What came out of a fold.
+    """The result of a fold.
 
     Attributes
     ----------
@@ -71,7 +145,10 @@ class FoldResult:
     seconds : float
         Time to fit.
     n_train, n_chans : int
-        Windows that trained; channels.
+        Number of labelled training windows, and of channels.
+    target_access : str
+        What the pipeline was given of the test subject: ``"none"``,
+        ``"statistics"``, ``"unlabeled"`` or ``"calibration"``.
     """
 
     predictions: pd.DataFrame
@@ -79,66 +156,29 @@ class FoldResult:
     seconds: float
     n_train: int
     n_chans: int
+    target_access: str = "none"
 
 
-def make_evaluation(
-    protocol: Protocol,
-    options: Mapping[str, Any],
-    paradigm: BaseParadigm,
-    dataset: BaseDataset,
-    *,
-    random_state: int,
-    folder,
-    cache_config=None,
-) -> BaseEvaluation:
-    """Return MOABB's evaluation of a protocol.
+@dataclass
+class FailedFold:
+    """A fold whose pipeline failed.
 
-    Parameters
+    Attributes
     ----------
-    protocol : Protocol
-        The protocol.
-    options : mapping of str to object
-        All its options.
-    paradigm : BaseParadigm
-        The paradigm.
-    dataset : BaseDataset
-        The corpus that tests.
-    random_state : int
-        Seed of the folds.
-    folder : path
-        Where MOABB opens its own store of results, which is not used.
-    cache_config : CacheConfig or None
-        MOABB's disk cache of signals.
-
-    Returns
-    -------
-    BaseEvaluation
-        It loads and splits; the folds are run by :func:`run_fold`.
+    error : Exception
+        Why.
     """
-    left_out = (*_NOT_OF_SPLITTER, *(["train_size"] if protocol.calibrated else []))
-    with warnings.catch_warnings():
-        # MOABB 1.7 creates its result files in a way that h5py is about to drop.
-        warnings.filterwarnings("ignore", module=r"moabb\.analysis\.results")
-        return protocol.evaluation(
-            paradigm=paradigm,
-            datasets=[dataset],
-            random_state=random_state,
-            cv_class=protocol.splitter,
-            cv_kwargs={k: v for k, v in options.items() if k not in left_out},
-            groups=protocol.groups,
-            hdf5_path=folder,
-            cache_config=cache_config,
-        )
+
+    error: Exception
+
+
+# -- dividing ------------------------------------------------------------------
 
 
 def make_folds(
-    protocol: Protocol,
-    options: Mapping[str, Any],
-    evaluation: BaseEvaluation,
-    y: np.ndarray,
-    metadata: pd.DataFrame,
-) -> list[Fold]:
-    """Divide windows by a protocol, and check that nothing leaks.
+    protocol: Protocol, options: Mapping[str, Any], trials: pd.DataFrame, seed: int
+) -> list[Parts]:
+    """Divide trials by a protocol, and check that nothing leaks.
 
     Parameters
     ----------
@@ -146,52 +186,128 @@ def make_folds(
         The protocol.
     options : mapping of str to object
         All its options.
-    evaluation : BaseEvaluation
-        What :func:`make_evaluation` made.
-    y : ndarray of str, shape (n_windows,)
-        Labels.
-    metadata : DataFrame
-        One row a window, numbered from 0.
+    trials : DataFrame
+        One row a trial, with the columns of ``KEYS`` and ``label``. Trials without a
+        label are in no fold.
+    seed : int
+        Seed of the folds.
 
     Returns
     -------
-    list of Fold
-        The folds.
+    list of Parts
+        Row numbers of ``trials``.
 
     Raises
     ------
     ValueError
-        If the parts of a fold share what they must not, or a part is not sound.
+        If the parts of a fold share what they must not, or a part lacks classes.
     """
-    folds = []
+    places = np.flatnonzero((trials["label"] != UNLABELED).to_numpy())
+    labeled = trials.iloc[places].reset_index(drop=True)
     try:
-        for train, test in evaluation._create_splitter().split(y, metadata):
-            if protocol.calibrated:
-                folds += _calibrate(train, test, metadata, options["train_size"])
-            else:
-                folds.append(Fold(train, test, train[:0]))
-        _check_folds(protocol, folds, y, metadata)
+        folds = list(protocol.split(labeled, options, seed)) if len(labeled) else []
+        _check_folds(protocol, folds, labeled)
     except ValueError as error:
         raise ValueError(
-            f"The protocol {protocol.name!r} cannot divide {_name_rows(metadata)}: "
-            f"{error}"
+            f"The protocol {protocol.name!r} cannot divide "
+            f"{describe_rows(labeled if len(labeled) else trials)}: {error}"
         ) from error
-    return folds
+    return [Parts(**{k: places[rows] for k, rows in vars(f).items()}) for f in folds]
+
+
+def find_unlabeled(
+    protocol: Protocol, parts: Parts, trials: pd.DataFrame
+) -> np.ndarray:
+    """Return the trials without labels that may join the training set of a fold.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        The protocol.
+    parts : Parts
+        The fold.
+    trials : DataFrame
+        One row a trial.
+
+    Returns
+    -------
+    ndarray of int
+        Row numbers of ``trials``.
+    """
+    allowed = (trials["label"] == UNLABELED).to_numpy()
+    if not allowed.any():
+        return _none()
+    held_out = np.concatenate([parts.test, parts.validation])
+    for what in protocol.unlabeled_apart:
+        names = group_ids(trials, what)
+        allowed &= ~np.isin(names, names[held_out])
+    # Of the corpora that are only used without labels, no subject may be tested.
+    subjects = group_ids(trials, "subject")
+    allowed &= ~(trials["extra"].to_numpy() & np.isin(subjects, subjects[held_out]))
+    if protocol.in_order:
+        sessions = group_ids(trials, "session")
+        first_test = (
+            trials.iloc[parts.test].groupby(sessions[parts.test])["trial"].min()
+        )
+        limits = pd.Series(sessions).map(first_test).fillna(np.inf).to_numpy()
+        allowed &= trials["trial"].to_numpy() < limits
+    return np.flatnonzero(allowed)
+
+
+def draw_labeled(trials: pd.DataFrame, n_trials: int | None, seed: int) -> np.ndarray:
+    """Draw the trials whose labels are given: so many a class and training subject.
+
+    The trials of a smaller number are among those of a larger one.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        Training trials, one row a trial.
+    n_trials : int or None
+        Number of labelled trials of each class and subject; None for all.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_rows,)
+        True where the label is given.
+    """
+    if n_trials is None:
+        return np.ones(len(trials), bool)
+    # Sorted, so that the draw does not depend on the order of loading.
+    order = np.argsort(group_ids(trials, "trial"), kind="stable")
+    order = order[np.random.default_rng(seed).permutation(len(order))]
+    shuffled = trials.iloc[order]
+    keys = [*KEYS["subject"], "label"]
+    chosen = shuffled.groupby(keys, observed=True).cumcount().to_numpy() < n_trials
+    mask = np.zeros(len(trials), bool)
+    mask[order[chosen]] = True
+    counts = trials[mask].groupby(keys, observed=True).size()
+    if len(few := counts[counts < n_trials]):
+        corpus, subject, label = few.index[0]
+        warnings.warn(
+            f"n_labeled_trials={n_trials}, but subject {subject} of {corpus} has only "
+            f"{few.iloc[0]} training trials of the class {label!r} ({len(few)} such "
+            "cases): all of them are labelled.",
+            stacklevel=2,
+        )
+    return mask
 
 
 def group_ids(metadata: pd.DataFrame, what: str) -> np.ndarray:
-    """Return the name of each row's trial, stimulus, session, subject or corpus.
+    """Return a name of each row's trial, stimulus, session, subject or corpus.
 
     Parameters
     ----------
     metadata : DataFrame
-        One row a window.
+        One row a window or trial.
     what : str
         A key of ``KEYS``.
 
     Returns
     -------
-    ndarray of str, shape (n_windows,)
+    ndarray of str, shape (n_rows,)
         Names such as ``"SEED subject 1 session 0 trial 3"``, unique over corpora.
     """
     corpus, *rest = KEYS[what]
@@ -201,178 +317,19 @@ def group_ids(metadata: pd.DataFrame, what: str) -> np.ndarray:
     return names.to_numpy(str)
 
 
-def run_fold(
-    X,
-    y: np.ndarray,
-    metadata: pd.DataFrame,
-    *,
-    fold: Fold,
-    pipeline: BaseEstimator,
-    grid: Mapping[str, Sequence] | None,
-    dataset: BaseDataset,
-    config: Mapping[str, Any],
-) -> FoldResult:
-    """Fit a copy of a pipeline on the training windows and predict the test windows.
-
-    MOABB fits and scores; the predictions are kept beside.
+def describe_rows(metadata: pd.DataFrame) -> str:
+    """Name the corpora of some rows, and subject and session if there is only one.
 
     Parameters
     ----------
-    X : ndarray, shape (n_windows, ...), or mne.Epochs
-        Windows.
-    y : ndarray of str, shape (n_windows,)
-        Labels.
     metadata : DataFrame
-        One row a window.
-    fold : Fold
-        Which windows train and test.
-    pipeline : BaseEstimator
-        A classifier.
-    grid : mapping of str to sequence, or None
-        Values of hyper-parameters to choose from, by cross-validation on whole trials
-        of the training part.
-    dataset : BaseDataset
-        The corpus that tests.
-    config : mapping of str to object
-        MOABB's settings of a fold.
+        One row a window or trial.
 
     Returns
     -------
-    FoldResult
-        Predictions and scores.
+    str
+        Such as ``"SEED, subject 1"``.
     """
-    train, calibration = fold.train, fold.calibration
-    if len(calibration) and not _asks_for_calibration(pipeline):
-        train, calibration = np.concatenate([train, calibration]), calibration[:0]
-    classes, encoded = np.unique(y[train], return_inverse=True)
-    if grid:
-        groups = group_ids(metadata.iloc[train], "trial")
-        inner = TrialKFold(_N_INNER_SPLITS, random_state=config["random_state"])
-        pipeline = GridSearchCV(
-            clone(pipeline),
-            grid,
-            scoring=config["scoring"],
-            cv=list(inner.split(groups, encoded, groups)),
-            refit=_first_metric(config["scoring"]),
-        )
-    scorer = _RecordingScorer(config["scoring"], classes, metadata.iloc[fold.test])
-    if metadata["corpus"].nunique() > 1:
-        # Each corpus counts its subjects from 1.
-        metadata = metadata.assign(subject=group_ids(metadata, "subject"))
-    (result,) = _evaluate_fold(
-        X,
-        y,
-        metadata,
-        config={**config, "scoring": scorer, "score_per_session": False},
-        dataset=dataset,
-        pipeline_name="",
-        pipeline=pipeline,
-        train_idx=train,
-        test_idx=fold.test,
-        subject=None,
-        session=None,
-        cv_ind=0,
-        # With these MOABB offers `subjects` and the calibration to those who ask.
-        split_metadata={
-            "calibration_size": len(calibration),
-            "calibration_labeled": bool(len(calibration)),
-        },
-        calib_idx=calibration,
-    )
-    return FoldResult(
-        predictions=scorer.predictions,
-        scores=scorer.scores,
-        seconds=float(result["time"]),
-        n_train=len(train) + len(calibration),
-        n_chans=int(result["n_channels"]),
-    )
-
-
-class _RecordingScorer:
-    """Score by subject and session, and remember what was predicted."""
-
-    def __init__(self, scoring, classes: np.ndarray, metadata: pd.DataFrame):
-        self.scoring = scoring
-        self.classes = classes
-        self.metadata = metadata.reset_index(drop=True)
-
-    def __call__(self, estimator, X, y):
-        by_recording = self.metadata.groupby(["subject", "session"]).indices
-        proba, predicted = np.empty((len(y), len(self.classes))), np.empty(len(y), int)
-        # One at a time, as a pipeline may scale what it is given together.
-        for rows in by_recording.values():
-            proba[rows] = _predict_proba(estimator, X[rows], len(self.classes))
-            # Not the largest probability: an estimator may have its own threshold.
-            predicted[rows] = estimator.predict(X[rows])
-        self.predictions = self.metadata.assign(
-            label=self.classes[y],
-            predicted=self.classes[predicted],
-            **{
-                f"proba_{name}": column
-                for name, column in zip(self.classes, proba.T, strict=True)
-            },
-        )
-        score = _create_scorer(estimator, self.scoring)
-        self.scores = [
-            _update_result_with_scores(
-                {"subject": str(subject), "session": str(session)},
-                {k: float(v) for k, v in score(estimator, X[rows], y[rows]).items()},
-            )
-            for (subject, session), rows in by_recording.items()
-        ]
-        return 0.0  # what MOABB asks for; the scores are kept in `scores`
-
-
-def _predict_proba(estimator, X, n_classes: int) -> np.ndarray:
-    """Return (n_windows, n_classes), of certain votes where there are none."""
-    labels = np.asarray(getattr(estimator, "classes_", np.arange(n_classes)))
-    proba = np.zeros((len(X), n_classes))
-    if hasattr(estimator, "predict_proba"):
-        proba[:, labels] = estimator.predict_proba(X)
-    else:
-        proba[np.arange(len(X)), estimator.predict(X)] = 1.0
-    if not np.isfinite(proba).all():
-        raise ValueError(
-            f"The probabilities that {estimator!r} predicts must be finite numbers. "
-            "Did its training diverge?"
-        )
-    return proba
-
-
-def _calibrate(train, test, metadata, train_size) -> list[Fold]:
-    """Part the test corpus by subject, each recording into first and last trials."""
-    folds = []
-    rows_of = metadata.iloc[test].groupby(["corpus", "subject"]).indices
-    for rows in rows_of.values():
-        rows = test[rows]
-        trials = metadata.iloc[rows][["session", "trial"]].to_numpy()
-        ((first, last),) = ChronologicalSplit(train_size).split(rows, None, trials)
-        folds.append(Fold(train, rows[last], rows[first]))
-    return folds
-
-
-def _check_folds(protocol, folds, y, metadata) -> None:
-    if not folds:
-        raise ValueError("there is nothing to hold out, such as a second session.")
-    of_row = {
-        what: np.unique(group_ids(metadata, what), return_inverse=True)
-        for what in protocol.never_shared
-    }
-    for fold in folds:
-        given = np.concatenate([fold.train, fold.calibration])
-        for what, (names, codes) in of_row.items():
-            train, test = (names[np.unique(codes[rows])] for rows in (given, fold.test))
-            check_disjoint(train, test, what)
-        if missing := sorted(set(y[fold.test].tolist()) - set(y[given].tolist())):
-            raise ValueError(
-                f"no training trial of the classes {missing} is left for the fold that "
-                f"tests {_name_rows(metadata.iloc[fold.test])}. Choose other options, "
-                "more subjects or fewer classes."
-            )
-
-
-def _name_rows(metadata) -> str:
-    """Name the corpora, and the subject and the session if there is but one."""
     names = [", ".join(map(str, metadata["corpus"].unique()))]
     for column in ("subject", "session"):
         values = metadata[column].unique()
@@ -381,12 +338,365 @@ def _name_rows(metadata) -> str:
     return ", ".join(names)
 
 
-def _asks_for_calibration(pipeline) -> bool:
+def _check_folds(protocol: Protocol, folds: Sequence[Parts], trials) -> None:
+    """Refuse folds that leak, and folds without training trials of a test class."""
+    if not folds:
+        raise ValueError("there is nothing to hold out, such as a second session.")
+    names_of = {what: group_ids(trials, what) for what in protocol.never_shared}
+    labels = trials["label"].to_numpy(str)
+    for fold in folds:
+        given = np.concatenate([fold.train, fold.calibration])
+        for what, names in names_of.items():
+            check_disjoint(names[given], names[fold.test], what)
+            check_disjoint(names[given], names[fold.validation], what)
+            check_disjoint(names[fold.test], names[fold.validation], what)
+        where = describe_rows(trials.iloc[fold.test])
+        if len(set(labels[given])) < 2:
+            raise ValueError(
+                f"the training set must have at least two classes, but for the test "
+                f"set of {where} it has only {sorted(set(labels[given].tolist()))}."
+            )
+        held_out = np.concatenate([fold.test, fold.validation])
+        if missing := sorted(set(labels[held_out]) - set(labels[given])):
+            raise ValueError(
+                f"no training trial of the classes {list(map(str, missing))} is left "
+                f"for the fold that tests {where}. Choose other options, more subjects "
+                "or fewer classes."
+            )
+
+
+# -- fitting and predicting ----------------------------------------------------
+
+
+def requested_by(pipeline: BaseEstimator, names=OFFERED) -> set[str]:
+    """Return which fit parameters a pipeline asks for by metadata routing.
+
+    Parameters
+    ----------
+    pipeline : BaseEstimator
+        A classifier, or a pipeline of scikit-learn.
+    names : sequence of str
+        The parameters that are offered.
+
+    Returns
+    -------
+    set of str
+        Those that ``fit`` can be given.
+    """
     with config_context(enable_metadata_routing=True):
-        asked = get_routing_for_object(pipeline).consumes("fit", ["X_target_labeled"])
-    return bool(asked)
+        return set(get_routing_for_object(pipeline).consumes("fit", list(names)))
 
 
-def _first_metric(scoring):
-    """Return what GridSearchCV refits by."""
-    return next(iter(scoring)) if isinstance(scoring, list | dict) else True
+@dataclass
+class FoldJob:
+    """One pipeline in one fold: all that a worker needs besides the windows.
+
+    Attributes
+    ----------
+    pipeline : BaseEstimator
+        A classifier.
+    grid : mapping, sequence or None
+        Values of hyper-parameters to choose from.
+    scoring : str, callable, list or dict
+        The paradigm's metric.
+    random_state : int
+        Seed of the search for hyper-parameters.
+    classes : ndarray of str
+        Labels of the training set, sorted.
+    train : ndarray of int
+        Rows to fit on.
+    labels : ndarray of int
+        Their labels, as numbers of ``classes``.
+    recordings : list of tuple of ndarray
+        Rows and labels of each test recording.
+    fit_rows : dict of str to ndarray of int
+        Windows that ``fit`` is given besides, by parameter.
+    fit_params : dict of str to object
+        All other fit parameters.
+    groups : ndarray or None
+        Trial of each training window, for the search.
+    target_access : str
+        ``"calibration"``, ``"unlabeled"`` or ``"none"``, as ``fit`` is given labelled
+        windows, windows without labels, or nothing of the test subject.
+    """
+
+    pipeline: BaseEstimator
+    grid: Any
+    scoring: Any
+    random_state: int
+    classes: np.ndarray
+    train: np.ndarray
+    labels: np.ndarray
+    recordings: list[tuple[np.ndarray, np.ndarray]]
+    fit_rows: dict[str, np.ndarray]
+    fit_params: dict[str, Any]
+    groups: np.ndarray | None = None
+    target_access: str = "none"
+
+
+@dataclass
+class Predicted:
+    """The output of :func:`run_fold`, in the order of the test recordings.
+
+    Attributes
+    ----------
+    proba : ndarray, shape (n_test, n_classes)
+        Probabilities.
+    codes : ndarray of int, shape (n_test,)
+        Predicted classes.
+    scores : list of dict
+        The paradigm's metric of each recording.
+    seconds : float
+        Time to fit.
+    """
+
+    proba: np.ndarray
+    codes: np.ndarray
+    scores: list[dict[str, float]]
+    seconds: float
+
+
+def make_job(
+    windows: Windows,
+    fold: Fold,
+    pipeline: BaseEstimator,
+    *,
+    grid=None,
+    scoring="accuracy",
+    random_state=0,
+    adapt=None,
+) -> FoldJob:
+    """Return one pipeline in one fold, with the fit parameters that it asks for.
+
+    Parameters
+    ----------
+    windows : Windows
+        All windows.
+    fold : Fold
+        The fold.
+    pipeline : BaseEstimator
+        A classifier.
+    grid : mapping, sequence or None
+        Values of hyper-parameters to choose from, by cross-validation on whole trials
+        of the training set.
+    scoring : str, callable, list or dict
+        The paradigm's metric.
+    random_state : int
+        Seed of the search.
+    adapt : {"unlabeled"} or None
+        Whether the test windows are offered without their labels.
+
+    Returns
+    -------
+    FoldJob
+        Ready to be pickled.
+    """
+    metadata, y = windows.metadata, windows.y
+    asked = requested_by(pipeline)
+    train, calibration = fold.train, fold.calibration
+    if "X_target_labeled" not in asked:  # then these windows train like the others
+        train, calibration = np.concatenate([train, calibration]), _none()
+    classes = np.unique(y[np.concatenate([train, calibration])])
+    fit_rows = {
+        "X_unlabeled": fold.unlabeled,
+        "X_target_labeled": calibration,
+        "X_target_unlabeled": fold.test if adapt == "unlabeled" else _none(),
+        "X_val": fold.validation,
+    }
+    fit_rows = {k: rows for k, rows in fit_rows.items() if k in asked and len(rows)}
+    params: dict[str, Callable[[], Any]] = {
+        "metadata": lambda: metadata.iloc[train].reset_index(drop=True),
+        "subjects": lambda: _name_subjects(metadata.iloc[train]),
+        "held_out": lambda: (
+            metadata.iloc[fold.test][[*KEYS["session"]]]
+            .drop_duplicates()
+            .reset_index(drop=True)
+        ),
+    }
+    if "X_unlabeled" in fit_rows:
+        params["metadata_unlabeled"] = lambda: metadata.iloc[
+            fold.unlabeled
+        ].reset_index(drop=True)
+    for name, rows in (("target_labeled", calibration), ("val", fold.validation)):
+        if f"X_{name}" in fit_rows:
+            params[f"y_{name}"] = lambda rows=rows: np.searchsorted(classes, y[rows])
+    return FoldJob(
+        pipeline=pipeline,
+        grid=grid,
+        scoring=scoring,
+        random_state=random_state,
+        classes=classes,
+        train=train,
+        labels=np.searchsorted(classes, y[train]),
+        recordings=[
+            (rows, np.searchsorted(classes, y[rows]))
+            for _, rows in recordings_of(metadata, fold.test)
+        ],
+        fit_rows=fit_rows,
+        fit_params={k: make() for k, make in params.items() if k in asked},
+        groups=group_ids(metadata.iloc[train], "trial") if grid else None,
+        target_access="calibration"
+        if len(fold.calibration)
+        else "unlabeled"
+        if "X_target_unlabeled" in fit_rows
+        else "none",
+    )
+
+
+def recordings_of(metadata: pd.DataFrame, rows: np.ndarray) -> list[tuple]:
+    """Return the rows of each recording among some rows.
+
+    Parameters
+    ----------
+    metadata : DataFrame
+        One row a window.
+    rows : ndarray of int
+        Rows to divide.
+
+    Returns
+    -------
+    list of (tuple, ndarray of int)
+        ``(corpus, subject, session)`` and rows, sorted.
+    """
+    by = metadata.iloc[rows].groupby(list(KEYS["session"]), observed=True)
+    return [(key, rows[places]) for key, places in by.indices.items()]
+
+
+def run_fold(X, job: FoldJob) -> Predicted | FailedFold:
+    """Fit a clone of a pipeline and predict each test recording once.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n_windows, ...)
+        All windows.
+    job : FoldJob
+        Pipeline and rows.
+
+    Returns
+    -------
+    Predicted or FailedFold
+        A leak is always raised.
+    """
+    try:
+        estimator = _prepare(job)
+        fit_params = {k: X[rows] for k, rows in job.fit_rows.items()} | job.fit_params
+        start = perf_counter()
+        with config_context(enable_metadata_routing=True):
+            estimator.fit(X[job.train], job.labels, **fit_params)
+        seconds = perf_counter() - start
+        del fit_params
+        return _predict(estimator, X, job, seconds)
+    except LeakageError:
+        raise
+    except Exception as error:  # told by name of pipeline and fold by the caller
+        return FailedFold(error)
+
+
+def _prepare(job: FoldJob) -> BaseEstimator:
+    """Return a clone of the pipeline, in a search if there is a grid."""
+    estimator = clone(job.pipeline)
+    if job.fit_rows:
+        for part in (estimator, *estimator.get_params().values()):
+            if isinstance(part, Pipeline):
+                known = part.transform_input or []
+                part.set_params(
+                    transform_input=list(dict.fromkeys([*known, *job.fit_rows]))
+                )
+    if not job.grid:
+        return estimator
+    inner = TrialKFold(_N_INNER_SPLITS, random_state=job.random_state)
+    several = isinstance(job.scoring, list | dict)
+    return GridSearchCV(
+        estimator,
+        job.grid,
+        scoring=job.scoring,
+        cv=list(inner.split(job.groups, job.labels, job.groups)),
+        refit=next(iter(job.scoring)) if several else True,
+    )
+
+
+def _predict(estimator, X, job: FoldJob, seconds: float) -> Predicted:
+    """Predict and score the test recordings one by one."""
+    several = isinstance(job.scoring, list | dict)
+    score = check_scoring(estimator, scoring=job.scoring)
+    probas, codes, scores = [], [], []
+    # One at a time, as a pipeline may scale the windows that it is given together.
+    for rows, labels in job.recordings:
+        windows = X[rows]
+        known = _Responses(estimator, windows)
+        probas.append(_probabilities(known, windows, len(job.classes)))
+        codes.append(np.asarray(known.predict(windows), int))
+        try:
+            values = score(known, windows, labels)
+        except ValueError as error:  # such as ROC-AUC of a recording of one class
+            warnings.warn(f"A score is not defined, and NaN: {error}", stacklevel=2)
+            values = dict.fromkeys(job.scoring, np.nan) if several else np.nan
+        scores.append(_name_scores(values))
+    return Predicted(np.concatenate(probas), np.concatenate(codes), scores, seconds)
+
+
+def _name_scores(values) -> dict[str, float]:
+    """Return scores by MOABB's names: of several, the first is the score."""
+    if not isinstance(values, Mapping):
+        return {"score": float(values)}
+    named = {f"score_{name}": float(value) for name, value in values.items()}
+    return {"score": next(iter(named.values())), **named}
+
+
+class _Responses:
+    """A fitted estimator that computes each response to some windows once."""
+
+    def __init__(self, estimator, windows):
+        self._estimator = estimator
+        self._windows = windows
+        self._known: dict[str, np.ndarray] = {}
+
+    def __getattr__(self, name: str):
+        method = getattr(self._estimator, name)
+        if name not in _RESPONSES:
+            return method
+
+        def respond(X, **params):
+            if X is not self._windows or params:
+                return method(X, **params)
+            if name not in self._known:
+                self._known[name] = self._compute(name, method)
+            return self._known[name]
+
+        return respond
+
+    def _compute(self, name: str, method) -> np.ndarray:
+        if name == "predict" and _predicts_most_probable(self._estimator):
+            proba = self.predict_proba(self._windows)
+            return np.asarray(self._estimator.classes_)[proba.argmax(axis=1)]
+        return method(self._windows)
+
+
+def _predicts_most_probable(estimator) -> bool:
+    """Return whether predicting again would only repeat a network's forward pass."""
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
+    return isinstance(estimator, SSLClassifier | NeuralNetClassifier)
+
+
+def _probabilities(estimator, windows, n_classes: int) -> np.ndarray:
+    """Return (n_windows, n_classes), of certain votes where there are none."""
+    labels = np.asarray(getattr(estimator, "classes_", np.arange(n_classes)))
+    proba = np.zeros((len(windows), n_classes))
+    if hasattr(estimator, "predict_proba"):
+        proba[:, labels] = estimator.predict_proba(windows)
+    else:
+        proba[np.arange(len(windows)), estimator.predict(windows)] = 1.0
+    if not np.isfinite(proba).all():
+        raise ValueError(
+            "The predicted probabilities must be finite numbers. Did the training "
+            "diverge?"
+        )
+    return proba
+
+
+def _name_subjects(metadata: pd.DataFrame) -> np.ndarray:
+    """Return the subject of each window, with the corpus where there are several."""
+    if metadata["corpus"].nunique() == 1:
+        return metadata["subject"].to_numpy()
+    return group_ids(metadata, "subject")

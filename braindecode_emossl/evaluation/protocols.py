@@ -1,32 +1,33 @@
-"""The protocols: which windows train, which test, and what the two may share."""
+"""The protocols: how trials are divided, and what the parts must not share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from moabb.evaluations import (
-    CrossSessionEvaluation,
-    CrossSubjectEvaluation,
-    WithinSessionEvaluation,
+from moabb.evaluations.splitters import (
+    CrossSessionSplitter,
+    CrossSubjectSplitter,
+    WithinSessionSplitter,
 )
-from moabb.evaluations.base import BaseEvaluation
-from sklearn.model_selection import LeaveOneGroupOut
+from sklearn.model_selection import GroupKFold
 
 from braindecode_emossl.evaluation.splitters import (
     ChronologicalSplit,
     LeaveOneCorpusOut,
+    SubjectSplit,
     SubjectStimulusKFold,
     TrialKFold,
+    first_trials,
 )
 
-__all__ = ["KEYS", "PROTOCOLS", "Protocol"]
+__all__ = ["KEYS", "PROTOCOLS", "Parts", "Protocol"]
 
-#: Columns of the metadata that identify each thing the parts of a fold may share.
+#: Columns of the metadata that identify what the parts of a fold may share.
 KEYS = {
     "trial": ("corpus", "subject", "session", "trial"),
     "stimulus": ("corpus", "stimulus"),
@@ -35,55 +36,83 @@ KEYS = {
     "corpus": ("corpus",),
 }
 
+# Options of every protocol.
+_COMMON = {"adapt": None}
+
+
+def _none() -> np.ndarray:
+    return np.empty(0, int)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The trials of one fold, as row numbers of the table of trials.
+
+    Attributes
+    ----------
+    train, test : ndarray of int
+        Trials of the training set and of the test set.
+    calibration : ndarray of int
+        Trials of the test subject that are given with their labels.
+    validation : ndarray of int
+        Trials of the validation subjects.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    calibration: np.ndarray = field(default_factory=_none)
+    validation: np.ndarray = field(default_factory=_none)
+
+
+# (trials, options, seed) -> parts of each fold
+_Split = Callable[[pd.DataFrame, Mapping[str, Any], int], Iterator[Parts]]
+
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to divide the windows of a corpus, or of several.
+    """One way to divide the trials of a corpus, or of several corpora.
 
     Attributes
     ----------
     name : str
-        What :func:`evaluate` calls it.
+        The name that :func:`evaluate` takes.
     summary : str
-        What trains, what tests, and what may be seen of the test part.
-    evaluation : type
-        MOABB's evaluation that it is a case of.
-    splitter : type
-        Cross-validator that divides the windows.
-    groups : str or callable
-        What the cross-validator groups by, as in MOABB: a column of the metadata or a
-        function of them.
+        One sentence on the training set and the test set.
+    split : callable
+        Called with the table of labelled trials (one row a trial, with the columns of
+        ``KEYS`` and ``label``), the options and the seed; yields :class:`Parts`.
     never_shared : tuple of str
-        What of ``KEYS`` the two parts of a fold must not have in common.
+        Keys of ``KEYS`` that the training set and the test set must not share.
+    unlabeled_apart : tuple of str
+        Keys that trials without labels must not share with the test set in order to
+        join the training set.
     options : mapping of str to object
-        Settings of the protocol, with their defaults.
+        Options of the protocol, with their defaults.
     by_subject : bool
         Whether a fold needs the windows of one subject alone.
     across_corpora : bool
         Whether a fold needs several corpora.
-    calibrated : bool
-        Whether the first trials of each recording of the test subject are given with
-        their labels, beside the training part.
+    in_order : bool
+        Whether all training trials of a recording precede its test trials.
     """
 
     name: str
     summary: str
-    evaluation: type[BaseEvaluation]
-    splitter: type
-    groups: str | Callable[[pd.DataFrame], np.ndarray]
+    split: _Split
     never_shared: tuple[str, ...]
+    unlabeled_apart: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     by_subject: bool = False
     across_corpora: bool = False
-    calibrated: bool = False
+    in_order: bool = False
 
-    def settle(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all options, those given and the defaults of the others.
+    def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all options: the given ones and the defaults of the others.
 
         Parameters
         ----------
         options : mapping of str to object
-            What the caller set.
+            Options that the caller set.
 
         Returns
         -------
@@ -93,29 +122,112 @@ class Protocol:
         Raises
         ------
         ValueError
-            If the protocol has no such option.
+            If the protocol has no such option, or ``adapt`` is unknown.
         """
-        if unknown := sorted(set(options) - set(self.options)):
+        defaults = {**self.options, **_COMMON}
+        if unknown := sorted(set(options) - set(defaults)):
             raise ValueError(
                 f"The options of the protocol {self.name!r} must be among "
-                f"{sorted(self.options)}, but got {unknown}."
+                f"{sorted(defaults)}, but got {unknown}."
             )
-        # NumPy's numbers are not known to JSON, by which results are found again.
-        return {
-            name: value.item() if isinstance(value, np.generic) else value
-            for name, value in {**self.options, **options}.items()
-        }
+        chosen = {name: _plain(v) for name, v in {**defaults, **options}.items()}
+        if chosen["adapt"] not in (None, "unlabeled"):
+            raise ValueError(
+                f'adapt must be None or "unlabeled", but got {chosen["adapt"]!r}.'
+            )
+        return chosen
 
 
-class _CrossCorpusEvaluation(CrossSubjectEvaluation):
-    """MOABB's evaluation over subjects, for corpora of a single subject too."""
+def _plain(value):
+    """Return an option as JSON has it, so that stored results are found again."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, list | tuple | range):
+        return [_plain(item) for item in value]
+    return value
 
-    def is_valid(self, dataset):
-        return True
+
+# -- how trials are divided ----------------------------------------------------
 
 
-def _subject_and_stimulus(metadata: pd.DataFrame) -> np.ndarray:
-    return metadata[["subject", "stimulus"]].astype(str).to_numpy()
+def _within_session(trials, options, seed):
+    splitter = WithinSessionSplitter(
+        cv_class=TrialKFold, groups="trial", random_state=seed, **_only(options)
+    )
+    return _pairs(splitter, trials)
+
+
+def _chronological(trials, options, seed):
+    splitter = WithinSessionSplitter(
+        cv_class=ChronologicalSplit, groups="trial", random_state=seed, **_only(options)
+    )
+    return _pairs(splitter, trials)
+
+
+def _cross_session(trials, options, seed):
+    return _pairs(CrossSessionSplitter(), trials)
+
+
+def _leave_one_subject_out(trials, options, seed):
+    return _pairs(CrossSubjectSplitter(), trials)
+
+
+def _subject_stimulus(trials, options, seed):
+    splitter = CrossSubjectSplitter(
+        cv_class=SubjectStimulusKFold,
+        groups=lambda metadata: metadata[["subject", "stimulus"]].astype(str),
+        random_state=seed,
+        **_only(options),
+    )
+    return _pairs(splitter, trials)
+
+
+def _subject_kfold(trials, options, seed):
+    splitter = CrossSubjectSplitter(
+        cv_class=GroupKFold, shuffle=True, random_state=seed, **_only(options)
+    )
+    return _pairs(splitter, trials)
+
+
+def _subject_split(trials, options, seed):
+    splitter = SubjectSplit(**_only(options), random_state=seed)
+    yield Parts(**splitter.divide(trials["subject"].to_numpy()))
+
+
+def _subject_calibration(trials, options, seed):
+    for parts in _leave_one_subject_out(trials, options, seed):
+        rows = parts.test
+        first = first_trials(trials.iloc[rows], options["n_trials"])
+        yield Parts(parts.train, rows[~first], calibration=rows[first])
+
+
+def _cross_corpus(trials, options, seed):
+    corpora, labels = trials["corpus"].to_numpy(), trials["label"].to_numpy()
+    splitter = LeaveOneCorpusOut(options["test_corpora"])
+    for train, test in splitter.split(trials, labels, corpora):
+        yield Parts(train, test)
+
+
+def _cross_corpus_finetune(trials, options, seed):
+    splitter = ChronologicalSplit(options["train_size"])
+    for parts in _cross_corpus(trials, options, seed):
+        tested = trials.iloc[parts.test]
+        for rows in tested.groupby(["corpus", "subject"]).indices.values():
+            groups = tested.iloc[rows][["session", "trial"]].to_numpy()
+            ((first, last),) = splitter.split(rows, None, groups)
+            rows = parts.test[rows]
+            yield Parts(parts.train, rows[last], calibration=rows[first])
+
+
+def _pairs(splitter, trials) -> Iterator[Parts]:
+    """Yield the folds of a splitter of MOABB."""
+    for train, test in splitter.split(trials["label"].to_numpy(), trials):
+        yield Parts(train, test)
+
+
+def _only(options) -> dict[str, Any]:
+    """Return the options that a splitter takes."""
+    return {name: v for name, v in options.items() if name not in _COMMON}
 
 
 #: The protocols of :func:`evaluate` by name.
@@ -126,39 +238,66 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             Protocol(
                 name="within-session",
                 summary="Whole trials of a session test, its other trials train.",
-                evaluation=WithinSessionEvaluation,
-                splitter=TrialKFold,
-                groups="trial",
+                split=_within_session,
                 never_shared=("trial",),
+                unlabeled_apart=("trial",),
                 options={"n_splits": 5},
                 by_subject=True,
             ),
             Protocol(
                 name="chronological",
                 summary="The first trials of a session train, its last trials test.",
-                evaluation=WithinSessionEvaluation,
-                splitter=ChronologicalSplit,
-                groups="trial",
+                split=_chronological,
                 never_shared=("trial",),
+                unlabeled_apart=("trial",),
                 options={"train_size": 0.6},  # 9 of the 15 trials of SEED
                 by_subject=True,
+                in_order=True,
             ),
             Protocol(
                 name="cross-session",
                 summary="One session of a subject tests, the subject's others train.",
-                evaluation=CrossSessionEvaluation,
-                splitter=LeaveOneGroupOut,
-                groups="session",
+                split=_cross_session,
                 never_shared=("session",),
+                unlabeled_apart=("session",),
                 by_subject=True,
             ),
             Protocol(
                 name="leave-one-subject-out",
                 summary="One subject tests, all others train; the stimuli are shared.",
-                evaluation=CrossSubjectEvaluation,
-                splitter=LeaveOneGroupOut,
-                groups="subject",
+                split=_leave_one_subject_out,
                 never_shared=("subject",),
+                unlabeled_apart=("subject",),
+            ),
+            Protocol(
+                name="subject-kfold",
+                summary="A group of subjects tests, all others train.",
+                split=_subject_kfold,
+                never_shared=("subject",),
+                unlabeled_apart=("subject",),
+                options={"n_splits": 5},
+            ),
+            Protocol(
+                name="subject-split",
+                summary=(
+                    "Subjects are divided once, into a training, a validation and a "
+                    "test set."
+                ),
+                split=_subject_split,
+                never_shared=("subject",),
+                unlabeled_apart=("subject",),
+                options={"train": 0.8, "validation": 0.1, "test": 0.1},
+            ),
+            Protocol(
+                name="subject-calibration",
+                summary=(
+                    "One subject tests, all others train, and the first trials of each "
+                    "class of the test subject are given with their labels."
+                ),
+                split=_subject_calibration,
+                never_shared=("trial",),
+                unlabeled_apart=("subject",),
+                options={"n_trials": 1},
             ),
             Protocol(
                 name="subject-stimulus",
@@ -166,19 +305,17 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                     "Some stimuli of one subject test; the other subjects train, on "
                     "the other stimuli."
                 ),
-                evaluation=CrossSubjectEvaluation,
-                splitter=SubjectStimulusKFold,
-                groups=_subject_and_stimulus,
+                split=_subject_stimulus,
                 never_shared=("subject", "stimulus"),
+                unlabeled_apart=("subject", "stimulus"),
                 options={"n_stimulus_splits": 5},
             ),
             Protocol(
                 name="cross-corpus",
-                summary="One corpus tests, the others train; nothing of it is seen.",
-                evaluation=_CrossCorpusEvaluation,
-                splitter=LeaveOneCorpusOut,
-                groups="corpus",
+                summary="One corpus tests, the others train; none of it is seen.",
+                split=_cross_corpus,
                 never_shared=("corpus",),
+                unlabeled_apart=("corpus",),
                 options={"test_corpora": None, "channels": "intersect"},
                 across_corpora=True,
             ),
@@ -188,17 +325,15 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                     "One corpus tests, the others train, and so do the first trials "
                     "of each recording of the test subject, with their labels."
                 ),
-                evaluation=_CrossCorpusEvaluation,
-                splitter=LeaveOneCorpusOut,
-                groups="corpus",
+                split=_cross_corpus_finetune,
                 never_shared=("trial",),
+                unlabeled_apart=("corpus",),
                 options={
                     "test_corpora": None,
                     "channels": "intersect",
                     "train_size": 0.6,
                 },
                 across_corpora=True,
-                calibrated=True,
             ),
         )
     }

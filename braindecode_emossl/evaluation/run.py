@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import joblib
@@ -16,27 +19,33 @@ from joblib.parallel import get_active_backend
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 
-from braindecode_emossl.datasets.base import EmotionDataset
-from braindecode_emossl.errors import CorpusFormatError
+from braindecode_emossl.errors import FoldError
 from braindecode_emossl.evaluation.folds import (
+    FailedFold,
+    Fold,
     FoldResult,
-    make_evaluation,
-    make_folds,
+    Predicted,
+    Windows,
+    describe_rows,
+    draw_labeled,
+    find_unlabeled,
+    make_job,
+    recordings_of,
+    requested_by,
     run_fold,
 )
+from braindecode_emossl.evaluation.protocols import Parts
 from braindecode_emossl.evaluation.scores import score_predictions
-from braindecode_emossl.evaluation.signal import tell_signal
-from braindecode_emossl.evaluation.store import (
-    FoldStore,
-    PipelineStore,
-    hash_object,
-    read_fold,
-)
-from braindecode_emossl.evaluation.tasks import make_tasks
+from braindecode_emossl.evaluation.signal import set_signal
+from braindecode_emossl.evaluation.store import FoldStore, PipelineStore, read_fold
+from braindecode_emossl.evaluation.tasks import Task, make_tasks
 from braindecode_emossl.pretraining.checkpoints import identify_checkpoint
-from braindecode_emossl.pretraining.windows import join_corpora
+from braindecode_emossl.storage import hash_object
 
 __all__ = ["evaluate"]
+
+# Seconds that a worker takes to start, as it imports torch and the hosts.
+_WORKER_START = 10.0
 
 
 def evaluate(
@@ -46,12 +55,16 @@ def evaluate(
     protocol,
     *,
     random_state=None,
+    seeds=None,
+    n_labeled_trials=None,
+    unlabeled=None,
+    on_error="raise",
     n_jobs=1,
     results_dir=None,
     resume=True,
     overwrite=False,
+    shard=None,
     param_grid=None,
-    share=None,
     cache_config=None,
     on_fold: Callable[[str, int, int], None] = lambda corpus, n_done, n_folds: None,
     **options,
@@ -61,90 +74,126 @@ def evaluate(
     Parameters
     ----------
     pipelines : dict of str to estimator
-        Classifiers by name; each fold fits a clone of its own.
+        Classifiers by name; a clone is fitted in each fold.
     datasets : list of BaseDataset
-        Corpora. Each is evaluated by itself, save under the protocols over corpora,
+        Corpora. Each corpus is evaluated separately, except in cross-corpus protocols,
         where each is the test corpus once (see ``test_corpora``).
     paradigm : Emotion
-        What the windows and labels are.
+        Defines the windows and the labels.
     protocol : str
-        One of ``PROTOCOLS``:
+        A name of ``PROTOCOLS``, with its options in parentheses:
 
         * ``"within-session"``: whole trials of a session test, its other trials train
-          (option ``n_splits``, 5);
+          (``n_splits``, 5);
         * ``"chronological"``: the first trials of a session train, the last test
           (``train_size``, 0.6 of them, or a number of trials);
         * ``"cross-session"``: one session of a subject tests, the others train;
         * ``"leave-one-subject-out"``: one subject tests, all others train; they saw
           the same stimuli;
+        * ``"subject-kfold"``: a group of subjects tests (``n_splits``, 5);
+        * ``"subject-split"``: subjects are divided once (``train``, ``validation``,
+          ``test``: counts, shares or lists of subjects; 0.8, 0.1, 0.1). Validation
+          subjects are given to pipelines that ask for ``X_val``, and to no others;
+        * ``"subject-calibration"``: leave one subject out, where the first trials of
+          each class of the test subject are given with labels (``n_trials``, 1);
         * ``"subject-stimulus"``: a subject and some stimuli test; the others train, on
           the other stimuli (``n_stimulus_splits``, 5);
         * ``"cross-corpus"``: one corpus tests, the others train
           (``test_corpora``, all in turn; ``channels``, ``"intersect"`` or
-          ``"union"``, which fills what a corpus lacks with zeros);
+          ``"union"``, which fills missing channels with zeros);
         * ``"cross-corpus-finetune"``: the same, and the first trials of each recording
           of the test subject train too, with their labels (``train_size``, 0.6).
+
+        With ``adapt="unlabeled"`` any protocol offers the test windows, without their
+        labels, as ``X_target_unlabeled``.
     random_state : int, RandomState or None
-        Seed of the folds; the pipelines have seeds of their own.
+        Seed of the folds and, without ``seeds``, of the labelled trials. The pipelines
+        have seeds of their own.
+    seeds : list of int or None
+        Runs each pipeline once for each seed, which is set as ``random_state`` at any
+        depth and also draws the labelled trials. None runs it once, as it is.
+    n_labeled_trials : int, None, or list of these
+        Number of labelled trials of each class and training subject; None means all.
+        All other training windows are offered as ``X_unlabeled``. The pipelines are
+        evaluated for each of several numbers.
+    unlabeled : list of BaseDataset or None
+        Further corpora, whose windows are offered as ``X_unlabeled``, with the channels
+        and the rate that all corpora have in common. Test subjects are left out.
+    on_error : {"raise", "warn"}
+        Whether a pipeline that fails in a fold, or a subject whose trials cannot be
+        divided, stops the evaluation or is left out with a warning. A later call tries
+        such a fold again.
     n_jobs : int
         Folds to run at a time. With 1 a surrounding :func:`joblib.parallel_config`
-        decides, so that a cluster can take the folds.
+        decides, so that a cluster can take the folds. Workers are started only if the
+        folds take longer than starting them.
     results_dir : path or None
         Folder that keeps each fold as soon as it is finished. None keeps nothing.
     resume : bool
         Take finished folds from ``results_dir``. If False, there must be none.
     overwrite : bool
         Delete finished folds of these very evaluations first.
+    shard : tuple of int or None
+        ``(k, n)``: run only the k-th of n shards of the folds, counted from 0, as one
+        of n jobs on a cluster. Needs ``results_dir`` and an integer ``random_state``.
+        A call without ``shard`` then gathers the table of all.
     param_grid : dict of str to dict, or None
         Hyper-parameters to search, by name of the pipeline, as for
         :class:`~sklearn.model_selection.GridSearchCV`; the search divides the training
-        part by whole trials.
-    share : tuple of int or None
-        ``(k, n)``: run only the k-th of n shares of the folds, counted from 0, as one
-        of n jobs on a cluster. Needs ``results_dir`` and an integer ``random_state``.
-        A call without ``share`` then gathers the table of all.
+        set by whole trials.
     cache_config : CacheConfig or None
         MOABB's disk cache of signals.
     on_fold : callable
-        Called with corpus, finished folds and all folds of the corpus, or of the share
-        of it, as far as they are known, after each fold.
+        Called after each fold with the code of the corpus, the number of finished folds
+        and the number of all folds of the corpus or of the shard.
     **options
-        Options of the protocol, see there.
+        Options of the protocol; see ``protocol``.
 
     Returns
     -------
     DataFrame
-        MOABB's columns, one row a corpus, pipeline, subject and session: ``score``
-        (the paradigm's metric by window, averaged over folds), ``time`` (s, to fit a
-        fold), ``samples`` (training windows), ``samples_test``, ``n_classes``,
-        ``channels``, ``n_sessions``, ``subject``, ``session``, ``dataset``,
-        ``pipeline``. Beside them ``protocol``, ``train_corpora``, ``n_trials_test``
-        and what :func:`score_predictions` finds of all folds together:
-        ``score_trial``, ``accuracy``, ``balanced_accuracy``, ``f1_macro``, ``kappa``
-        and the last three by trial.
+        MOABB's columns, one row for each corpus, pipeline, subject and session:
+        ``score`` (the paradigm's metric by window, averaged over folds), ``time`` (s,
+        to fit a fold), ``samples`` (labelled training windows), ``samples_test``,
+        ``n_classes``, ``channels``, ``n_sessions``, ``subject``, ``session``,
+        ``dataset``, ``pipeline``. Further columns are ``protocol``, ``train_corpora``,
+        ``n_trials_test``, ``seed``, ``n_labeled_trials`` (missing where all trials are
+        labelled), ``target_access`` and the scores of :func:`score_predictions` over
+        all folds together.
 
     Raises
     ------
     ValueError
         If an argument is not as described, a corpus does not suit paradigm or
         protocol, or a fold cannot be made without a leak.
+    FoldError
+        If a pipeline fails in a fold and ``on_error="raise"``.
+    LeakageError
+        If a pre-trained model has seen recordings that are tested.
     FileExistsError
         If ``resume=False`` and there are finished folds.
 
     Notes
     -----
-    The result of a fold is found again by all that it depends on: the corpora (folder,
-    subjects, sessions, size and time of the files of signals), every parameter of
-    paradigm, protocol, pipeline (arrays and weights included) and search, the metric,
-    the seed and the version of this package.
+    The result of a fold is found again by all that it depends on: the contents of the
+    corpora, subjects and sessions, every parameter of paradigm, protocol, pipeline
+    (arrays and weights included) and search, the metric, the seeds and the version of
+    this package. Paths and times are not part of it.
 
-    Parameters ``sfreq`` and ``chs_info`` of pipelines, and ``corpus`` beside a
-    ``checkpoint``, at any depth, are set where they are None, as arrays do not tell
-    them.
+    Parameters ``sfreq`` and ``chs_info`` of pipelines, at any depth, are set where they
+    are None, as arrays do not contain them.
 
-    A pipeline whose ``fit`` asks for them by metadata routing is given ``subjects``
-    and, under ``"cross-corpus-finetune"``, ``X_target_labeled`` and
-    ``y_target_labeled``, as in MOABB; other pipelines train on these trials too.
+    A pipeline is given the fit parameters that it asks for by metadata routing:
+    ``metadata`` (one row a training window), ``subjects``, ``X_unlabeled`` with
+    ``metadata_unlabeled``, ``X_target_labeled`` with ``y_target_labeled``,
+    ``X_target_unlabeled``, ``X_val`` with ``y_val``, and ``held_out`` (corpus, subject
+    and session of the test recordings). Inside a :class:`~sklearn.pipeline.Pipeline`
+    the windows pass through the earlier steps. A pipeline that does not ask for
+    ``X_target_labeled`` trains on these windows as on all others.
+
+    ``target_access`` says what a pipeline was given of the test subject: ``"none"``,
+    ``"statistics"`` (a paradigm that standardises each recording), ``"unlabeled"`` or
+    ``"calibration"`` (labelled trials). Results of different kinds are not comparable.
 
     Examples
     --------
@@ -158,30 +207,30 @@ def evaluate(
     """
     grids = param_grid or {}
     _check_pipelines(pipelines, grids)
-    _check_share(share, results_dir, random_state, resume, overwrite)
-    seed = _settle_seed(random_state)
+    _check_shard(shard, results_dir, random_state, resume, overwrite)
+    if on_error not in ("raise", "warn"):
+        raise ValueError(f'on_error must be "raise" or "warn", but got {on_error!r}.')
+    seeds = _check_seeds(seeds)
+    numbers = _check_numbers(n_labeled_trials)
+    if unlabeled is not None:
+        _check_asked(pipelines)
+    seed = _draw_seed(random_state)
     with _results_folder(results_dir) as folder:
         tables = []
-        for task in make_tasks(protocol, options, datasets, paradigm):
-            told = {
-                name: tell_signal(name, pipeline, task.describe_signal)
-                for name, pipeline in pipelines.items()
-            }
+        for task in make_tasks(protocol, options, datasets, paradigm, unlabeled):
             store = FoldStore(folder, task.identify(), seed)
-            folds = {
-                name: store.open_pipeline(
-                    name, _identify(name, pipeline, grids.get(name)), repr(pipeline)
-                )
-                for name, pipeline in told.items()
-            }
-            _prepare(folds.values(), resume, overwrite)
-            run = _Run(task, told, grids, folds, store.seed, cache_config)
-            run.finish(n_jobs=n_jobs, share=share, on_fold=on_fold)
-            tables += [run.tabulate(name) for name in pipelines]
-    return pd.concat(tables, ignore_index=True)
+            n_folds = task.check_units(store.seed, on_error)
+            variants = list(
+                _make_variants(pipelines, seeds, numbers, grids, task, store)
+            )
+            _prepare([variant.folds for variant in variants], resume, overwrite)
+            run = _Run(task, variants, store.seed, n_folds, cache_config, on_error)
+            run.finish(n_jobs=n_jobs, shard=shard, on_fold=on_fold)
+            tables += [run.tabulate(variant) for variant in variants]
+    return _join_tables(tables)
 
 
-# -- what is asked for ---------------------------------------------------------
+# -- arguments -----------------------------------------------------------------
 
 
 def _check_pipelines(pipelines, grids) -> None:
@@ -193,8 +242,8 @@ def _check_pipelines(pipelines, grids) -> None:
     for name, pipeline in pipelines.items():
         if not (isinstance(pipeline, BaseEstimator) and hasattr(pipeline, "predict")):
             raise ValueError(
-                f"The pipeline {name!r} must be a classifier of scikit-learn's kind, "
-                f"but got {pipeline!r}."
+                f"The pipeline {name!r} must be a scikit-learn classifier, but got "
+                f"{pipeline!r}."
             )
     if unknown := sorted(set(grids) - set(pipelines)):
         raise ValueError(
@@ -203,29 +252,67 @@ def _check_pipelines(pipelines, grids) -> None:
         )
 
 
-def _check_share(share, results_dir, random_state, resume, overwrite) -> None:
-    if share is None:
+def _check_asked(pipelines) -> None:
+    """Refuse unlabelled corpora that no pipeline asks for."""
+    if not any("X_unlabeled" in requested_by(p) for p in pipelines.values()):
+        raise ValueError(
+            f"unlabeled needs a pipeline whose fit asks for X_unlabeled, as "
+            f"SSLClassifier does, but none of {list(pipelines)} does."
+        )
+
+
+def _check_shard(shard, results_dir, random_state, resume, overwrite) -> None:
+    if shard is None:
         return
-    k, n = share if isinstance(share, tuple | list) and len(share) == 2 else (None, 0)
+    k, n = shard if isinstance(shard, tuple | list) and len(shard) == 2 else (None, 0)
     if not (isinstance(k, Integral) and isinstance(n, Integral) and 0 <= k < n):  # type: ignore[operator]
         raise ValueError(
-            f"share must be (k, n), integers with 0 <= k < n, but got {share!r}."
+            f"shard must be (k, n), integers with 0 <= k < n, but got {shard!r}."
         )
     if results_dir is None or not isinstance(random_state, Integral):
         raise ValueError(
-            "share needs results_dir, where the shares meet, and an integer as "
-            "random_state, so that all of them divide the windows alike; but got "
-            f"results_dir={results_dir!r} and random_state={random_state!r}."
+            "shard needs results_dir, where the shards meet, and an integer as "
+            "random_state, so that all of them divide the windows in the same way; but "
+            f"got results_dir={results_dir!r} and random_state={random_state!r}."
         )
     if overwrite or not resume:
         raise ValueError(
-            "share needs resume=True and overwrite=False, or one share would delete or "
+            "shard needs resume=True and overwrite=False, or one shard would delete or "
             f"refuse the folds of another; but got resume={resume!r} and "
             f"overwrite={overwrite!r}."
         )
 
 
-def _settle_seed(random_state) -> int | None:
+def _check_seeds(seeds) -> list[int | None]:
+    if seeds is None:
+        return [None]
+    values = [seeds] if isinstance(seeds, Integral) else list(seeds)
+    integers = all(isinstance(s, Integral) and not isinstance(s, bool) for s in values)
+    if not values or not integers or len(set(values)) < len(values):
+        raise ValueError(
+            f"seeds must be None or a list of different integers, but got {seeds!r}."
+        )
+    return [int(s) for s in values]
+
+
+def _check_numbers(n_labeled_trials) -> list[int | None]:
+    values = n_labeled_trials
+    if values is None or isinstance(values, Integral):
+        values = [values]
+    values = list(values)
+    valid = all(
+        n is None or (isinstance(n, Integral) and not isinstance(n, bool) and n >= 1)
+        for n in values
+    )
+    if not values or not valid or len(set(values)) < len(values):
+        raise ValueError(
+            "n_labeled_trials must be None, an integer from 1, or a list of different "
+            f"ones such as [1, 2, 5, None], but got {n_labeled_trials!r}."
+        )
+    return [None if n is None else int(n) for n in values]
+
+
+def _draw_seed(random_state) -> int | None:
     if random_state is None or isinstance(random_state, Integral):
         return None if random_state is None else int(random_state)
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
@@ -252,129 +339,187 @@ def _prepare(stores: Iterable[PipelineStore], resume: bool, overwrite: bool) -> 
             )
 
 
+# -- variants of the pipelines -------------------------------------------------
+
+
+@dataclass
+class _Variant:
+    """A pipeline with one seed and one number of labelled trials."""
+
+    name: str
+    pipeline: BaseEstimator
+    grid: Any
+    seed: int | None
+    n_labeled_trials: int | None
+    folds: PipelineStore
+
+    @property
+    def label(self) -> str:
+        """Name for messages."""
+        parts = [f"The pipeline {self.name!r}"]
+        if self.seed is not None:
+            parts.append(f"seed {self.seed}")
+        if self.n_labeled_trials is not None:
+            parts.append(f"{self.n_labeled_trials} labelled trials")
+        return ", ".join(parts)
+
+
+def _make_variants(pipelines, seeds, numbers, grids, task, store) -> Iterator[_Variant]:
+    """Yield each pipeline with each seed and number of labelled trials."""
+    for name, pipeline in pipelines.items():
+        for number in numbers:
+            for seed in seeds:
+                estimator = set_signal(name, pipeline, task.describe_signal)
+                if seed is not None:
+                    estimator = _set_seed(estimator, seed)
+                identity = {
+                    **_identify(name, estimator, grids.get(name)),
+                    "seed": seed,
+                    "n_labeled_trials": number,
+                }
+                folds = store.open_pipeline(name, identity, {"repr": repr(pipeline)})
+                yield _Variant(name, estimator, grids.get(name), seed, number, folds)
+
+
+def _set_seed(pipeline: BaseEstimator, seed: int) -> BaseEstimator:
+    """Return a clone with the seed as its random_state, at any depth."""
+    names = [
+        key
+        for key in pipeline.get_params()
+        if key.rpartition("__")[2] == "random_state"
+    ]
+    return clone(pipeline).set_params(**dict.fromkeys(names, seed))
+
+
 def _identify(name: str, pipeline: BaseEstimator, grid) -> dict[str, Any]:
-    """Return what tells a pipeline, with all its arrays and weights, from others."""
-    # A fold fits a clone: what was learnt before does not count.
+    """Return the identity of a pipeline, with all its arrays and weights."""
     return {
+        # A fold fits a clone: fitted attributes do not count.
         "hash": hash_object(clone(pipeline), f"The pipeline {name!r}"),
         "search": hash_object(grid, f"param_grid of the pipeline {name!r}"),
         # Another training may have filled the same folder.
-        "checkpoints": {
+        "pretrained": {
             key: identify_checkpoint(value)
             for key, value in pipeline.get_params().items()
-            if key.rpartition("__")[2] == "checkpoint" and value is not None
+            if key.rpartition("__")[2] == "pretrained" and value is not None
         },
     }
 
 
-# -- running it ----------------------------------------------------------------
+# -- running the folds ---------------------------------------------------------
 
 
 class _Run:
     """Run those folds of a task that are not finished, and tabulate all."""
 
-    def __init__(self, task, pipelines, grids, folds, seed, cache_config):
-        self.task = task
-        self.pipelines = pipelines
-        self.grids = grids
-        self.folds: dict[str, PipelineStore] = folds
+    def __init__(self, task, variants, seed, n_folds, cache_config, on_error):
+        self.task: Task = task
+        self.variants: Sequence[_Variant] = variants
         self.seed = seed
+        self.n_folds: dict[str, int] = n_folds
         self.cache_config = cache_config
-        self._loaded = None
+        self.on_error = on_error
+        self._unlabeled = any(
+            "X_unlabeled" in requested_by(v.pipeline) for v in variants
+        )
 
-    def finish(self, *, n_jobs, share, on_fold) -> None:
-        """Run the folds of all units, or the caller's share of them."""
+    def finish(self, *, n_jobs, shard, on_fold) -> None:
+        """Run the folds of all units, or the caller's shard of them."""
         units = self.task.units
-        if share is not None and self.task.protocol.by_subject:
-            k, n = share
-            units, share = units[k::n], None  # whole subjects are shared out
+        if shard is not None and self.task.protocol.by_subject:
+            k, n = shard
+            units, shard = units[k::n], None  # shards of whole subjects
+        workers = _Workers(n_jobs)
         n_done = 0
-        for n_left, unit in zip(range(len(units) - 1, -1, -1), units, strict=True):
-            if all(folds.is_complete(unit) for folds in self.folds.values()):
+        stores = {v.folds.folder: v for v in self.variants}
+        for number, unit in enumerate(units):
+            if all(v.folds.is_complete(unit) for v in stores.values()):
                 continue
-            with (
-                tempfile.TemporaryDirectory() as scratch,
-                # A surrounding cluster takes the folds, not each step of loading.
-                joblib.parallel_config("sequential", n_jobs=1),
-            ):
-                jobs, n_folds = self._make_jobs(unit, share, scratch)
-            n_all = n_done + len(jobs) + n_left * n_folds * len(self.pipelines)
-            for name, index, result in _run_parallel(jobs, n_jobs):
-                self.folds[name].write(unit, index, n_folds, result)
+            # A surrounding cluster takes the folds, not each step of loading.
+            with joblib.parallel_config("sequential", n_jobs=1):
+                windows = self.task.load(
+                    unit, unlabeled=self._unlabeled, cache_config=self.cache_config
+                )
+            if windows is None:
+                continue
+            folds = self.task.divide(unit, windows.trials, self.seed)
+            jobs = list(self._make_jobs(unit, windows, folds, shard, stores.values()))
+            n_left = len(stores) * sum(
+                self.n_folds.get(later, len(folds)) for later in units[number + 1 :]
+            )
+            n_all = n_done + len(jobs) + n_left
+            calls = [
+                joblib.delayed(_call)(i, windows.X, job)
+                for i, (*_, job) in enumerate(jobs)
+            ]
+            for i, found in workers.run(calls, n_left):
+                variant, index, fold, job = jobs[i]
+                self._keep(unit, variant, index, len(folds), windows, fold, job, found)
                 n_done += 1
                 on_fold(self.task.test_corpus_of(unit).code, n_done, n_all)
 
-    def _make_jobs(self, unit, share, scratch) -> tuple[list, int]:
-        """Return the calls that finish a unit, and how many folds it has."""
-        task = self.task
-        dataset, options = task.test_corpus_of(unit), task.options_of(unit)
-        evaluation = make_evaluation(
-            task.protocol,
-            options,
-            task.paradigm,
-            dataset,
-            random_state=self.seed,
-            folder=scratch,
-            cache_config=self.cache_config,
-        )
-        loaded = self._load(evaluation, unit)
-        if loaded is None:
-            return [], 0
-        X, y, metadata = loaded
-        folds = make_folds(task.protocol, options, evaluation, y, metadata)
-        config = evaluation._build_eval_config(None)
-        # Where units have one fold each, the shares still get different ones.
-        first = task.units.index(unit)
-        jobs = [
-            joblib.delayed(_run_job)(
-                name,
-                index,
-                X,
-                y,
-                metadata,
-                fold=fold,
-                pipeline=pipeline,
-                grid=self.grids.get(name),
-                dataset=dataset,
-                config=config,
-            )
-            for index, fold in enumerate(folds)
-            if share is None or (first + index) % share[1] == share[0]
-            for name, pipeline in self.pipelines.items()
-            if index not in self.folds[name].find(unit)
-        ]
-        return jobs, len(folds)
-
-    def _load(self, evaluation, unit):
-        """Return windows, labels and metadata of a unit, None if it is left out."""
-        subjects = self.task.subjects_of(unit)
-        if subjects is None and self._loaded is not None:
-            return self._loaded  # all units divide the same windows
-        parts = []
-        for dataset in self.task.corpora:
-            process = self.task.paradigm.make_process_pipelines(dataset)[0]
-            try:
-                part = evaluation._load_data(
-                    dataset, self.pipelines, process, None, subjects=subjects
+    def _make_jobs(self, unit, windows: Windows, folds, shard, variants):
+        """Yield variant, number, rows and job of each fold that is not finished."""
+        first = self.task.units.index(unit)
+        done = {id(v): v.folds.find(unit) for v in variants}
+        for index, parts in enumerate(folds):
+            # Where units have one fold each, the shards still get different ones.
+            if shard is not None and (first + index) % shard[1] != shard[0]:
+                continue
+            for variant in variants:
+                if index in done[id(variant)]:
+                    continue
+                fold = self._choose_rows(windows, parts, variant)
+                job = make_job(
+                    windows,
+                    fold,
+                    variant.pipeline,
+                    grid=variant.grid,
+                    scoring=self.task.paradigm.scoring,
+                    random_state=self.seed,
+                    adapt=self.task.options["adapt"],
                 )
-            except CorpusFormatError:
-                raise
-            except ValueError:
-                if subjects is None or not _all_left_out(dataset, subjects):
-                    raise
-                return None
-            parts.append(part)
-        loaded = join_corpora(parts)
-        if subjects is None:
-            self._loaded = loaded
-        return loaded
+                yield variant, index, fold, job
 
-    def tabulate(self, name: str) -> pd.DataFrame:
-        """Return the rows of one pipeline, of all its finished folds."""
+    def _choose_rows(self, windows: Windows, parts: Parts, variant: _Variant) -> Fold:
+        """Return the windows of a fold, with the labels that a variant is given."""
+        seed = self.seed if variant.seed is None else variant.seed
+        trials = windows.trials
+        labeled = draw_labeled(trials.iloc[parts.train], variant.n_labeled_trials, seed)
+        withheld = parts.train[~labeled]
+        unknown = find_unlabeled(self.task.protocol, parts, trials)
+        return Fold(
+            train=windows.rows_of(parts.train[labeled]),
+            test=windows.rows_of(parts.test),
+            calibration=windows.rows_of(parts.calibration),
+            validation=windows.rows_of(parts.validation),
+            unlabeled=windows.rows_of(np.concatenate([withheld, unknown])),
+        )
+
+    def _keep(self, unit, variant, index, n_folds, windows, fold, job, found) -> None:
+        """Store a finished fold, or report one that failed."""
+        if isinstance(found, FailedFold):
+            where = describe_rows(windows.metadata.iloc[fold.test])
+            message = (
+                f"{variant.label} failed in fold {index} of {n_folds}, which tests "
+                f"{where}: {type(found.error).__name__}: {found.error}"
+            )
+            if self.on_error == "raise":
+                raise FoldError(message) from found.error
+            warnings.warn(f"{message} It is left out.", stacklevel=4)
+            return
+        result = _make_result(windows, job, found)
+        standardized = getattr(self.task.paradigm, "standardize", None) is not None
+        if standardized and result.target_access == "none":
+            result.target_access = "statistics"
+        variant.folds.write(unit, index, n_folds, result)
+
+    def tabulate(self, variant: _Variant) -> pd.DataFrame:
+        """Return the rows of one variant, of all its finished folds."""
         results = [
             read_fold(file)
             for unit in self.task.units
-            for file in self.folds[name].find(unit).values()
+            for file in variant.folds.find(unit).values()
         ]
         corpora = {dataset.code: dataset for dataset in self.task.corpora}
         rows = []
@@ -387,9 +532,12 @@ class _Run:
                     "channels": part[0][0].n_chans,
                     "n_sessions": corpora[code].n_sessions,
                     "dataset": code,
-                    "pipeline": name,
+                    "pipeline": variant.name,
                     "protocol": self.task.protocol.name,
                     "train_corpora": "+".join(self._train_corpora(code)),
+                    "seed": variant.seed,
+                    "n_labeled_trials": variant.n_labeled_trials,
+                    "target_access": part[0][0].target_access,
                 }
             )
         return pd.DataFrame(rows)
@@ -400,25 +548,93 @@ class _Run:
         return [code for code in self.task.codes if code != test_code]
 
 
-def _all_left_out(dataset, subjects) -> bool:
-    """Say whether the subjects were left out: not in the release, or broken and logged.
-
-    A corpus that is read with ``on_error="raise"`` leaves out the former alone.
-    """
-    if not isinstance(dataset, EmotionDataset):
-        return False
-    read = dataset._trials
-    tables = [read[s] if s in read else dataset.trial_table(s) for s in subjects]
-    return not any(map(len, tables))
+def _call(number: int, X, job):
+    return number, run_fold(X, job)
 
 
-def _by_recording(results):
-    """Return the (fold, its predictions) by corpus, subject and session."""
+def _make_result(windows: Windows, job, predicted: Predicted) -> FoldResult:
+    """Join the predictions of a fold with the metadata of its test windows."""
+    rows = np.concatenate([rows for rows, _ in job.recordings])
+    labels = np.concatenate([labels for _, labels in job.recordings])
+    metadata = windows.metadata.iloc[rows].reset_index(drop=True)
+    proba = {
+        f"proba_{name}": column
+        for name, column in zip(job.classes, predicted.proba.T, strict=True)
+    }
+    recordings = metadata[["subject", "session"]].drop_duplicates()
+    return FoldResult(
+        predictions=metadata.assign(
+            label=job.classes[labels], predicted=job.classes[predicted.codes], **proba
+        ),
+        scores=[
+            {"subject": str(subject), "session": str(session), **scores}
+            for (subject, session), scores in zip(
+                recordings.itertuples(index=False, name=None),
+                predicted.scores,
+                strict=True,
+            )
+        ],
+        seconds=predicted.seconds,
+        n_train=len(job.train) + len(job.fit_rows.get("X_target_labeled", ())),
+        n_chans=int(windows.X.shape[1]),
+        target_access=job.target_access,
+    )
+
+
+class _Workers:
+    """Run the jobs of folds, in new processes only if that is worth their start."""
+
+    def __init__(self, n_jobs):
+        self.n_jobs = None if n_jobs == 1 else n_jobs
+        # Processes of joblib's own; None leaves all to a joblib.parallel_config.
+        backend, _ = get_active_backend()
+        self.starts_processes = (
+            self.n_jobs is not None and type(backend).__name__ == "LokyBackend"
+        )
+        self.is_started = False
+
+    def run(self, calls: list, n_later: int) -> Iterator[tuple]:
+        """Yield the results of calls, after which ``n_later`` more are expected."""
+        calls, seconds = list(calls), []
+        while calls and self._stays_here(seconds, len(calls) + n_later):
+            function, arguments, keywords = calls.pop(0)
+            start = perf_counter()
+            yield function(*arguments, **keywords)
+            seconds.append(perf_counter() - start)
+        if calls:
+            self.is_started = True
+            yield from self._run_parallel(calls)
+
+    def _stays_here(self, seconds: list[float], n_left: int) -> bool:
+        """Return whether the next fold is run by this process."""
+        if not self.starts_processes or self.is_started:
+            return False
+        if not seconds:
+            return True
+        left = n_left * sum(seconds) / len(seconds)
+        n_workers = min(joblib.effective_n_jobs(self.n_jobs), n_left)
+        return left <= _WORKER_START + left / n_workers
+
+    def _run_parallel(self, calls) -> Iterator[tuple]:
+        backend, _ = get_active_backend()
+        yields = getattr(backend, "supports_return_generator", False)
+        parallel = joblib.Parallel(
+            n_jobs=self.n_jobs,
+            return_as="generator_unordered" if yields else "list",
+        )
+        yield from parallel(calls)
+
+
+# -- the table -----------------------------------------------------------------
+
+
+def _by_recording(results) -> dict[tuple, list]:
+    """Return the folds, and their predictions, by corpus, subject and session."""
     found: dict[tuple, list] = {}
     for result in results:
-        keys = ["corpus", "subject", "session"]
-        for key, rows in result.predictions.groupby(keys, sort=False):
-            found.setdefault(key, []).append((result, rows))
+        table = result.predictions
+        for key, rows in recordings_of(table, np.arange(len(table))):
+            found.setdefault(key, []).append((result, table.iloc[rows]))
     return found
 
 
@@ -443,17 +659,11 @@ def _score_recording(part, subject, session) -> dict[str, float]:
     }
 
 
-def _run_job(name, index, X, y, metadata, **job):
-    return name, index, run_fold(X, y, metadata, **job)
-
-
-def _run_parallel(jobs, n_jobs) -> Iterator[tuple[str, int, FoldResult]]:
-    """Yield what the jobs return, each as soon as the backend can hand it over."""
-    backend, _ = get_active_backend()
-    yields = getattr(backend, "supports_return_generator", False)
-    parallel = joblib.Parallel(
-        # None leaves the number to a surrounding joblib.parallel_config.
-        n_jobs=None if n_jobs == 1 else n_jobs,
-        return_as="generator_unordered" if yields else "list",
-    )
-    yield from parallel(jobs)
+def _join_tables(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return one table, whose seeds and numbers may be missing."""
+    tables = [table for table in tables if len(table)]
+    if not tables:
+        return pd.DataFrame()
+    table = pd.concat(tables, ignore_index=True)
+    whole = {"seed": "Int64", "n_labeled_trials": "Int64"}
+    return table.astype(whole)

@@ -1,4 +1,4 @@
-"""Telling estimators what arrays do not: sampling rate, channels and corpus."""
+"""Setting the sampling rate and the channels of pipelines, which arrays lack."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ from typing import Any
 
 from sklearn.base import BaseEstimator, clone
 
-__all__ = ["tell_signal"]
+__all__ = ["set_signal"]
 
 
-def tell_signal(
+def set_signal(
     name: str, pipeline: BaseEstimator, describe: Callable[[], Mapping[str, Any]]
 ) -> BaseEstimator:
-    """Return a clone that knows rate, channels and corpus of its windows.
+    """Return a clone whose sampling rate and channels are those of the windows.
 
     Parameters
     ----------
     name : str
         Name of the pipeline, for the message.
     pipeline : BaseEstimator
-        A classifier; its parameters ``sfreq`` and ``chs_info``, and ``corpus`` beside a
-        ``checkpoint``, at any depth, are set where they are None.
+        A classifier. Its parameters ``sfreq`` and ``chs_info``, at any depth, are set
+        where they are None.
     describe : callable
-        Returns ``sfreq`` in Hz, ``chs_info`` and ``corpus``, the subjects of each;
-        called if a parameter asks for it.
+        Returns ``sfreq`` in Hz and ``chs_info``; called only if it is needed.
 
     Returns
     -------
@@ -36,16 +35,10 @@ def tell_signal(
     ValueError
         If a parameter ``sfreq`` is not the sampling rate of the windows.
     """
-    parameters = pipeline.get_params()
     asked = {
         key: value
-        for key, value in parameters.items()
+        for key, value in pipeline.get_params().items()
         if key.rpartition("__")[2] in ("sfreq", "chs_info")
-        # Who takes part matters to a checkpoint alone, which may have seen them.
-        or (
-            key.rpartition("__")[2] == "corpus"
-            and parameters.get(f"{key.removesuffix('corpus')}checkpoint") is not None
-        )
     }
     if not asked:
         return pipeline

@@ -23,9 +23,11 @@ __all__ = [
     "ChronologicalSplit",
     "LeaveOneCorpusOut",
     "StimulusKFold",
+    "SubjectSplit",
     "SubjectStimulusKFold",
     "TrialKFold",
     "check_disjoint",
+    "first_trials",
 ]
 
 # How many identifiers an error message lists before it counts the others.
@@ -405,6 +407,201 @@ class SubjectStimulusKFold(_GroupSplitter):
                     ~of_subject & ~of_stimuli,
                     of_subject & of_stimuli,
                 )
+
+
+class SubjectSplit(_GroupSplitter):
+    """Divide subjects once, into a training, a validation and a test set.
+
+    ``groups`` is the subject of each row. The three sizes are all counts, all shares,
+    or all lists of subjects; one of them may be None, which stands for the other
+    subjects. Examples are 80/20/23 subjects of FACED, ``0.8, 0.1, 0.1``, or
+    ``train=None, validation=[], test=[1, 2]``.
+
+    Parameters
+    ----------
+    train, validation, test : int, float, list or None
+        Number of subjects, share of the subjects, or the subjects. Counts must add up
+        to the number of subjects and shares to 1. A share gives at least one subject.
+        Only ``validation`` may be 0 or empty.
+    random_state : int, RandomState instance or None, default=None
+        Draws the subjects where counts or shares are given.
+    """
+
+    _layouts = (("subject",),)
+
+    def __init__(self, train=0.8, validation=0.1, test=0.1, *, random_state=None):
+        self.train = train
+        self.validation = validation
+        self.test = test
+        self.random_state = random_state
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        """Return the number of splits, which is one.
+
+        Parameters
+        ----------
+        X, y, groups : object
+            Ignored.
+
+        Returns
+        -------
+        int
+            1.
+        """
+        return 1
+
+    def divide(self, groups) -> dict[str, np.ndarray]:
+        """Return the rows of the three sets.
+
+        Parameters
+        ----------
+        groups : array-like, shape (n,)
+            Subject of each row.
+
+        Returns
+        -------
+        dict of str to ndarray of int
+            Rows of ``"train"``, ``"validation"`` and ``"test"``.
+
+        Raises
+        ------
+        ValueError
+            If the sizes do not fit the subjects.
+        """
+        (subjects,) = self._read_groups(groups)
+        return {
+            name: np.flatnonzero(np.isin(subjects.codes, codes))
+            for name, codes in self._assign(subjects.ids).items()
+        }
+
+    def _iter_folds(self, y, subjects):
+        parts = self._assign(subjects.ids)
+        train, test = (np.isin(subjects.codes, parts[k]) for k in ("train", "test"))
+        yield "its one split", train, test
+
+    def _assign(self, ids) -> dict[str, np.ndarray]:
+        """Return the codes of the subjects of each set."""
+        sizes = {n: getattr(self, n) for n in ("train", "validation", "test")}
+        given = {name: size for name, size in sizes.items() if size is not None}
+        if len(given) < 2 or len({*map(_kind_of_size, given.values())}) > 1:
+            raise ValueError(
+                "train, validation and test must be all counts, all shares or all "
+                f"lists of subjects, at most one of them None, but got {sizes}."
+            )
+        if _kind_of_size(next(iter(given.values()))) == "list":
+            parts = {name: _find_subjects(size, ids) for name, size in given.items()}
+            order = np.arange(len(ids))
+        else:
+            counts = self._count(given, len(ids), sizes)
+            order = check_random_state(self.random_state).permutation(len(ids))
+            bounds = np.cumsum([0, *counts.values()])
+            parts = {
+                name: order[first:last]
+                for name, first, last in zip(counts, bounds, bounds[1:], strict=False)
+            }
+        taken = np.concatenate([*parts.values()]).astype(int)
+        rest = np.setdiff1d(order, taken)
+        for name in set(sizes) - set(parts):
+            parts[name], rest = rest, rest[:0]
+        _check_parts(parts, taken, rest, ids, sizes)
+        return parts
+
+    @staticmethod
+    def _count(given, n_subjects, sizes) -> dict[str, int]:
+        """Return the number of subjects of each set whose size is given."""
+        counts = dict(given)
+        if any(isinstance(size, float) for size in given.values()):
+            total = sum(given.values())
+            if (
+                min(given.values()) < 0
+                or total > 1 + 1e-9
+                or (len(given) == 3 and total < 1 - 1e-9)
+            ):
+                raise ValueError(
+                    f"Shares of subjects must add up to 1, but got {sizes}."
+                )
+            counts = {
+                k: max(1, round(v * n_subjects)) if v else 0 for k, v in given.items()
+            }
+            if len(given) == 3:  # the training set takes what rounding leaves
+                counts["train"] = n_subjects - counts["validation"] - counts["test"]
+        left = n_subjects - sum(counts.values())
+        if min(counts.values()) < 0 or left < 0 or (len(given) == 3 and left):
+            raise ValueError(
+                f"There are {n_subjects} subjects, which cannot be divided as {sizes}. "
+                "Counts must add up to the number of subjects."
+            )
+        return {name: counts[name] for name in sizes if name in counts}
+
+
+def _kind_of_size(size) -> str:
+    """Return whether a size is a number or a list; counts and shares do not mix."""
+    if isinstance(size, str | bool):
+        return "unknown"
+    if isinstance(size, Integral):
+        # 0 is a count and a share.
+        return "number"
+    return "number" if isinstance(size, Real) else "list"
+
+
+def _find_subjects(names, ids) -> np.ndarray:
+    """Return the codes of named subjects."""
+    known = {str(name): code for code, name in enumerate(ids)}
+    if unknown := [name for name in names if str(name) not in known]:
+        raise ValueError(
+            f"Subjects must be among {_listing(ids)}, but got {_listing(unknown)}."
+        )
+    return np.array([known[str(name)] for name in names], int)
+
+
+def _check_parts(parts, taken, rest, ids, sizes) -> None:
+    """Refuse empty sets, subjects in two sets, and subjects in none."""
+    if len(np.unique(taken)) < len(taken):
+        raise ValueError(f"A subject must be in one set only, but got {sizes}.")
+    if len(rest):
+        raise ValueError(
+            f"Every subject must be in a set, but {_listing(ids[rest])} are not: "
+            "choose fewer subjects of the corpus, or set one of the sizes to None."
+        )
+    for name in ("train", "test"):
+        if not len(parts[name]):
+            raise ValueError(
+                f"The {name} set must have a subject, but there are {len(ids)} "
+                f"subjects, divided as {sizes}."
+            )
+
+
+def first_trials(trials: pd.DataFrame, n_trials: int) -> np.ndarray:
+    """Return which trials are the first of their class.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        Trials of one subject, one row a trial, with ``session``, ``trial`` and
+        ``label``.
+    n_trials : int
+        How many trials of each class.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_rows,)
+        True for the first ``n_trials`` of each class, in the order of sessions and
+        trials.
+
+    Raises
+    ------
+    ValueError
+        If ``n_trials`` is not a positive integer, or leaves no trial of any class.
+    """
+    if not isinstance(n_trials, Integral) or n_trials < 1:
+        raise ValueError(f"n_trials must be an integer from 1, but got {n_trials!r}.")
+    ordered = trials.reset_index(drop=True).sort_values(["session", "trial"])
+    first = ordered.groupby("label").cumcount().sort_index().to_numpy() < n_trials
+    if first.all():
+        raise ValueError(
+            f"n_trials={n_trials} leaves none of the {len(trials)} trials to test."
+        )
+    return first
 
 
 class LeaveOneCorpusOut(_GroupSplitter):

@@ -1,27 +1,31 @@
-"""What is evaluated: corpora that are divided together, under one protocol."""
+"""The work of an evaluation: corpora that are divided together, under one protocol."""
 
 from __future__ import annotations
 
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-from moabb.analysis.results import get_string_rep
+import numpy as np
+import pandas as pd
 from moabb.datasets.base import BaseDataset
 from moabb.paradigms.base import BaseParadigm
 
 from braindecode_emossl.datasets.base import EmotionDataset
-from braindecode_emossl.errors import LeakageWarning
-from braindecode_emossl.evaluation.protocols import PROTOCOLS, Protocol
-from braindecode_emossl.evaluation.store import hash_object
+from braindecode_emossl.errors import CorpusFormatError, LeakageWarning
+from braindecode_emossl.evaluation.folds import Windows, make_folds
+from braindecode_emossl.evaluation.protocols import PROTOCOLS, Parts, Protocol
+from braindecode_emossl.paradigms.labels import UNLABELED
+from braindecode_emossl.pretraining.windows import join_corpora
+from braindecode_emossl.storage import hash_object
 
 __all__ = ["Task", "make_tasks"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Task:
     """Corpora that are divided together, under one protocol.
 
@@ -34,13 +38,20 @@ class Task:
     paradigm : BaseParadigm
         The paradigm, for these corpora.
     corpora : sequence of BaseDataset
-        One, or several under the protocols over corpora.
+        One, or several for cross-corpus protocols.
+    extra : sequence of BaseDataset
+        Corpora whose windows are only used without labels.
+    excluded : dict of str to str
+        Units that are left out, with the reason.
     """
 
     protocol: Protocol
     options: Mapping[str, Any]
     paradigm: BaseParadigm
     corpora: Sequence[BaseDataset]
+    extra: Sequence[BaseDataset] = ()
+    excluded: dict[str, str] = field(default_factory=dict)
+    _loaded: Windows | None = None
 
     @property
     def codes(self) -> list[str]:
@@ -51,100 +62,195 @@ class Task:
     def units(self) -> list[str]:
         """The names of the parts whose folds are made together."""
         if self.protocol.across_corpora:
-            return list(self.options["test_corpora"])
-        if self.protocol.by_subject:
-            return [str(subject) for subject in self.corpora[0].subject_list]
-        return ["all"]
+            names = list(self.options["test_corpora"])
+        elif self.protocol.by_subject:
+            names = [str(subject) for subject in self.corpora[0].subject_list]
+        else:
+            names = ["all"]
+        return [name for name in names if name not in self.excluded]
 
     def subjects_of(self, unit: str) -> list | None:
-        """Return the subjects that the folds of a unit need, None for all.
-
-        Parameters
-        ----------
-        unit : str
-            One of ``units``.
-
-        Returns
-        -------
-        list or None
-            Subjects of the one corpus.
-        """
+        """Return the subjects that the folds of a unit need, None for all."""
         if not self.protocol.by_subject:
             return None
         return [s for s in self.corpora[0].subject_list if str(s) == unit]
 
     def test_corpus_of(self, unit: str) -> BaseDataset:
-        """Return the corpus that tests in a unit.
-
-        Parameters
-        ----------
-        unit : str
-            One of ``units``.
-
-        Returns
-        -------
-        BaseDataset
-            One of ``corpora``.
-        """
+        """Return the corpus that is tested in a unit."""
         if self.protocol.across_corpora:
             return self.corpora[self.codes.index(unit)]
         return self.corpora[0]
 
-    def options_of(self, unit: str) -> dict[str, Any]:
-        """Return the options for one unit.
+    def divide(self, unit: str, trials: pd.DataFrame, seed: int) -> list[Parts]:
+        """Return the folds of a unit."""
+        options = dict(self.options)
+        if self.protocol.across_corpora:
+            options["test_corpora"] = [unit]
+        return make_folds(self.protocol, options, trials, seed)
+
+    # -- trials and windows ----------------------------------------------------
+
+    def check_units(self, seed: int, on_error: str) -> dict[str, int]:
+        """Divide the trials of all units before any signal is read.
+
+        Parameters
+        ----------
+        seed : int
+            Seed of the folds.
+        on_error : {"raise", "warn"}
+            Whether subjects that cannot be divided are an error, or are left out with
+            a warning where the protocol works subject by subject.
+
+        Returns
+        -------
+        dict of str to int
+            Number of folds by unit, as far as it is known.
+
+        Raises
+        ------
+        ValueError
+            If a unit cannot be divided; all such units are named.
+        """
+        if not all(isinstance(dataset, EmotionDataset) for dataset in self.corpora):
+            return {}
+        counts, failed = {}, {}
+        tables = [self.paradigm.label_trials(dataset) for dataset in self.corpora]
+        trials = pd.concat(tables, ignore_index=True)
+        for unit in self.units:
+            subjects = self.subjects_of(unit)
+            rows = (
+                trials if subjects is None else trials[trials["subject"] == subjects[0]]
+            )
+            if subjects is not None and not len(rows):
+                continue  # not in the release; loading logs it
+            try:
+                counts[unit] = len(self.divide(unit, rows.reset_index(drop=True), seed))
+            except ValueError as error:
+                failed[unit] = str(error)
+        if failed and (
+            on_error == "raise" or not self.protocol.by_subject or not counts
+        ):
+            raise ValueError(" ".join(failed.values()))
+        for reason in failed.values():
+            warnings.warn(f"Left out: {reason}", stacklevel=4)
+        self.excluded |= failed
+        return counts
+
+    def load(self, unit: str, *, unlabeled: bool, cache_config=None) -> Windows | None:
+        """Return the windows of a unit, None if its subjects are left out.
 
         Parameters
         ----------
         unit : str
             One of ``units``.
+        unlabeled : bool
+            Whether to load windows of trials without a label, and ``extra``, too.
+        cache_config : CacheConfig or None
+            MOABB's disk cache of signals.
 
         Returns
         -------
-        dict of str to object
-            Across corpora with the unit as the only test corpus.
+        Windows or None
+            All units share them where they divide the same windows.
         """
-        if self.protocol.across_corpora:
-            return {**self.options, "test_corpora": [unit]}
-        return dict(self.options)
+        subjects = self.subjects_of(unit)
+        if subjects is None and self._loaded is not None:
+            return self._loaded
+        how = {"cache_config": cache_config, "unlabeled": unlabeled}
+        parts = []
+        for dataset in self.corpora:
+            try:
+                part = self.paradigm.get_data(dataset, subjects=subjects, **how)
+            except CorpusFormatError:
+                raise
+            except ValueError:
+                if subjects is None or len(
+                    self.paradigm.label_trials(dataset, subjects)
+                ):
+                    raise
+                return None
+            parts.append(part)
+        extra = [self._load_extra(dataset, how) for dataset in self.extra if unlabeled]
+        X, y, metadata = join_corpora([*parts, *extra])
+        windows = Windows(X, y, metadata, sum(len(part[1]) for part in extra))
+        if subjects is None:
+            self._loaded = windows
+        return windows
+
+    def _load_extra(self, dataset, how):
+        """Return all windows of a corpus, without their labels."""
+        paradigm = copy.copy(self.paradigm)
+        # Of this target all trials have a label, so that all are loaded.
+        paradigm.target, paradigm.n_classes = "emotion", None
+        X, y, metadata = paradigm.get_data(dataset, **how)
+        return X, np.full(len(y), UNLABELED), metadata
+
+    # -- description -----------------------------------------------------------
 
     def describe_signal(self) -> dict[str, Any]:
-        """Return what arrays do not tell: ``sfreq``, ``chs_info`` and ``corpus``."""
+        """Return the ``sfreq`` and ``chs_info`` of the windows, which arrays lack."""
         infos = [self.paradigm.get_info(dataset) for dataset in self.corpora]
         channels = {ch["ch_name"]: ch for info in infos for ch in info["chs"]}
         names = self.paradigm.channels or list(channels)
         return {
             "sfreq": infos[0]["sfreq"],
             "chs_info": [channels[name] for name in names],
-            "corpus": {c.code: list(c.subject_list) for c in self.corpora},
         }
 
     def identify(self) -> dict[str, Any]:
-        """Return all that the folds depend on beside the pipeline and the seed."""
+        """Return all that the folds depend on except the pipeline and the seed."""
         # Each test corpus is a unit by itself, whichever others are asked for.
         options = {k: v for k, v in self.options.items() if k != "test_corpora"}
+        settings = self.paradigm.settings
         return {
             "version": version("braindecode-emossl"),
             "protocol": self.protocol.name,
             "options": options,
-            "corpora": self.codes,
-            "processing": [self._describe(dataset) for dataset in self.corpora],
-            "files": [_stamp(dataset) for dataset in self.corpora],
-            "scoring": hash_object(self.paradigm.scoring, "The paradigm's scorer"),
+            "corpora": {d.code: _describe_corpus(d) for d in self.corpora},
+            "unlabeled": {d.code: _describe_corpus(d) for d in self.extra},
+            "paradigm": {name: _readable(value) for name, value in settings.items()},
+            "paradigm_hash": hash_object(settings, "The paradigm"),
+            "scoring": _readable(self.paradigm.scoring),
+            "scoring_hash": hash_object(self.paradigm.scoring, "The paradigm's scorer"),
         }
 
-    def _describe(self, dataset) -> str:
-        return get_string_rep(self.paradigm.make_process_pipelines(dataset)[0]).decode()
+
+def _describe_corpus(dataset: BaseDataset) -> dict[str, Any]:
+    """Return what identifies a corpus by its contents, never by its place."""
+    described = {
+        "subjects": sorted(map(int, dataset.subject_list)),
+        "sessions": _readable(getattr(dataset, "sessions", None)),
+        "modalities": _readable(dataset.return_all_modalities),
+    }
+    if isinstance(dataset, EmotionDataset):
+        described["contents"] = dataset.fingerprint()
+        # A replica says so by a file of its own.
+        described["synthetic"] = any(dataset.find_root().glob("replica-*.json"))
+    else:
+        described["contents"] = str(getattr(dataset, "bids_root", ""))
+    return described
 
 
-def _stamp(dataset: BaseDataset) -> str | None:
-    """Return what tells whether files of a corpus of ours have changed."""
-    return dataset.file_stamp() if isinstance(dataset, EmotionDataset) else None
+def _readable(value):
+    """Return a setting as JSON has it, as text where JSON has nothing like it."""
+    if isinstance(value, list | tuple):
+        return [_readable(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _readable(item) for key, item in value.items()}
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)
+
+
+# -- making tasks --------------------------------------------------------------
 
 
 def make_tasks(
-    protocol: str, options: Mapping[str, Any], datasets, paradigm: BaseParadigm
+    protocol: str,
+    options: Mapping[str, Any],
+    datasets,
+    paradigm: BaseParadigm,
+    unlabeled: Sequence[BaseDataset] | None = None,
 ) -> list[Task]:
-    """Return what is to be divided, after a check that it can be.
+    """Return the corpora that are divided together, after a check that they can be.
 
     Parameters
     ----------
@@ -156,11 +262,13 @@ def make_tasks(
         The corpora.
     paradigm : BaseParadigm
         The paradigm.
+    unlabeled : list of BaseDataset or None
+        Corpora whose windows are only used without labels.
 
     Returns
     -------
     list of Task
-        One a corpus, or one of all corpora.
+        One task for each corpus, or one for all corpora together.
 
     Raises
     ------
@@ -172,18 +280,23 @@ def make_tasks(
             f"protocol must be one of {list(PROTOCOLS)}, but got {protocol!r}."
         )
     kind = PROTOCOLS[protocol]
-    options = kind.settle(options)
+    options = kind.complete(options)
+    datasets = list(datasets) if isinstance(datasets, list | tuple) else [datasets]
+    extra = [] if unlabeled is None else unlabeled
+    extra = list(extra) if isinstance(extra, list | tuple) else [extra]
+    _check_corpora(kind, datasets, paradigm, extra)
     if getattr(paradigm, "threshold", None) == "median":
         warnings.warn(
             'With threshold="median" the label of a trial depends on the ratings of '
-            "all trials of its subject, those of the test part included.",
+            "all trials of its subject, those of the test set included.",
             LeakageWarning,
             stacklevel=3,
         )
-    datasets = list(datasets) if isinstance(datasets, list | tuple) else [datasets]
-    _check_corpora(kind, datasets, paradigm)
     if not kind.across_corpora:
-        return [Task(kind, options, paradigm, [dataset]) for dataset in datasets]
+        return [
+            Task(kind, options, _match(paradigm, [dataset, *extra]), [dataset], extra)
+            for dataset in datasets
+        ]
     options["test_corpora"] = _find_test_corpora(options["test_corpora"], datasets)
     labels = {d.code: sorted(paradigm.used_events(d)) for d in datasets}
     if len(set(map(tuple, labels.values()))) > 1:
@@ -191,11 +304,19 @@ def make_tasks(
             f"Across corpora the labels must be the same, but are {labels}. Choose a "
             'target that all have, such as "valence".'
         )
+    paradigm = _match(paradigm, [*datasets, *extra], options["channels"])
+    return [Task(kind, options, paradigm, datasets, extra)]
+
+
+def _match(paradigm, datasets, channels="intersect"):
+    """Return the paradigm with the channels and the rate that all corpora have."""
+    if len(datasets) < 2:
+        return paradigm
     chosen, paradigm = paradigm.channels, copy.copy(paradigm)
-    paradigm.match_all(datasets, channel_merge_strategy=options["channels"])
+    paradigm.match_all(datasets, channel_merge_strategy=channels)
     if chosen is not None:
         paradigm.channels = chosen
-    return [Task(kind, options, paradigm, datasets)]
+    return paradigm
 
 
 def _find_test_corpora(asked, datasets) -> list[str]:
@@ -206,27 +327,15 @@ def _find_test_corpora(asked, datasets) -> list[str]:
     return list(dict.fromkeys(asked))
 
 
-def _check_corpora(kind: Protocol, datasets, paradigm) -> None:
+def _check_corpora(kind: Protocol, datasets, paradigm, extra) -> None:
     if not isinstance(paradigm, BaseParadigm):
         raise ValueError(f"paradigm must be an Emotion, but got {paradigm!r}.")
+    for name, corpora in (("datasets", datasets), ("unlabeled", extra)):
+        for dataset in corpora:
+            if not isinstance(dataset, BaseDataset):
+                raise ValueError(f"{name} must hold corpora, but got {dataset!r}.")
     for dataset in datasets:
-        if not isinstance(dataset, BaseDataset):
-            raise ValueError(f"datasets must hold corpora, but got {dataset!r}.")
-        if not paradigm.is_valid(dataset):
-            raise ValueError(
-                f"{dataset.code} has no labels of the paradigm's target "
-                f"{getattr(paradigm, 'target', None)!r}."
-            )
-        if kind.name == "cross-session" and dataset.n_sessions < 2:
-            raise ValueError(
-                f'The protocol "cross-session" needs several sessions of a subject, '
-                f"but {dataset.code} has one."
-            )
-        if kind.never_shared[0] == "subject" and len(dataset.subject_list) < 2:
-            raise ValueError(
-                f"The protocol {kind.name!r} needs at least two subjects, but "
-                f"{dataset.code} has {list(dataset.subject_list)}."
-            )
+        _check_suits(kind, dataset, paradigm)
     codes = [dataset.code for dataset in datasets]
     if not codes or len(set(codes)) < len(codes):
         raise ValueError(
@@ -235,4 +344,24 @@ def _check_corpora(kind: Protocol, datasets, paradigm) -> None:
     if kind.across_corpora and len(codes) < 2:
         raise ValueError(
             f"The protocol {kind.name!r} needs at least two corpora, but got {codes}."
+        )
+
+
+def _check_suits(kind: Protocol, dataset, paradigm) -> None:
+    """Refuse a corpus without labels of the target, or too small for the protocol."""
+    if not paradigm.is_valid(dataset):
+        raise ValueError(
+            f"{dataset.code} has no labels of the paradigm's target "
+            f"{getattr(paradigm, 'target', None)!r}."
+        )
+    if kind.name == "cross-session" and dataset.n_sessions < 2:
+        raise ValueError(
+            f'The protocol "cross-session" needs several sessions of a subject, '
+            f"but {dataset.code} has one."
+        )
+    one_subject = not kind.by_subject and not kind.across_corpora
+    if one_subject and len(dataset.subject_list) < 2:
+        raise ValueError(
+            f"The protocol {kind.name!r} needs at least two subjects, but "
+            f"{dataset.code} has {list(dataset.subject_list)}."
         )

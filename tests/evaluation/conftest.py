@@ -115,6 +115,21 @@ def classifier():
     return make_pipeline(Vectorizer(), LogisticRegression(max_iter=300))
 
 
+#: Options that suit the three subjects of ``Toy``.
+OPTIONS = {
+    "within-session": {"n_splits": 3},
+    "subject-kfold": {"n_splits": 3},
+    "subject-split": {"train": 1, "validation": 1, "test": 1},
+    "subject-stimulus": {"n_stimulus_splits": 3},
+}
+
+
+@pytest.fixture
+def options_of():
+    """Return a function: the options of a protocol for the toy corpus."""
+    return lambda protocol: dict(OPTIONS.get(protocol, {}))
+
+
 FAST = {
     "fmin": None,
     "fmax": None,

@@ -38,9 +38,8 @@ class Power(ScaleByRun):
 
 
 @pytest.mark.parametrize("protocol", ONE_CORPUS)
-def test_protocols_pass(protocol, toy, paradigm):
-    options = {"n_splits": 3} if protocol == "within-session" else {}
-    report = audit(paradigm, toy, protocol, random_state=0, **options)
+def test_protocols_pass(protocol, toy, paradigm, options_of):
+    report = audit(paradigm, toy, protocol, random_state=0, **options_of(protocol))
     assert report.passed and not report.leaks, report
     assert report.chance == 0.5
     assert abs(report.score - 0.5) < 0.02
@@ -49,6 +48,9 @@ def test_protocols_pass(protocol, toy, paradigm):
         "chronological": {"session", "subject"},
         "cross-session": {"subject"},  # the sessions have films of their own
         "leave-one-subject-out": {"stimulus"},
+        "subject-kfold": {"stimulus"},
+        "subject-split": {"stimulus"},
+        "subject-calibration": {"stimulus", "session", "subject"},
         "subject-stimulus": set(),
     }[protocol]
     assert set(report.shared) == shared
@@ -156,7 +158,7 @@ def test_readable(toy, paradigm):
         (3, {}, "name of a protocol, a cross-validator or an evaluation .*got 3"),
         (KFold(2), {"groups": "film"}, "groups must be among .*'film'"),
         (KFold(2), {"n_splits": 2}, r"no option but groups.*n_splits"),
-        ("chronological", {"n_splits": 2}, r"among \['train_size'\].*n_splits"),
+        ("chronological", {"n_splits": 2}, r"among \['adapt', 'train_size'\].*n_splits"),
     ],
 )
 def test_refused(protocol, options, message, toy, paradigm):
