@@ -1,4 +1,4 @@
-"""How clusters of masked prediction are used, from clustering to clustering."""
+"""The use of the clusters in masked prediction, from clustering to clustering."""
 
 from __future__ import annotations
 
@@ -22,34 +22,36 @@ _LINE_STYLES = ("-", "--", ":", "-.")
 
 
 def plot_cluster_usage(reports: Sequence[ClusterReport], *, axes=None) -> Figure:
-    """Plot how evenly tokens use the clusters, over all clusterings.
+    """Plot how evenly the tokens are distributed over the clusters.
 
     Parameters
     ----------
     reports : sequence of ClusterReport
-        One a clustering, as in the ``reports`` of
+        One report per clustering, as in the ``reports`` of
         :class:`~braindecode_emossl.pretraining.MaskedClusterPretraining`.
     axes : array of matplotlib.axes.Axes, shape (1 + n_codebooks,), optional
-        Where to draw. None makes a figure.
+        Axes to draw into. By default, a new figure is made.
 
     Returns
     -------
     matplotlib.figure.Figure
-        First the perplexity of each codebook as a share of its number of clusters: 1
-        if all have as many tokens. Then a map for each codebook: one column a
-        clustering, one row a cluster, the most used on top, coloured by its tokens
-        relative to equal use. What has no row was not a cluster then.
+        The first panel shows the perplexity of each codebook divided by its number of
+        clusters: 1 if all clusters have the same number of tokens. Each codebook has a
+        further panel, with one column per clustering and one row per cluster, the most
+        used one on top, coloured by its number of tokens relative to equal use. A
+        clustering with fewer clusters has blank rows.
 
     Raises
     ------
     ValueError
-        If there is no report, or reports differ in their number of codebooks.
+        If there are no reports, or reports differ in their number of codebooks.
     """
     sizes = {len(report.n_clusters) for report in reports}
     if len(sizes) != 1:
         raise ValueError(
-            "reports must be one or more of a single objective, all with as many "
-            f"codebooks, but got {len(reports)} with {sorted(sizes)} codebooks."
+            "reports must be one or more of a single objective, all with the same "
+            f"number of codebooks, but got {len(reports)} with {sorted(sizes)} "
+            "codebooks."
         )
     n_codebooks = sizes.pop()
     size = (4.5 + 2.4 * n_codebooks, 3.6)
@@ -57,7 +59,7 @@ def plot_cluster_usage(reports: Sequence[ClusterReport], *, axes=None) -> Figure
     _draw_perplexity(axes[0], reports)
     usages = [_usage(reports, codebook) for codebook in range(n_codebooks)]
     largest = max(np.nanmax(usage) for usage in usages)
-    # Its square root: a few clusters are used much more than the others.
+    # On a square root scale, as a few clusters are used much more than the others.
     norm = PowerNorm(0.5, vmin=0, vmax=largest)
     for i, (ax, usage) in enumerate(zip(axes[1:], usages, strict=True), 1):
         image = ax.imshow(
@@ -91,7 +93,7 @@ def _draw_perplexity(ax, reports: Sequence[ClusterReport]) -> None:
 
 
 def _usage(reports: Sequence[ClusterReport], codebook: int) -> np.ndarray:
-    """Return use (n_clusters, n_clusterings) relative to equal, the largest first."""
+    """Return the relative use (n_clusters, n_clusterings), the largest first."""
     counts = [np.sort(report.counts[codebook])[::-1] for report in reports]
     usage = np.full((max(map(len, counts)), len(reports)), np.nan)
     for i, count in enumerate(counts):

@@ -15,29 +15,31 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_confusion_matrix"]
 
-# Share from which white is easier to read on a cell than black.
+# Proportion above which white is easier to read on a cell than black.
 _DARK = 0.7
 
 
 def plot_confusion_matrix(y_true, y_pred, *, labels=None, ax=None) -> Figure:
-    """Plot how often each class is taken for which.
+    """Plot a confusion matrix with proportions and counts.
 
     Parameters
     ----------
     y_true : array-like, shape (n_windows,)
-        True classes, of windows or of trials.
+        True classes of windows or trials.
     y_pred : array-like, shape (n_windows,)
         Predicted classes.
     labels : sequence, optional
-        All classes, in the order to draw them. None takes those that occur, sorted.
+        All classes, in the order to draw them. By default, the classes that occur,
+        sorted.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. None makes a figure.
+        Axes to draw into. By default, a new figure is made.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One row a true class. A cell is coloured by its share of the row, and tells the
-        share and the number of windows. A class that never is true has no shares.
+        One row per true class. A cell is coloured by its proportion of the row, and
+        shows the proportion and the number of windows. A class without windows has a
+        dash instead of proportions.
 
     Raises
     ------
@@ -48,7 +50,7 @@ def plot_confusion_matrix(y_true, y_pred, *, labels=None, ax=None) -> Figure:
     labels = list(occurring if labels is None else labels)
     if unknown := [label for label in occurring.tolist() if label not in labels]:
         raise ValueError(
-            f"labels must hold every class that occurs, but lacks {unknown}; got "
+            f"labels must contain every class that occurs, but lacks {unknown}; got "
             f"{labels}."
         )
     counts = confusion_matrix(y_true, y_pred, labels=labels)
@@ -73,5 +75,5 @@ def plot_confusion_matrix(y_true, y_pred, *, labels=None, ax=None) -> Figure:
     ax.set_yticks(ticks, names)
     ax.set_xticks(ticks, labels, rotation=45, ha="right", rotation_mode="anchor")
     ax.set(xlabel="Predicted class", ylabel="True class")
-    ax.figure.colorbar(image, ax=ax, label="Share of the true class", shrink=0.8)
+    ax.figure.colorbar(image, ax=ax, label="Proportion of the true class", shrink=0.8)
     return ax.figure

@@ -1,4 +1,4 @@
-"""Curves of training."""
+"""Training curves."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_history"]
 
-# What skorch records beside losses and scores.
+# Entries that skorch records in addition to losses and scores.
 _NOT_CURVES = ("_best", "_batch_count", "_batch_size")
 _LINE_STYLES = {"train": "-", "valid": "--"}
 
 
 def plot_history(history: Sequence[dict], *, axes=None) -> Figure:
-    """Plot the loss and each of its terms by epoch, in training and validation.
+    """Plot the training and validation loss and each of its terms by epoch.
 
     Parameters
     ----------
     history : skorch.history.History or sequence of dict
-        One entry an epoch, as in the ``history_`` of
-        :class:`~braindecode_emossl.pretraining.SSLPretrainer`: ``train_<name>`` and
-        ``valid_<name>`` of loss and terms, and ``epoch``.
+        One entry per epoch, as in the ``history_`` of
+        :class:`~braindecode_emossl.pretraining.SSLPretrainer`: ``epoch``, and
+        ``train_<name>`` and ``valid_<name>`` of the loss and its terms.
     axes : matplotlib.axes.Axes or array of them, shape (n_names,), optional
-        Where to draw, in the order of the history with ``loss`` first. None makes a
-        figure.
+        Axes to draw into, in the order of the history with ``loss`` first. By default,
+        a new figure is made.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One panel for the loss and each term, as they differ in scale, unless a term is
-        the whole loss. An epoch without a value is a gap.
+        One panel each for the loss and its terms, as they differ in scale; a term that
+        equals the loss has none. An epoch without a value leaves a gap.
 
     Raises
     ------
     ValueError
-        If the history has no epoch, or none of the names above.
+        If the history has no epochs, or no entries with the names above.
     """
     epochs = list(history)
     curves = _find_curves(epochs)
@@ -80,7 +80,7 @@ def plot_history(history: Sequence[dict], *, axes=None) -> Figure:
 
 
 def _is_loss(name: str, epochs: list[dict]) -> bool:
-    """Return whether a term is the whole loss, as of an objective with one term."""
+    """Return whether a term equals the loss, as for an objective with one term."""
     return all(
         epoch.get(f"{part}_{name}") == epoch.get(f"{part}_loss")
         for epoch in epochs

@@ -1,4 +1,4 @@
-"""Maps of embeddings in two dimensions."""
+"""Scatter plots of embeddings."""
 
 from __future__ import annotations
 
@@ -37,32 +37,32 @@ def plot_embeddings(
     features : array-like, shape (n_windows, ...)
         Embeddings or other features; all axes but the first are flattened.
     metadata : pandas.DataFrame
-        One row a window, as of :meth:`Emotion.get_data
-        <braindecode_emossl.paradigms.Emotion.get_data>`. Labels join it by
+        One row per window, as returned by :meth:`Emotion.get_data
+        <braindecode_emossl.paradigms.Emotion.get_data>`. Add labels by
         ``metadata.assign(label=y)``.
     color : str, default="label"
-        Column of ``metadata`` that tells the groups, such as ``subject`` or ``corpus``.
-        Subjects of several corpora are told apart by ``corpus`` too, if there is such a
-        column.
+        Column of ``metadata`` with the groups, such as ``subject`` or ``corpus``.
+        Subjects with the same number in several corpora are different groups, if there
+        is a column ``corpus``.
     method : {"pca", "tsne"} or None, default="pca"
-        How two dimensions are found: by principal components; by t-SNE with
-        scikit-learn's defaults, save that the perplexity is at most a third of the
-        windows; or not, as ``features`` are of shape ``(n_windows, 2)`` already.
+        Method of dimensionality reduction: principal components; t-SNE with
+        scikit-learn's defaults, but a perplexity of at most a third of the number of
+        windows; or none, if ``features`` already has the shape ``(n_windows, 2)``.
     random_state : int, RandomState instance or None, default=None
-        Seeds t-SNE, and PCA where it is randomised.
+        Seed of t-SNE, and of PCA where it is randomised.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. None makes a figure.
+        Axes to draw into. By default, a new figure is made.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One collection of points a group, in sorted order, with a legend beside.
+        One collection of points per group, in sorted order, with a legend at the right.
 
     Raises
     ------
     ValueError
-        If ``metadata`` lacks the column or a value in it, has more groups than can be
-        told apart, or does not fit ``features``.
+        If ``metadata`` lacks the column or a value in it, has more groups than there
+        are styles, or does not match ``features``.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def _find_groups(metadata: pd.DataFrame, color: str) -> dict[str, np.ndarray]:
     if color not in metadata:
         raise ValueError(
             f"color must be a column of metadata, one of {list(metadata)}, but got "
-            f"{color!r}. Labels join it by metadata.assign(label=y)."
+            f"{color!r}. Add labels by metadata.assign(label=y)."
         )
     columns = [color]
     if color == "subject" and "corpus" in metadata and metadata["corpus"].nunique() > 1:
@@ -108,14 +108,14 @@ def _find_groups(metadata: pd.DataFrame, color: str) -> dict[str, np.ndarray]:
     if (lacking := metadata[columns].isna().any(axis=1)).any():
         raise ValueError(
             f"Every row of metadata must have {' and '.join(columns)}, but "
-            f"{lacking.sum()} of {len(metadata)} have not."
+            f"{lacking.sum()} of {len(metadata)} do not."
         )
     rows = metadata.groupby(columns, observed=True).indices
     if len(rows) > N_STYLES:
         raise ValueError(
-            f"color must be a column of at most {N_STYLES} groups, as more cannot be "
-            f"told apart, but {color!r} has {len(rows)}. Take fewer of them, or cut "
-            "numbers into ranges, as pandas.cut does."
+            f"color must be a column of at most {N_STYLES} groups, as there are no "
+            f"more styles, but {color!r} has {len(rows)}. Select some of them, or bin "
+            "numbers with pandas.cut."
         )
     return {
         " ".join(map(str, name)) if isinstance(name, tuple) else str(name): part

@@ -1,4 +1,4 @@
-"""How all pictures look: colours, markers, axes and legends."""
+"""The style of all figures: colours, markers, axes and legends."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ __all__ = [
     "N_STYLES",
     "get_axes",
     "legend_beside",
+    "name_score",
     "style_of",
 ]
 
-#: Colours that the colour-blind can tell apart [1]_, without the yellow, which is too
-#: pale for lines. The first four differ in lightness too, so that they do in print.
+#: Colours that the colour-blind can distinguish [1]_, without the yellow, which is too
+#: pale for lines. The first four also differ in lightness, and hence in greyscale.
 #:
 #: References
 #: ----------
@@ -24,15 +25,15 @@ __all__ = [
 #:    https://jfly.uni-koeln.de/color/
 COLORS = ("#0072B2", "#E69F00", "#000000", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
 
-#: Markers, for where lightness is not enough. One more than colours: as the two numbers
-#: share no factor, a pair of both comes again only after ``N_STYLES``.
+#: Markers, as lightness alone does not suffice. There is one more than colours: the two
+#: numbers share no factor, so that a pair of both repeats only after ``N_STYLES``.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-#: How many groups have a look of their own.
+#: Number of groups with distinct styles.
 N_STYLES = len(COLORS) * len(MARKERS)
 
 #: Colour map of topographic and other maps: even steps from dark blue to light yellow,
-#: alike for all kinds of colour vision.
+#: the same for all kinds of colour vision.
 COLOR_MAP = "cividis"
 
 
@@ -42,22 +43,7 @@ def style_of(i: int) -> dict[str, str]:
 
 
 def get_axes(axes, n_rows: int = 1, n_cols: int = 1, *, size: tuple[float, float]):
-    """Return axes to draw into, those given or those of a new figure.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes, array of Axes, or None
-        What the user gave. None makes a figure.
-    n_rows, n_cols : int
-        Number of panels.
-    size : (float, float)
-        Width and height of a new figure in inches.
-
-    Returns
-    -------
-    numpy.ndarray of matplotlib.axes.Axes, shape (n_rows, n_cols)
-        The axes.
-    """
+    """Return the given axes, or those of a new figure, as (n_rows, n_cols)."""
     if axes is None:
         from matplotlib import pyplot as plt
 
@@ -67,17 +53,21 @@ def get_axes(axes, n_rows: int = 1, n_cols: int = 1, *, size: tuple[float, float
     axes = np.asarray(axes, dtype=object)
     if axes.size != n_rows * n_cols:
         raise ValueError(
-            f"axes must hold {n_rows * n_cols} Axes ({n_rows} rows of {n_cols}), one a "
-            f"panel, but got {axes.size}."
+            f"axes must hold {n_rows * n_cols} Axes ({n_rows} rows of {n_cols}), one "
+            f"per panel, but got {axes.size}."
         )
     return axes.reshape(n_rows, n_cols)
 
 
-def legend_beside(ax, title: str | None = None):
-    """Add a legend to the right of the axes, where it hides nothing."""
-    handles, labels = ax.get_legend_handles_labels()
-    entries = dict(zip(labels, handles, strict=True))
-    return ax.legend(
+def legend_beside(axes, title: str | None = None, *, first=()):
+    """Add a legend of all axes, some labels first, to the right of the last one."""
+    axes = np.ravel(np.asarray(axes, dtype=object))
+    entries = dict.fromkeys(first)
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            entries[label] = handle
+    entries = {label: handle for label, handle in entries.items() if handle}
+    return axes[-1].legend(
         entries.values(),
         entries.keys(),
         title=title,
@@ -88,5 +78,21 @@ def legend_beside(ax, title: str | None = None):
         fontsize="small",
         title_fontsize="small",
         markerscale=1.3,
+        handlelength=2.6,
         frameon=False,
     )
+
+
+def name_score(score: str) -> str:
+    """Return the name of a column of scores, for an axis."""
+    return _SCORES.get(score) or score.replace("_", " ").capitalize()
+
+
+_SCORES = {
+    "brier": "Brier score",
+    "ece": "Expected calibration error",
+    "f1_macro": "Macro F1",
+    "f1_macro_trial": "Macro F1 of trials",
+    "roc_auc": "ROC-AUC",
+    "score_trial": "Accuracy of trials",
+}

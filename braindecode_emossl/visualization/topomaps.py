@@ -32,31 +32,32 @@ def plot_band_topomaps(
     Parameters
     ----------
     features : array-like, shape (n_windows, n_chans, n_bands)
-        Differential entropy in nats, as of
+        Differential entropy in nats, as returned by
         :func:`~braindecode_emossl.features.differential_entropy`.
     y : array-like, shape (n_windows,)
         Class of each window.
     info : mne.Info
-        Tells where the electrodes are. Its EEG channels must be those of ``features``;
-        other channels in it are passed over.
+        Positions of the electrodes. The EEG channels must be those of ``features``;
+        other channels are ignored.
     bands : iterable of str, default=BANDS
         Names of the bands, in the order of the last axis.
     contrast : bool, default=False
-        Whether to subtract the mean over the classes, each counted once. Bands and
-        electrodes differ more than classes do; this leaves what tells classes apart.
+        Whether to subtract the mean over the classes, all with equal weight. Bands and
+        electrodes differ more than classes do; this shows the differences between
+        classes.
     axes : array of matplotlib.axes.Axes, shape (n_classes, n_bands), optional
-        Where to draw. None makes a figure.
+        Axes to draw into. By default, a new figure is made.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One row of maps a class, in sorted order, and one column a band. All have the
-        same colour scale.
+        One row of maps per class, in sorted order, and one column per band. All maps
+        have the same colour scale.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, a value is not finite, or an electrode has no position.
+        If shapes do not match, a value is not finite, or an electrode has no position.
     """
     features = _to_finite_array(features, "features", "(n_windows, n_chans, n_bands)")
     bands = list(bands)
@@ -82,33 +83,33 @@ def plot_band_topomaps(
 
 
 def plot_attention(weights, info: mne.Info, *, y=None, axes=None) -> Figure:
-    """Plot over the scalp how much attention each electrode gets.
+    """Plot the attention to each electrode over the scalp.
 
     Parameters
     ----------
     weights : array-like, shape (n_chans,) or (n_windows, n_chans)
-        Attention weights, as of
+        Attention weights, as returned by
         :meth:`MoodReader.attention_weights
         <braindecode_emossl.models.MoodReader.attention_weights>`. The mean over windows
         is drawn.
     info : mne.Info
-        Tells where the electrodes are. Its EEG channels must be those of ``weights``;
-        other channels in it are passed over.
+        Positions of the electrodes. The EEG channels must be those of ``weights``;
+        other channels are ignored.
     y : array-like, shape (n_windows,), optional
-        Class of each window, for one map a class.
+        Class of each window, to draw one map per class.
     axes : matplotlib.axes.Axes or array of them, shape (n_classes,), optional
-        Where to draw; a single one without ``y``. None makes a figure.
+        Axes to draw into; a single one without ``y``. By default, a new figure is made.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One map, or one for each class in sorted order. All have the same colour scale,
-        on which 1 means that the electrode gets as much as all electrodes on average.
+        One map, or one for each class in sorted order. All maps have the same colour
+        scale, on which 1 is the mean over the electrodes.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, a value is not finite, or an electrode has no position.
+        If shapes do not match, a value is not finite, or an electrode has no position.
     """
     if np.ndim(weights) == 1:
         weights = weights[None]
@@ -133,7 +134,7 @@ def _to_finite_array(values, name: str, shape: str) -> np.ndarray:
     values = np.asarray(values, dtype=float)
     if values.ndim != shape.count(",") + 1 or 0 in values.shape:
         raise ValueError(
-            f"{name} must be of shape {shape}, none of them 0, but got {values.shape}."
+            f"{name} must be of shape {shape} and not empty, but got {values.shape}."
         )
     if not (finite := np.isfinite(values)).all():
         raise ValueError(
@@ -179,7 +180,7 @@ def _draw_maps(values, info, *, rows, columns, limits, label, axes) -> Figure:
     n_rows, n_columns = values.shape[:2]
     size = (2.0 + 1.6 * n_columns, max(2.8, 0.6 + 1.6 * n_rows))
     axes = get_axes(axes, n_rows, n_columns, size=size)
-    # The same lines in all maps: a flat one must not look as rich as the others.
+    # All maps share their contour levels, so that a flat map looks flat.
     contours = (
         list(np.linspace(limits[0], limits[1], 8)[1:-1]) if limits[0] < limits[1] else 0
     )

@@ -15,7 +15,7 @@ PIPELINES = ("DE + SVM", "SCMM", "MoodReader")
 
 
 def make_results(dataset="SEED", n_subjects=8, n_classes=3, seed=0, protocol="cross"):
-    """Return scores of which SCMM's are well above those of the other two."""
+    """Return scores; those of SCMM are well above those of the other two."""
     rng = np.random.default_rng(seed)
     base = rng.normal(0.5, 0.05, n_subjects)
     rows = [
@@ -36,7 +36,7 @@ def make_results(dataset="SEED", n_subjects=8, n_classes=3, seed=0, protocol="cr
 
 
 def points_of(ax, pipeline):
-    """Return the points (n_subjects, 2) of a pipeline, one part a data set."""
+    """Return the points (n_subjects, 2) of a pipeline in each data set."""
     return [line.get_xydata() for line in ax.lines if line.get_label() == pipeline]
 
 
@@ -56,7 +56,7 @@ def test_points_are_the_means_of_sessions():
         (points,) = points_of(ax, pipeline)
         np.testing.assert_allclose(points[:, 1], own.groupby("subject")["score"].mean())
         assert (np.diff(points[:, 0]) > 0).all()
-        # In its own third of the data set's place.
+        # In its own third of the data set's slot.
         assert np.abs(points[:, 0] - 0.85 * (i - 1) / 3).max() < 0.85 / 6
 
 
@@ -185,6 +185,14 @@ def test_chance_of_each_score():
         plot_benchmark(results.drop(columns="n_classes"))
 
 
+@pytest.mark.parametrize(("score", "level"), [("roc_auc", 0.5), ("brier", None)])
+def test_chance_does_not_depend_on_the_classes(score, level):
+    """One over the number of classes is not the chance level of an area or an error."""
+    results = make_results().rename(columns={"score": score})
+    lines = chance_of(plot_benchmark(results, score=score).axes[0])
+    assert [line[0, 1] for line in lines] == ([] if level is None else [level])
+
+
 def test_subject_who_lacks_a_class_does_not_raise_chance():
     """DEAP's quadrants: some subjects have trials of three only."""
     results = make_results(n_classes=4)
@@ -209,6 +217,41 @@ def test_results_without_protocol_and_the_axes_given():
     assert plot_benchmark(results, ax=axes[0]) is figure
     assert [t.get_text() for t in axes[0].get_xticklabels()] == ["SEED"]
     assert not axes[1].lines
+
+
+def test_target_access_is_never_in_one_panel(draw):
+    """A method that adapts to the test subject looked like the best of all."""
+    results = make_results()
+    adapts = results["pipeline"] == "SCMM"
+    results["target_access"] = np.where(adapts, "unlabeled", "none")
+    figure = plot_benchmark(results)
+    none, unlabeled = figure.axes
+    assert none.get_title() == "Target access: none"
+    assert unlabeled.get_title() == "Target access: unlabeled"
+    assert not points_of(none, "SCMM") and points_of(unlabeled, "SCMM")
+    assert not brackets_of(none) and not brackets_of(unlabeled)
+    assert none.get_ylim() == unlabeled.get_ylim()
+    names = [t.get_text() for t in unlabeled.get_legend().get_texts()]
+    assert names == [*PIPELINES, "chance", "mean, 95 % interval"]
+    draw(figure).check_layout()
+    with pytest.raises(ValueError, match="axes must hold 2 Axes"):
+        plot_benchmark(results, ax=plt.subplots()[1])
+
+
+def test_numbers_of_labelled_trials_stand_apart(draw):
+    results = pd.concat(
+        [make_results(seed=i).assign(n_labeled_trials=n) for i, n in enumerate([1, 5])]
+        + [make_results(seed=2).assign(n_labeled_trials=pd.NA)]
+    ).astype({"n_labeled_trials": "Int64"})
+    figure = plot_benchmark(results.drop(columns="protocol"))
+    ax = figure.axes[0]
+    assert [t.get_text() for t in ax.get_xticklabels()] == [
+        "SEED\n1 labelled",
+        "SEED\n5 labelled",
+        "SEED\nall labels",
+    ]
+    assert [len(points) for points in points_of(ax, "SCMM")] == [8, 8, 8]
+    draw(figure).check_layout()
 
 
 def test_results_that_do_not_fit():

@@ -135,7 +135,7 @@ def test_errors():
         plot_embeddings(features, metadata, method="umap")
     with pytest.raises(ValueError, match=r"\(n_windows, 2\) .* got \(60, 12\)"):
         plot_embeddings(features, metadata, method=None)
-    with pytest.raises(ValueError, match="must have label, but 20 of 60 have not"):
+    with pytest.raises(ValueError, match="must have label, but 20 of 60 do not"):
         plot_embeddings(features, metadata.replace("sad", None))
     ratings = metadata.assign(valence=np.linspace(1, 9, 60))
     with pytest.raises(ValueError, match=r"at most 56 groups.* 'valence' has 60"):
