@@ -267,24 +267,37 @@ def label_beside(root):
     cells.to_csv(file, index=False)
 
 
-@pytest.mark.parametrize("change", [touch, lengthen, label_beside])
-def test_the_stamp_changes_with_the_files(change, deap_root, tmp_path):
-    """Scores were taken for those of files that had been fetched again since."""
+@pytest.mark.parametrize("change", [lengthen, label_beside])
+def test_the_fingerprint_changes_with_the_contents(change, deap_root, tmp_path):
+    """Results were taken for those of files that had been replaced since."""
     root = tmp_path / "corpus"
-    shutil.copytree(deap_root, root)  # with the times of the files
-    stamp = DEAP(path=root).file_stamp()
-    assert len(stamp) == 16
-    # Of most of the 32 subjects there are no files.
-    assert stamp == DEAP(path=root).file_stamp() == DEAP(path=deap_root).file_stamp()
-    assert stamp != DEAP([1], path=root).file_stamp()
+    shutil.copytree(deap_root, root)
+    fingerprint = DEAP(path=root).fingerprint()
+    assert len(fingerprint) == 16
+    assert fingerprint != DEAP([1], path=root).fingerprint()
     change(root)
-    assert stamp != DEAP(path=root).file_stamp()
+    assert fingerprint != DEAP(path=root).fingerprint()
 
 
-def test_the_stamp_needs_no_files(tmp_path):
-    assert (
-        DEAP(path=tmp_path / "nowhere").file_stamp() == DEAP(path=tmp_path).file_stamp()
-    )
+def test_the_fingerprint_of_a_copy_is_the_same(deap_root, tmp_path):
+    """On a cluster each job copies the corpus to a folder of its own, at another time.
+
+    Every result was then computed again, as name, size and time of the files counted.
+    """
+    copy, link = tmp_path / "node-a", tmp_path / "link"
+    shutil.copytree(deap_root, copy, copy_function=shutil.copyfile)
+    link.symlink_to(copy)
+    expected = DEAP([1, 2], path=deap_root).fingerprint()
+    touch(copy)
+    assert DEAP([1, 2], path=copy).fingerprint() == expected
+    assert DEAP([2, 1], path=link).fingerprint() == expected
+    # Most of the 32 subjects have no files here.
+    assert DEAP(path=copy).fingerprint() == expected
+
+
+def test_the_fingerprint_needs_no_files(tmp_path):
+    missing = DEAP(path=tmp_path / "nowhere")
+    assert missing.fingerprint() == DEAP(path=tmp_path).fingerprint()
 
 
 # -- through MOABB -------------------------------------------------------------
