@@ -317,7 +317,7 @@ def read_evaluations(results_dir) -> list[StoredEvaluation]:
     root = Path(results_dir).expanduser().absolute()
     evaluations = []
     for file in sorted(root.glob(f"*/{_RUN}")):
-        run = _read_run(file, {"protocol": str, "corpora": list})
+        run = _read_run(file, {"protocol": str})
         found = map(_read_pipeline, sorted(file.parent.glob(f"*/{_PIPELINE}")))
         pipelines = [pipeline for pipeline in found if pipeline is not None]
         pipelines.sort(key=lambda pipeline: pipeline.name)
