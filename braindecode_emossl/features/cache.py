@@ -1,34 +1,54 @@
-"""A cache of features on disk, which knows the files they were computed from."""
+"""A cache of features on disk, identified by the files they were computed from."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
 import os
-import uuid
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from braindecode_emossl.storage import digest_files, remove_leftovers, write_file
+
 __all__ = ["FeatureCache"]
+
+log = logging.getLogger(__name__)
+
+# Raised for a file that is empty, truncated or altered.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    OverflowError,
+    ValueError,
+)
+_READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class FeatureCache:
-    """Keep computed arrays in a folder, by all that they depend on.
+    """Store computed arrays in a folder, identified by everything they depend on.
 
-    An entry is known by the corpus, the contents of the files read, the parameters and
-    the version of this package. Change any of them, and it is computed anew; nothing
-    old is read. An entry appears whole or not at all: it is written beside its place
-    and then moved there, so that any number of processes may share the folder, and one
-    that is killed leaves at most a file ending in ``.tmp``.
+    An entry depends on the corpus, the contents of the files read, the parameters and
+    the version of this package. If any of them changes, the arrays are computed again.
+    An entry appears complete or not at all, so that any number of processes may share
+    the folder. A damaged entry is computed again and replaced.
 
     Parameters
     ----------
     folder : str or path
-        Where the entries are kept, made if missing. Delete it, or any file in it, to
-        compute anew.
+        Folder of the entries, made if missing. It may be deleted, or any file in it,
+        to compute the features again. If it is read-only, new features are computed
+        but not stored.
 
     Examples
     --------
@@ -54,7 +74,7 @@ class FeatureCache:
         files: Iterable[str | os.PathLike],
         parameters: str,
     ) -> dict[str, np.ndarray]:
-        """Return an entry, computed if it is not there.
+        """Return an entry, which is computed if it is missing.
 
         Parameters
         ----------
@@ -64,64 +84,72 @@ class FeatureCache:
         corpus : str
             Code of the corpus.
         files : list of str or path
-            Files that the arrays are computed from. Their contents count, not their
-            names: a corpus may be moved.
+            Files that the arrays are computed from. Only their contents count, not
+            their names: a corpus may be moved. A change that keeps the size and the
+            time of a file goes unseen.
         parameters : str
-            Text that names every parameter, such as the repr of a pipeline.
+            Text that contains every parameter, such as the repr of a pipeline.
 
         Returns
         -------
         dict of str to ndarray
-            What ``compute`` returned.
+            The arrays that ``compute`` returned.
+
+        Raises
+        ------
+        ValueError
+            If ``compute`` returned an array of Python objects.
+        OSError
+            If the entry cannot be written although the folder is not read-only.
         """
         path = self._path(corpus, files, parameters)
         try:
             return _read(path)
         except FileNotFoundError:
             pass
+        except _DAMAGED as error:
+            log.warning("%s is damaged (%s) and computed again.", path, error)
         arrays = {name: np.asarray(array) for name, array in compute().items()}
         if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
             raise ValueError(
                 f"compute must return arrays of numbers or strings, but {objects} hold "
-                "Python objects; convert columns of text with astype(str)"
+                "Python objects. Convert columns of text with astype(str)."
             )
-        _write(path, arrays)
+        try:
+            write_file(path, lambda scratch: _write(scratch, arrays))
+            remove_leftovers(self.folder)
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+            log.warning("The features are not stored: %s", error)
         return arrays
 
     def _path(self, corpus, files, parameters) -> Path:
         parts = [corpus, parameters, version("braindecode-emossl")]
-        parts += [_digest(Path(file)) for file in files]
-        # Each part is digested, so that no two lists of parts look the same in a row.
+        parts += digest_files(files)
+        # Each part is hashed, so that no two lists of parts are the same when joined.
         row = "".join(hashlib.sha256(part.encode()).hexdigest() for part in parts)
         return self.folder / f"{hashlib.sha256(row.encode()).hexdigest()}.npz"
 
 
-def _digest(path: Path) -> str:
-    """Digest the contents of a file, again only if it has changed."""
-    stat = path.stat()
-    return _digest_once(path.resolve(), stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _digest_once(path: Path, size: int, modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _read(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as entry:
-        return dict(entry)
+    arrays = {}
+    with path.open("rb") as file:
+        file.seek(-12, os.SEEK_END)
+        n_arrays = int.from_bytes(file.read(2), "little")
+    with zipfile.ZipFile(path) as entry:
+        if len(entry.namelist()) != n_arrays:
+            raise ValueError(f"{len(entry.namelist())} of {n_arrays} arrays are left")
+        for name in entry.namelist():
+            with entry.open(name) as file:
+                array = np.lib.format.read_array(file, allow_pickle=False)
+                # np.load stops where the header says, before the checksum is compared.
+                if file.read(1):
+                    raise ValueError(f"{name} is longer than its header says")
+            arrays[name.removesuffix(".npy")] = array
+    return arrays
 
 
 def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-            # A crash of the machine must not move an empty file into place.
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with path.open("xb") as file:  # a name without .npz would get that ending
+        np.savez(file, **arrays)  # type: ignore[arg-type]

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 
+from braindecode_emossl import storage
 from braindecode_emossl.features import FeatureCache, cache
 
 
@@ -76,15 +80,15 @@ def test_boundaries_between_parts_count(folder, source):
 
 
 def test_a_failed_write_leaves_nothing(folder, source, monkeypatch):
-    """A process that dies while it writes must not leave half an entry to read."""
+    """A full disk leaves no half entry, and the error names the file."""
 
     def write_half(file, **arrays):
         file.write(b"PK half of a zip")
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(np, "savez", write_half)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(OSError, match=rf"No space .*{folder}"):
             get(folder, Computation(), source)
     assert list(folder.iterdir()) == []
     compute = Computation()
@@ -102,8 +106,61 @@ def test_an_entry_has_no_name_until_it_is_whole(folder, source, monkeypatch):
 
     monkeypatch.setattr(np, "savez", spy)
     get(folder, Computation(), source)
-    assert names == [".tmp"]
+    assert names == [".tmp"]  # the scratch file
     assert [path.suffix for path in folder.iterdir()] == [".npz"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "zeros", "shorter", "flipped"])
+def test_a_damaged_entry_is_computed_again(damage, folder, source):
+    """It stayed there for ever, and each call stopped with BadZipFile or EOFError."""
+    compute = Computation()
+    get(folder, compute, source)
+    (entry,) = folder.iterdir()
+    good = entry.read_bytes()
+    bad = {"cut": good[:100], "empty": b"", "zeros": bytes(len(good))}
+    bad["shorter"] = good.replace(b"(2, 3)", b"(2, 2)")
+    bad["flipped"] = good.replace(b"happy", b"hoppy").replace(
+        np.float64(5).tobytes(), b"8bytes!!"
+    )
+    assert bad[damage] != good
+    entry.write_bytes(bad[damage])
+    for _ in range(2):
+        again = get(folder, compute, source)
+        np.testing.assert_array_equal(again["X"], [[0, 1, 2], [3, 4, 5]])
+    assert compute.count == 2
+
+
+def test_a_read_only_folder_is_read(folder, source, monkeypatch, caplog):
+    """New features could not be used, only because they could not be stored."""
+
+    def refuse(path, write):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    compute = Computation()
+    get(folder, compute, source)
+    monkeypatch.setattr(cache, "write_file", refuse)
+    get(folder, compute, source)
+    assert compute.count == 1
+    assert len(get(folder, compute, source, parameters="window=2")["X"]) == 2
+    assert f"Permission denied: '{folder}" in caplog.text
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path, source):
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(OSError, match=rf"{tmp_path}/cache"):
+        get(tmp_path / "cache", Computation(), source)
+
+
+def test_leftovers_of_a_killed_process_are_deleted(folder, source):
+    """They stayed for ever and filled the disk."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    scratch = storage._scratch_of(folder / "a.npz").name
+    folder.mkdir()
+    (folder / scratch.replace(f"-{os.getpid()}-", f"-{process.pid}-")).touch()
+    (folder / scratch).touch()  # of a process that is still writing
+    get(folder, Computation(), source)
+    assert sorted(path.suffix for path in folder.iterdir()) == [".npz", ".tmp"]
 
 
 def read_and_write(folder, source, barrier, failures):
