@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import EarlyStopping
+from skorch.callbacks import EarlyStopping, PassthroughScoring
 from torch import nn
 
 __all__ = ["RaiseInterrupt", "StepwiseTraining"]
@@ -71,6 +71,7 @@ class StepwiseTraining(NeuralNet):
         valid_batches = None if valid is None else self.get_iterator(valid)
         if self.saved_ is not None:
             self.restore_state()
+            self._restore_best_scores()
         else:
             self.first_step_, self.batch_in_epoch_ = self.n_steps_, 0
             self.epoch_start_ = None
@@ -86,6 +87,14 @@ class StepwiseTraining(NeuralNet):
             self.save_state()
         return self
 
+    def _restore_best_scores(self) -> None:
+        """Set the scores by which callbacks of skorch mark the best epoch."""
+        for _, callback in self.callbacks_:
+            if isinstance(callback, PassthroughScoring):
+                name, best = callback.name, min if callback.lower_is_better else max
+                scores = [epoch[name] for epoch in self.history if name in epoch]
+                callback.best_score_ = best([callback.best_score_, *scores])
+
     def plan_steps(self, epochs: int | None = None) -> int:
         """Return the number of steps of the training, which the schedule needs too."""
         epochs = self.max_epochs if epochs is None else epochs
@@ -94,7 +103,7 @@ class StepwiseTraining(NeuralNet):
             n_steps = epochs * per_epoch
         else:
             n_steps = DEFAULT_MAX_STEPS if self.max_steps is None else self.max_steps
-        if n_steps and not self.n_batches_:
+        if not self.n_batches_ and (epochs or n_steps):
             raise ValueError(
                 "The windows must fill at least one batch, but fill none. Lower "
                 "batch_size, or set iterator_train__drop_last=False."

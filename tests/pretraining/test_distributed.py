@@ -244,7 +244,7 @@ def train_on_subjects():
         sampler=CorpusBalancedSampler,
         validation=0.2,
         patience=5,
-        accumulate=2,
+        gradient_accumulation_steps=2,
         precision="bf16",
     )
 
@@ -513,7 +513,7 @@ def test_synchronization_can_be_undone():
 def test_accelerate_is_optional(monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(ImportError, match=r"braindecode-emossl\[distributed\]"):
-        DistributedPretrainer(make_scmm())
+        DistributedPretrainer(make_scmm()).fit(make_windows())
 
 
 if __name__ == "__main__":

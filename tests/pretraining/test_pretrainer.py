@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import pickle
 
@@ -10,13 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from braindecode.samplers import SequenceSampler
 from sklearn.base import clone
 from skorch.callbacks import Callback, LRScheduler, TensorBoard
 from skorch.dataset import ValidSplit
 from tqdm import tqdm
 
-from braindecode_emossl.models import SCMM
+from braindecode_emossl.models import MEMHACL, SCMM
 from braindecode_emossl.pretraining import (
+    MEMHACLPretraining,
     PretrainingObjective,
     PretrainingOutput,
     SCMMPretraining,
@@ -51,6 +54,18 @@ def make_pretrainer(objective=None, **settings):
 
 def weights(module):
     return torch.cat([tensor.flatten() for tensor in module.state_dict().values()])
+
+
+def record_rates(pretrainer, X):
+    """Train, and return the learning rate of each batch."""
+    rates = []
+
+    class Watch(Callback):
+        def on_batch_end(self, net, **kwargs):
+            rates.append(net.optimizer_.param_groups[0]["lr"])
+
+    pretrainer.set_params(callbacks=[Watch()]).fit(X)
+    return rates
 
 
 class Mean(PretrainingObjective):
@@ -133,9 +148,11 @@ def test_an_epoch_needs_nothing_of_an_objective():
     assert objective.on_epoch_begin(0, np.zeros((20, 2, 3))) is None
 
 
-def test_no_epoch_only_prepares(X):
+@pytest.mark.parametrize("length", [{"max_epochs": 0}, {"max_steps": 0}])
+def test_a_training_of_no_step_only_prepares(X, length):
     objective = make_objective()
-    encoder = make_pretrainer(objective, max_epochs=0).fit(X).module_.encoder
+    pretrainer = make_pretrainer(objective, **{"max_epochs": None, **length}).fit(X)
+    encoder = pretrainer.module_.encoder
     expected = torch.as_tensor(X, dtype=torch.float32).amin(0)
     torch.testing.assert_close(encoder.feature_min, expected)
     for name, parameter in encoder.named_parameters():
@@ -184,13 +201,13 @@ def test_seeded_gives_the_generator_back_after_an_error():
 def test_clone_set_params_and_pickle(X):
     objective = make_objective()
     pretrainer = make_pretrainer(objective, optimizer__weight_decay=0.3)
-    copy = clone(pretrainer).set_params(lr=1e-5)
-    assert copy.get_params()["optimizer__weight_decay"] == 0.3
-    assert (copy.lr, copy.max_epochs, copy.random_state) == (1e-5, 3, 0)
-    assert torch.equal(weights(copy.objective), weights(objective))
-    copy.fit(X)
-    again = pickle.loads(pickle.dumps(copy))
-    assert torch.equal(weights(again.module_), weights(copy.module_))
+    twin = clone(pretrainer).set_params(lr=1e-5)
+    assert twin.get_params()["optimizer__weight_decay"] == 0.3
+    assert (twin.lr, twin.max_epochs, twin.random_state) == (1e-5, 3, 0)
+    assert torch.equal(weights(twin.objective), weights(objective))
+    twin.fit(X)
+    again = pickle.loads(pickle.dumps(twin))
+    assert torch.equal(weights(again.module_), weights(twin.module_))
 
 
 def test_a_pickle_holds_no_windows(X):
@@ -228,7 +245,10 @@ def test_the_mean_of_accumulated_gradients_is_that_of_the_whole_batch():
     X = np.random.default_rng(0).normal(size=(22, 2, 3)) * 3
     found = []
     # 22 windows: steps of 8, 8 and 6, the last of which has three batches only.
-    for settings in ({"batch_size": 8}, {"batch_size": 2, "gradient_accumulation_steps": 4}):
+    for settings in (
+        {"batch_size": 8},
+        {"batch_size": 2, "gradient_accumulation_steps": 4},
+    ):
         pretrainer = SSLPretrainer(
             Mean(),
             max_epochs=1,
@@ -251,23 +271,32 @@ def test_gradients_are_clipped_to_the_norm():
     assert pretrainer.module_.mean.item() == pytest.approx(0.125)
 
 
-def test_the_rate_rises_and_falls_as_the_formula_says(X):
-    pretrainer = make_pretrainer(
-        max_epochs=6, lr=1.0, warmup_epochs=2, schedule="cosine"
-    )
-    rates = []
-
-    class Watch(Callback):
-        def on_batch_end(self, net, **kwargs):
-            rates.append(net.optimizer_.param_groups[0]["lr"])
-
-    pretrainer.set_params(callbacks=[Watch()]).fit(X)
-    done = np.arange(30) / 5  # epochs, of 5 batches
-    expected = np.where(
-        done < 2, (done + 0.2) / 2, 0.5 * (1 + np.cos(np.pi * (done - 2) / 4))
-    )
+@pytest.mark.parametrize("length", [{"max_epochs": 6}, {"max_steps": 28}])
+def test_the_rate_rises_and_falls_as_the_formula_says(X, length):
+    settings = {"max_epochs": None, **length, "warmup_steps": 10, "schedule": "cosine"}
+    rates = record_rates(make_pretrainer(Mean(), lr=1.0, **settings), X)
+    n_steps = 30 if "max_epochs" in length else 28  # 5 an epoch
+    done = np.arange(n_steps)
+    falling = 0.5 * (1 + np.cos(np.pi * (done - 10) / (n_steps - 10)))
+    expected = np.where(done < 10, (done + 1) / 10, falling)
     np.testing.assert_allclose(rates, expected, rtol=1e-12)
-    assert pretrainer.history[:, "lr"] == rates[4::5]
+
+
+def test_the_rate_is_that_of_the_step_not_of_the_batch(X):
+    settings = {"max_epochs": 2, "schedule": "cosine", "lr": 1.0}
+    settings["gradient_accumulation_steps"] = 2  # 5 batches: steps of 2, 2 and 1
+    rates = record_rates(make_pretrainer(Mean(), **settings), X)
+    step = np.array([0, 0, 1, 1, 2, 3, 3, 4, 4, 5])
+    np.testing.assert_allclose(rates, 0.5 * (1 + np.cos(np.pi * step / 6)))
+
+
+def test_further_training_has_a_schedule_of_its_own(X):
+    """It went on where the schedule had ended, with a rate of zero."""
+    pretrainer = make_pretrainer(Mean(), max_epochs=2, schedule="cosine", lr=1.0)
+    pretrainer.fit(X).partial_fit(X)
+    rates = pretrainer.history[:, "lr"]
+    assert rates[2:] == rates[:2]
+    assert min(rates) > 0
 
 
 def test_without_a_schedule_the_rate_stays(X):
@@ -464,8 +493,132 @@ def test_a_sampler_orders_the_windows_and_makes_tuples(X):
         **settings,
     ).fit(X, metadata=metadata)
     assert Shapes.seen == ((20, N_CHANS, N_BANDS),) * 2
-    with pytest.raises(ValueError, match="StimulusGroupSampler needs metadata"):
-        SSLPretrainer(Mean(), sampler=StimulusGroupSampler).fit(X)
+
+
+class Groups(Mean):
+    """Keep the windows of each batch, which hold their own numbers."""
+
+    default_sampler = StimulusGroupSampler
+    default_batch_size = 3
+    sampler_settings = {"group_size": 2}  # noqa: RUF012
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(x[..., 0, 0].numpy().astype(int))
+        return super().forward(x)
+
+
+def make_numbered(metadata):
+    return np.arange(len(metadata), dtype=float)[:, None, None] * np.ones((1, 2, 2))
+
+
+def assert_grouped(batches, metadata):
+    for item in np.concatenate(batches):
+        rows = metadata.iloc[item]
+        assert len(rows[["corpus", "subject"]].drop_duplicates()) == len(item) == 4
+        assert len(rows[["corpus", "stimulus", "window"]].drop_duplicates()) == 1
+
+
+def test_the_objective_brings_its_sampler_and_batch_size():
+    """Every fold of evaluate grouped shuffled windows: nobody asked for the sampler."""
+    metadata = make_metadata(6)
+    pretrainer = SSLPretrainer(Groups(), max_steps=9, random_state=0)
+    pretrainer.fit(make_numbered(metadata), metadata=metadata)
+    seen = pretrainer.module_.seen
+    assert {batch.shape for batch in seen} == {(3, 4)}
+    assert_grouped(seen, metadata)
+
+
+def test_the_default_sampler_reads_the_metadata_of_epochs():
+    metadata = make_metadata(6)
+    info = mne.create_info(2, 100.0, "eeg")
+    epochs = mne.EpochsArray(
+        make_numbered(metadata) * 1e-6, info, metadata=metadata, verbose="ERROR"
+    )
+    pretrainer = SSLPretrainer(Groups(), max_steps=4, random_state=0).fit(epochs)
+    assert_grouped(pretrainer.module_.seen, metadata)
+
+
+def test_memhacl_groups_subjects_by_stimulus():
+    assert MEMHACLPretraining.default_sampler is StimulusGroupSampler
+    encoder = MEMHACL(
+        n_outputs=2, n_chans=2, n_times=64, sfreq=32, n_filters=(4,) * 4, n_heads=2
+    )
+    objective = MEMHACLPretraining(encoder, group_size=3, projector_widths=(4, 4))
+    pretrainer = SSLPretrainer(objective, max_steps=1)
+    metadata = make_metadata(6, 20)
+    X = np.random.default_rng(0).normal(size=(len(metadata), 2, 64))
+    pretrainer.fit(X, metadata=metadata)
+    assert (pretrainer.sampler_.group_size, pretrainer.sampler_.n_stimuli) == (3, 16)
+    assert pretrainer.get_batch_size() == 16
+    assert pretrainer.set_params(sampler=None).get_batch_size() == 256
+    assert pretrainer.set_params(batch_size=5).get_batch_size() == 5
+
+
+@pytest.mark.parametrize(
+    ("columns", "missing"),
+    [
+        (None, r"\['subject', 'stimulus', 'window'\]"),
+        (["subject"], r"\['stimulus', 'window'\]"),
+        (["subject", "stimulus"], r"\['window'\]"),
+    ],
+)
+def test_missing_columns_stop_with_one_sentence(columns, missing):
+    """The sampler's error named columns, but not where they come from."""
+    metadata = make_metadata(6)
+    X = make_numbered(metadata)
+    pretrainer = SSLPretrainer(Groups(), max_steps=1)
+    told = f"^Groups .* StimulusGroupSampler, .* {missing}: run .* evaluate, .*"
+    with pytest.raises(
+        ValueError, match=told + r"return_epochs=True, .*metadata= .*sampler=None"
+    ) as error:
+        pretrainer.fit(X, metadata=None if columns is None else metadata[columns])
+    assert str(error.value).count(". ") == 0
+    with pytest.raises(ValueError, match=missing):
+        pretrainer.partial_fit(
+            X, metadata=None if columns is None else metadata[columns]
+        )
+    shuffled = pretrainer.set_params(sampler=None).fit(X)
+    assert shuffled.module_.seen[0].shape == (len(X),)
+
+
+def test_a_sampler_of_braindecode_orders_windows_too(X):
+    metadata = make_metadata().assign(i_start_in_trial=0)
+    pretrainer = SSLPretrainer(
+        Mean(),
+        sampler=SequenceSampler,
+        sampler__n_windows=2,
+        sampler__n_windows_stride=2,
+        max_epochs=1,
+        batch_size=10,
+    )
+    pretrainer.fit(X, metadata=metadata)
+    assert pretrainer.history[0, "batches", :, "train_batch_size"] == [10, 10]
+    with pytest.raises(ValueError, match="SequenceSampler, which needs metadata"):
+        pretrainer.fit(X)
+
+
+def test_an_objective_sees_the_metadata_if_it_takes_them(X):
+    class Meta(Mean):
+        def prepare(self, X, metadata=None):
+            self.prepared = X, metadata
+
+        def on_epoch_begin(self, epoch, X, metadata=None):
+            self.epochs.append((epoch, X, metadata))
+
+    metadata = make_metadata()
+    settings = {"max_epochs": 2, "batch_size": 8, "validation": 0.4, "random_state": 0}
+    pretrainer = SSLPretrainer(Meta(), **settings).fit(X, metadata=metadata)
+    held_out = pretrainer.validation_subjects_["subject"]
+    train = metadata[~metadata["subject"].isin(held_out)].reset_index(drop=True)
+    objective = pretrainer.module_
+    for windows, found in [objective.prepared, *(e[1:] for e in objective.epochs)]:
+        pd.testing.assert_frame_equal(found, train)
+        assert len(windows) == len(found) == 24
+    assert SSLPretrainer(Meta(), max_steps=1).fit(X).module_.prepared[1] is None
 
 
 def test_another_sampler_can_be_set_after_training(X, tmp_path):
@@ -541,9 +694,17 @@ def test_partial_fit_goes_on_from_the_weights(X):
     [
         ({"schedule": "linear"}, "schedule must be one of"),
         ({"precision": "int8"}, "precision must be one of"),
-        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least 1"),
-        ({"warmup_epochs": -1}, "warmup_epochs"),
-        ({"warmup_epochs": 3, "schedule": "cosine"}, "less than max_epochs"),
+        (
+            {"gradient_accumulation_steps": 0},
+            "gradient_accumulation_steps must be at least 1",
+        ),
+        ({"warmup_steps": -1}, "warmup_steps"),
+        ({"warmup_steps": 15, "schedule": "cosine"}, "steps of the training, 15"),
+        ({"sampler": "stimulus"}, "sampler must be 'auto', None or the class"),
+        ({"max_steps": 3}, "max_steps must be .* None if max_epochs is set"),
+        ({"max_epochs": -1}, "max_epochs must be None or at least 0"),
+        ({"batch_size": "large"}, "batch_size must be 'auto' or at least 1"),
+        ({"batch_size": 64, "iterator_train__drop_last": True}, "fill none"),
         ({"gradient_clip_value": 0}, "gradient_clip_value"),
         ({"validation": 1.0}, "validation"),
         ({"patience": 2}, "with validation"),
@@ -584,6 +745,22 @@ def test_validation_needs_two_subjects(X):
     metadata = make_metadata(1, 40)
     with pytest.raises(ValueError, match="of 1 subject"):
         make_pretrainer(validation=0.2).fit(X, metadata=metadata)
+
+
+def test_the_device_is_found_when_the_net_is_initialized(X):
+    """Skorch knows no device "auto": copying or moving a net raised an error."""
+    pretrainer = make_pretrainer(Mean())
+    for twin in (
+        clone(pretrainer),
+        copy.deepcopy(pretrainer),
+        pickle.loads(pickle.dumps(pretrainer)),
+    ):
+        assert twin.device == "auto"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    fitted = pretrainer.fit(X)
+    assert fitted.device == device
+    assert fitted.module_.mean.device.type == device
+    assert make_pretrainer(Mean(), device="cpu").fit(X).device == "cpu"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -7,6 +7,7 @@ import pickle
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch.distributed as dist
 from braindecode.datasets import BaseConcatDataset, RawDataset
@@ -84,7 +85,7 @@ def test_presample(metadata, sampler_class, settings_):
     assert list(pickle.loads(pickle.dumps(sampler))) == fresh
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     case=st.sampled_from(SAMPLERS),
     num_replicas=st.integers(1, 7),
@@ -156,11 +157,60 @@ def test_rank_must_be_that_of_a_process(metadata, rank):
 
 
 @all_samplers
-def test_metadata_must_tell_of_windows(metadata, sampler_class, settings_):
+def test_each_required_column_is_named_if_it_is_missing(
+    metadata, sampler_class, settings_
+):
     with pytest.raises(ValueError, match="metadata must have a row for each window"):
         sampler_class(metadata[:0], **settings_)
-    with pytest.raises(ValueError, match="'window' or, as in braindecode"):
-        sampler_class(metadata.drop(columns="window"), **settings_)
+    for name in sampler_class.required_columns:
+        less = metadata.drop(columns=name)
+        assert sampler_class.find_missing_columns(less) == [name]
+        with pytest.raises(
+            ValueError, match=rf"{sampler_class.__name__}.* \['{name}'\]"
+        ):
+            sampler_class(less, **settings_)
+    assert sampler_class.find_missing_columns(metadata) == []
+    required = list(sampler_class.required_columns)
+    assert sampler_class.find_missing_columns(None) == required
+
+
+def test_the_window_number_of_braindecode_is_one_too(metadata):
+    renamed = metadata.rename(columns={"window": "i_window_in_trial"})
+    assert StimulusGroupSampler.find_missing_columns(renamed) == []
+
+
+@settings(deadline=None, max_examples=40)
+@given(case=st.sampled_from(SAMPLERS), data=st.data())
+def test_columns_that_a_sampler_does_not_use_change_nothing(make_metadata, case, data):
+    """Braindecode's base class asked for a subject and for the start of the window."""
+    sampler_class, kwargs = case
+    metadata = make_metadata([9, 7, 8], 4, shuffle=data.draw(st.integers(0, 9)))
+    used = set(sampler_class.required_columns)
+    if sampler_class in (TrialSequenceSampler, ContinuityBatchSampler):
+        used |= {"subject", "trial"}
+    unused = st.sets(st.sampled_from(sorted(set(metadata) - used)))
+    less = metadata.drop(columns=sorted(data.draw(unused, "dropped")))
+    sampler = sampler_class(less, **kwargs, random_state=5)
+    expected = list(sampler_class(metadata, **kwargs, random_state=5))
+    assert list(sampler) == expected
+    keys = [n for n in ("corpus", "subject", "session", "run") if n in less]
+    n_recordings = len(less[keys].drop_duplicates()) if keys else 1
+    assert sampler.n_recordings == n_recordings
+    positions = np.concatenate(sampler.info["index"].to_list())
+    assert sorted(positions) == list(range(len(less)))
+
+
+def test_recordings_of_two_corpora_are_told_apart(make_metadata):
+    parts = [make_metadata([4], 2, corpus=corpus) for corpus in ("A", "B")]
+    sampler = CorpusBalancedSampler(pd.concat(parts), random_state=0)
+    assert sampler.info.index.names == ["corpus", "subject", "session", "run"]
+    assert sampler.info.loc[("B", 1, "0", "00"), "index"].tolist() == [8, 9, 10, 11]
+
+
+def test_windows_without_a_trial_are_of_one(make_metadata):
+    metadata = make_metadata([5], 1)[["window"]]
+    sequences = set(TrialSequenceSampler(metadata, 4, random_state=0))
+    assert sequences == {(0, 1, 2, 3), (1, 2, 3, 4)}
 
 
 def test_metadata_of_emotion_are_taken_as_they_are(deap_root):

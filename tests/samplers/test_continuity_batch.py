@@ -23,7 +23,7 @@ def count_stretches(metadata, n_windows):
     return count
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=4),
     n_windows=st.integers(1, 5),

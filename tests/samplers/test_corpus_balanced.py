@@ -24,7 +24,7 @@ def make_corpora(make_metadata):
     return make
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(
     sizes=st.lists(st.integers(1, 60), min_size=1, max_size=4),
     temperature=st.sampled_from([0.0, 0.3, 0.5, 1.0]),
@@ -75,12 +75,6 @@ def test_order_is_random(make_corpora):
     indices = list(CorpusBalancedSampler(metadata, random_state=0))
     first = (metadata["corpus"] == "corpus 0").to_numpy()[indices][:200]
     assert 70 < first.sum() < 130
-
-
-def test_corpora_must_be_named(make_corpora):
-    metadata = make_corpora([5]).drop(columns="corpus")
-    with pytest.raises(ValueError, match=r"lacks \['corpus'\]"):
-        CorpusBalancedSampler(metadata)
 
 
 @pytest.mark.parametrize("temperature", [-0.1, 1.1])

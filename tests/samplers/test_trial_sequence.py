@@ -26,7 +26,7 @@ def slow_sequences(metadata, n_windows, stride):
     return sequences
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
     n_windows=st.integers(1, 5),
