@@ -42,16 +42,20 @@ from filelock import FileLock, Timeout
 from joblib.hashing import NumpyHasher
 
 __all__ = [
+    "UNSEALED",
     "as_json",
     "digest_file",
     "digest_files",
     "find_folder",
     "hash_arrays",
+    "hash_bytes",
     "hash_json",
     "hash_object",
+    "is_sealed",
     "lock",
     "read_json",
     "remove_leftovers",
+    "seal",
     "write_file",
     "write_folder",
     "write_json",
@@ -145,6 +149,7 @@ def write_folder(path, write: Callable[[Path], Any], *, replace: bool = True) ->
             _sync(path.parent)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+        remove_leftovers(path.parent)
 
 
 def find_folder(path) -> Path:
@@ -358,6 +363,9 @@ _MOST_REMEMBERED = 20_000
 # Seconds in which a file may change again without another time of change.
 _UNSETTLED = 2
 _digests: dict[str, list] = {}
+# Where a file holds the SHA-256 of all its bytes, computed with zeros in this place.
+UNSEALED = f"emossl-sha256:{'0' * 64}"
+_SEAL = re.compile(rb"emossl-sha256:[0-9a-f]{64}")
 
 
 def hash_json(content) -> str:
@@ -441,6 +449,27 @@ def _remember(memory: Path, learnt: dict[str, list]) -> None:
     # A home that cannot be written costs a second read, not the result.
     with suppress(OSError):
         write_json(memory, latest)
+
+
+def hash_bytes(data: bytes) -> str:
+    """Return the SHA-256 of some bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def seal(data: bytes) -> bytes:
+    """Return a file that holds ``UNSEALED`` with its own digest in that place."""
+    return data.replace(UNSEALED.encode(), _seal_of(data))
+
+
+def is_sealed(data: bytes) -> bool:
+    """Return whether a file is as :func:`seal` returned it, to the byte."""
+    seals = set(_SEAL.findall(data))
+    unsealed = _SEAL.sub(UNSEALED.encode(), data)
+    return len(seals) == 1 and seals.pop() == _seal_of(unsealed)
+
+
+def _seal_of(unsealed: bytes) -> bytes:
+    return f"emossl-sha256:{hash_bytes(unsealed)}".encode()
 
 
 def hash_arrays(arrays: Iterable) -> str:

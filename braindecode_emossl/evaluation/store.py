@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import secrets
@@ -16,10 +15,13 @@ import pandas as pd
 
 from braindecode_emossl.evaluation.folds import FoldResult
 from braindecode_emossl.storage import (
+    UNSEALED,
     as_json,
     hash_json,
+    is_sealed,
     read_json,
     remove_leftovers,
+    seal,
     write_file,
     write_json,
 )
@@ -36,9 +38,6 @@ __all__ = [
 
 _RUN, _PIPELINE = "run.json", "pipeline.json"
 _FOLD_NAME = re.compile(r"(?P<unit>.+)_(?P<index>\d+)of(?P<n_folds>\d+)\.parquet")
-# In each fold's file: the SHA-256 of all its bytes with zeros in this place.
-_SEAL = re.compile(rb"emossl-sha256:[0-9a-f]{64}")
-_UNSEALED = b"emossl-sha256:" + b"0" * 64
 # From the least to the most that a pipeline was given of the test subject.
 _ACCESS = ("none", "statistics", "unlabeled", "calibration")
 
@@ -422,19 +421,15 @@ def _pack(place: Iterable[str], result: FoldResult) -> bytes:
     """Return the file of a fold: a Parquet file with its own digest in it."""
     others = {f.name: getattr(result, f.name) for f in fields(result)}
     table = others.pop("predictions").copy(deep=False)
-    table.attrs = as_json(
-        {"result": others, "place": list(place), "seal": _UNSEALED.decode()}
-    )
+    table.attrs = as_json({"result": others, "place": list(place), "seal": UNSEALED})
     buffer = io.BytesIO()
     table.to_parquet(buffer)
-    data = buffer.getvalue()
-    return data.replace(_UNSEALED, _seal(data))
+    return seal(buffer.getvalue())
 
 
 def _unpack(file: Path) -> FoldResult:
     data = file.read_bytes()
-    seals = set(_SEAL.findall(data))
-    if len(seals) != 1 or _seal(_SEAL.sub(_UNSEALED, data)) != seals.pop():
+    if not is_sealed(data):
         raise ValueError(
             f"{file} is damaged: it is truncated, or its contents changed. Run the "
             "evaluation again to recompute it."
@@ -447,10 +442,6 @@ def _unpack(file: Path) -> FoldResult:
             "the evaluation again."
         )
     return FoldResult(predictions=table, **attributes["result"])
-
-
-def _seal(unsealed: bytes) -> bytes:
-    return b"emossl-sha256:" + hashlib.sha256(unsealed).hexdigest().encode()
 
 
 def _read_or_none(file: Path, read=lambda file: read_json(file, {}, remedy="")):

@@ -1,4 +1,4 @@
-"""Files that hold the state of a training: whole or not there, and without pickle."""
+"""Files that hold the state of a training, complete or absent, without pickle."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from braindecode_emossl.errors import CheckpointError
+from braindecode_emossl.storage import UNSEALED, is_sealed, seal, write_file
 
 __all__ = ["load_state", "save_state"]
 
@@ -27,7 +28,7 @@ def save_state(path: str | os.PathLike, state: dict[str, Any]) -> None:
     Parameters
     ----------
     path : path-like
-        File to write. An older one stays whole until the new one is.
+        File to write. An older one stays until the new one is complete.
     state : dict
         Tensors, numbers, strings and None in dicts and lists of any depth.
 
@@ -35,20 +36,17 @@ def save_state(path: str | os.PathLike, state: dict[str, Any]) -> None:
     ------
     TypeError
         If the state holds anything else.
+    OSError
+        If the file cannot be written.
     """
-    path = Path(path)
     tensors: dict[str, torch.Tensor] = {}
     text = json.dumps(_flatten(state, tensors))
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
-        file.write(save(tensors, {"state": text}))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    data = seal(save(tensors, {"state": text, "seal": UNSEALED}))
+    write_file(path, lambda scratch: scratch.write_bytes(data))
 
 
 def load_state(path: str | os.PathLike) -> dict[str, Any]:
-    """Read what :func:`save_state` wrote.
+    """Read a file written by :func:`save_state`.
 
     Parameters
     ----------
@@ -63,21 +61,27 @@ def load_state(path: str | os.PathLike) -> dict[str, Any]:
     Raises
     ------
     CheckpointError
-        If the file is no state of a training.
+        If the file is not the state of a training, or is damaged.
     """
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return _restore(json.loads(file.metadata()["state"]), tensors)
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            state = _restore(json.loads(file.metadata()["state"]), tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise CheckpointError(
-            f"{path} must be the state of a training, written by SSLPretrainer, but "
-            f"cannot be read: {error}. Delete it to train from the beginning."
+            f"{path} cannot be read as the state of a training, written by "
+            f"SSLPretrainer: {error}. Delete it to train from the beginning."
         ) from error
+    if not is_sealed(Path(path).read_bytes()):
+        raise CheckpointError(
+            f"{path} is damaged: its contents are not those that were written. Delete "
+            "it to train from the beginning."
+        )
+    return state
 
 
 def _flatten(value, tensors: dict[str, torch.Tensor]):
-    """Return the value for JSON, and put its tensors aside."""
+    """Return the value for JSON, and collect its tensors."""
     if isinstance(value, torch.Tensor):
         name = str(len(tensors))
         # A copy: tensors that share memory cannot be written.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 
 import pytest
@@ -9,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from braindecode_emossl import storage
 from braindecode_emossl.errors import CheckpointError
-from braindecode_emossl.pretraining import state as state_module
 from braindecode_emossl.pretraining.state import load_state, save_state
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
@@ -25,7 +26,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(tree=TREES)
 def test_whatever_is_written_is_read(tree, tmp_path_factory):
     path = tmp_path_factory.mktemp("state") / "state"
@@ -51,16 +52,18 @@ def test_tensors_keep_their_values_types_and_shapes(tmp_path):
 
 
 def test_a_write_that_fails_leaves_the_older_state(tmp_path, monkeypatch):
+    """The error did not say which disk was full."""
     path = tmp_path / "state"
     save_state(path, {"epoch": 1})
 
     def fail(file):
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(state_module.os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(storage.os, "fsync", fail)
+    with pytest.raises(OSError, match=rf"No space left on device.*{path}"):
         save_state(path, {"epoch": 2})
     assert load_state(path) == {"epoch": 1}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_json_has_not_is_refused(tmp_path):
@@ -82,4 +85,16 @@ def test_a_torn_file_is_refused(tmp_path):
     save_state(path, {"x": torch.zeros(100)})
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(CheckpointError, match="cannot be read"):
+        load_state(path)
+
+
+@pytest.mark.parametrize("place", [20, -1])
+def test_an_altered_file_is_refused(place, tmp_path):
+    """The training was resumed with other weights."""
+    path = tmp_path / "state"
+    save_state(path, {"x": torch.zeros(100), "epoch": 1})
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"cannot be read|damaged.*Delete it"):
         load_state(path)
