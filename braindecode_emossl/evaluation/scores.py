@@ -27,13 +27,22 @@ def vote(predictions):
         One row per trial, with the same columns and ``predicted``, the class with the
         largest mean probability.
     """
-    proba = _list_probabilities(predictions)
-    by_trial = predictions.groupby(_TRIAL, sort=False, observed=True)
-    trials = by_trial["label"].first().to_frame().join(by_trial[proba].mean())
-    classes = np.array([name.removeprefix("proba_") for name in proba])
+    trial, first = _number_trials(predictions)
+    trials = predictions.iloc[first][[*_TRIAL, "label"]].reset_index(drop=True)
+    names = _list_probabilities(predictions)
+    means = np.full((len(first), len(names)), np.nan)
+    for i, name in enumerate(names):
+        values = predictions[name].to_numpy(dtype=float)
+        known = ~np.isnan(values)
+        counts = np.bincount(trial[known], minlength=len(first))
+        sums = np.bincount(trial[known], values[known], minlength=len(first))
+        np.divide(sums, counts, out=means[:, i], where=counts > 0)
+    classes = np.array([name.removeprefix("proba_") for name in names])
     # A class that was missing from a fold's training set has no probability there.
-    best = trials[proba].fillna(0.0).to_numpy().argmax(axis=1)
-    return trials.assign(predicted=classes[best]).reset_index()
+    best = np.nan_to_num(means).argmax(axis=1)
+    return trials.assign(
+        **dict(zip(names, means.T, strict=True)), predicted=classes[best]
+    )
 
 
 def score_predictions(predictions):
@@ -104,6 +113,18 @@ def score_predictions(predictions):
     trials = {f"{name}_trial": value for name, value in trials.items()}
     trials["score_trial"] = trials.pop("accuracy_trial")
     return windows | trials
+
+
+def _number_trials(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of each window's trial and the first window of each trial."""
+    codes = np.zeros(len(rows), dtype=np.int64)
+    for name in _TRIAL:
+        of_column, values = pd.factorize(rows[name], use_na_sentinel=False)
+        codes = codes * len(values) + of_column
+    trial, ids = pd.factorize(codes)
+    first = np.empty(len(ids), dtype=np.int64)
+    first[trial[::-1]] = np.arange(len(rows))[::-1]
+    return trial, first
 
 
 def _list_probabilities(predictions: pd.DataFrame) -> list[str]:
