@@ -69,6 +69,8 @@ log = logging.getLogger(__name__)
 _SCRATCH = re.compile(r"\..+\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
 # Age in seconds from which a file of another machine's process is a leftover.
 _OLD = 24 * 3600
+# Seconds before a lock counts as held: workers of a killed process hold it for five.
+_PATIENCE = 10
 _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -328,7 +330,7 @@ def lock(path, *, busy: Exception | None = None) -> Iterator[None]:
     path : path
         The lock file, which stays when the lock is released.
     busy : Exception or None
-        Raised if the lock is held by another; by default it is waited for.
+        Raised if another keeps the lock for ten seconds; by default it is waited for.
 
     Raises
     ------
@@ -337,7 +339,7 @@ def lock(path, *, busy: Exception | None = None) -> Iterator[None]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    holder = FileLock(path, timeout=-1 if busy is None else 0)
+    holder = FileLock(path, timeout=-1 if busy is None else _PATIENCE)
     try:
         holder.acquire()
     except Timeout:
@@ -657,9 +659,18 @@ def _as_plain(obj):
         return (kind, obj.requires_grad, values)
     if pandas is not None and isinstance(obj, pandas.DataFrame):
         columns = [("", obj.index), *((name, obj[name]) for name in obj)]
-        found = [(name, *pandas.factorize(np.asarray(c))) for name, c in columns]
-        return ("table", [(name, codes, u.tolist()) for name, codes, u in found])
+        return ("table", [(name, *_list_column(column)) for name, column in columns])
     return obj
+
+
+def _list_column(column) -> tuple:
+    """Return numbers and values of a column, whatever its type in memory."""
+    values = np.asarray(column)
+    try:
+        codes, values = sys.modules["pandas"].factorize(values)
+    except TypeError:  # lists and the like
+        codes = np.arange(len(values))
+    return codes, values.tolist()
 
 
 def _list_code(code: CodeType) -> tuple:

@@ -306,7 +306,7 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
             sampler or the validation needs.
         CheckpointError
             If ``checkpoint_dir`` holds the state of another training, or of one that
-            must not be resumed.
+            must not be resumed, or is in use by another training.
         FloatingPointError
             If the loss of a batch, or its gradients, are not finite. The message names
             the batch.
@@ -320,15 +320,16 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
                 type(self.objective).__name__,
             )
         self.provenance_ = dataset.provenance
-        self.saved_ = self.load_state(dataset)
-        if self.saved_ is None:
-            self.seed_ = draw_seed(self.random_state)
-        else:
-            self.seed_ = self.saved_["seed"]
-        with seeded(self.seed_, self.find_device()):
-            super().fit(dataset, None)
-        if self.checkpoint_dir is not None and self._is_known():
-            self.save_trained()
+        with self.hold_checkpoint_dir():
+            self.saved_ = self.load_state(dataset)
+            if self.saved_ is None:
+                self.seed_ = draw_seed(self.random_state)
+            else:
+                self.seed_ = self.saved_["seed"]
+            with seeded(self.seed_, self.find_device()):
+                super().fit(dataset, None)
+            if self.checkpoint_dir is not None and self._is_known():
+                self.save_trained()
         return self
 
     def save_trained(self) -> None:
@@ -358,10 +359,11 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
         if not isinstance(X, WindowDataset):
             X = gather_windows(X, metadata)
             self._check_metadata(X.metadata)
-        if not hasattr(self, "saved_"):  # it does not come from fit
-            self.saved_ = self.load_state(X)
-            self.seed_ = 0 if self.saved_ is None else self.saved_["seed"]
-        return super().partial_fit(X, None, **fit_params)
+        with self.hold_checkpoint_dir():
+            if not hasattr(self, "saved_"):  # it does not come from fit
+                self.saved_ = self.load_state(X)
+                self.seed_ = 0 if self.saved_ is None else self.saved_["seed"]
+            return super().partial_fit(X, None, **fit_params)
 
     def get_split_datasets(self, X, y=None, **fit_params):
         """Return the windows that train, and those that validate or None."""

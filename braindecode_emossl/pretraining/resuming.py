@@ -1,23 +1,31 @@
-"""Trainings that are resumed after they were killed, as if they had not been."""
+"""Trainings that keep their state, and resume from it as if never interrupted."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
-import torch
 from skorch.history import History
+from torch import distributed
 
 from braindecode_emossl.errors import CheckpointError
 from braindecode_emossl.pretraining.state import load_state as read_state
 from braindecode_emossl.pretraining.state import save_state as write_state
 from braindecode_emossl.pretraining.windows import WindowDataset
+from braindecode_emossl.storage import (
+    hash_arrays,
+    hash_bytes,
+    hash_object,
+    lock,
+    remove_leftovers,
+)
 
 __all__ = ["ResumableTraining"]
 
-# Arguments that a resumed training must share with the one that it goes on with.
+# Settings that a resumed training must share with the one that was interrupted.
 _FIXED = (
     "batch_size",
     "lr",
@@ -32,72 +40,122 @@ _FIXED = (
     "validation",
     "patience",
 )
-# What skorch's EarlyStopping goes by.
+# Entries of the identity that are hashes, which say nothing to people.
+_CONTENTS = ("layers of the objective", "contents of the windows", "metadata")
+# Entries of the file.
+_ENTRIES = (
+    "identity",
+    "seed",
+    "history",
+    "progress",
+    "objective",
+    "optimizer",
+    "scaler",
+    "generators",
+    "early_stopping",
+)
+# State of skorch's EarlyStopping.
 _STOPPING = ("misses_", "dynamic_threshold_", "best_epoch_", "best_model_weights_")
+# Bytes of the windows that are read at a time.
+_CHUNK = 2**26
+# Trainings that hold their checkpoint_dir, by id.
+_holding: set[int] = set()
 
 
 class ResumableTraining:
     """Mixin of a pre-trainer: keep the state of the training in ``checkpoint_dir``.
 
-    The state is all that the next epoch depends on: the objective, the optimiser, the
-    random generators, the history, and what stops early.
+    The state is everything that the next step depends on: the objective, the
+    optimizer, the random generators, the history and early stopping.
     """
 
-    saved_: Any  # the state to go on with, or None
+    saved_: Any  # the state to resume from, or None
 
     @property
     def _state_path(self) -> Path:
         return Path(self.checkpoint_dir, "state.safetensors")
 
+    @contextmanager
+    def hold_checkpoint_dir(self) -> Iterator[None]:
+        """Keep other trainings out of ``checkpoint_dir``, also if entered twice."""
+        others = distributed.is_available() and distributed.is_initialized()
+        is_first = not others or distributed.get_rank() == 0
+        if self.checkpoint_dir is None or not is_first or id(self) in _holding:
+            yield
+            return
+        folder = Path(self.checkpoint_dir)
+        busy = CheckpointError(
+            f"Another training is using checkpoint_dir={str(folder)!r}, and the two "
+            "would overwrite each other's state. Wait until it ends, or pass another "
+            "checkpoint_dir."
+        )
+        with lock(folder / ".lock", busy=busy):
+            _holding.add(id(self))
+            try:
+                remove_leftovers(folder)
+                yield
+            finally:
+                _holding.discard(id(self))
+
     def load_state(self, dataset: WindowDataset) -> dict | None:
-        """Return the state to go on with, None to begin."""
+        """Return the state to resume from, or None to start from the beginning."""
         if self.checkpoint_dir is None:
             return None
         self.identity_ = self._identify(dataset)
-        Path(self.checkpoint_dir).mkdir(parents=True, exist_ok=True)
         if not self._state_path.exists():
             return None
         if not self.resume:
             raise CheckpointError(
                 f"{self._state_path} is the state of an earlier training. Pass "
-                "resume=True to go on with it, or another checkpoint_dir; or delete it."
+                "resume=True to resume it, pass another checkpoint_dir, or delete the "
+                "file."
             )
         state = read_state(self._state_path)
-        before = state["identity"]
-        for name in {**self.identity_, **before}:
-            value, now = before.get(name), self.identity_.get(name)
-            if value != now:
-                raise CheckpointError(
-                    f"{self._state_path} is of a training with {name} = {value}, but "
-                    f"it is now {now}. Set it back to resume, or pass another "
-                    "checkpoint_dir."
-                )
+        for name in _ENTRIES:
+            if name not in state:
+                raise self._unusable(f"it has no entry {name!r}")
+        self._check_identity(state["identity"])
         return state
 
-    def _identify(self, dataset: WindowDataset) -> dict:
-        """Return what must be the same for a training to be resumed."""
+    def _check_identity(self, before: dict[str, str]) -> None:
+        """Name all settings in which two trainings differ."""
+        now = self.identity_
+        changes = [
+            f"the {name} differ{'s' * (name == 'metadata')}"
+            if name in _CONTENTS
+            else f"{name} was {before.get(name, 'unset')!s:.100}, but is now "
+            f"{now.get(name, 'unset')!s:.100}"
+            for name in {**now, **before}
+            if before.get(name) != now.get(name)
+        ]
+        if changes:
+            raise CheckpointError(
+                f"{self._state_path} is the state of another training: "
+                f"{'; '.join(changes)}. Set this back to resume it, pass another "
+                "checkpoint_dir, or delete the file to start from the beginning."
+            )
+
+    def _identify(self, dataset: WindowDataset) -> dict[str, str]:
+        """Return everything that must be the same for a training to be resumed."""
         names = [*_FIXED, *(("max_epochs", "max_steps") if self.schedule else ())]
         params = self.get_params(deep=False)
         names += [n for n in params if n.startswith(("optimizer__", "sampler__"))]
-        settings = {name: _name(params[name]) for name in names}
-        ends = dataset.windows[np.array([0, len(dataset) - 1])]
-        # Who validates and what a sampler draws depend on the metadata.
-        metadata = "" if dataset.metadata is None else dataset.metadata.to_csv()
+        settings = {name: _describe(params[name]) for name in names}
+        n_windows, *shape = dataset.windows.shape
         return {
             **settings,
-            "objective": joblib.hash(repr(self.objective)),
-            "objective settings": repr(getattr(self.objective, "settings", None)),
-            "windows": f"{dataset.windows.shape} {joblib.hash(ends.numpy())}",
-            "metadata": joblib.hash(metadata),
+            **_describe_objective(self.objective),
+            "windows": f"{n_windows} of shape {tuple(shape)}",
+            "contents of the windows": hash_arrays(_read_windows(dataset.windows)),
+            # The validation subjects and the draws of a sampler depend on them.
+            "metadata": hash_object(dataset.metadata, "metadata"),
         }
 
     def save_state(self) -> None:
-        """Write all that the next epoch depends on."""
+        """Write everything that the next step depends on."""
         if self.checkpoint_dir is None:
             return
-        sampler = self.sampler_
         stopping = dict(self.callbacks_).get("early_stopping")
-        device = torch.device(self.device)
         write_state(
             self._state_path,
             {
@@ -108,54 +166,66 @@ class ResumableTraining:
                 "objective": self.objective_.state_dict(),
                 "optimizer": self.optimizer_.state_dict(),
                 "scaler": self.scaler_.state_dict(),
-                "random": torch.get_rng_state(),
-                "random_device": _get_device_rng(device),
-                "sampler": None if sampler is None else _get_rng(sampler.rng),
+                "generators": self.get_generators(),
                 "early_stopping": None
                 if stopping is None
                 else {name: getattr(stopping, name) for name in _STOPPING},
             },
         )
 
-    def restore_state(self) -> int:
-        """Bring back what was saved, and return the number of epochs done."""
+    def restore_state(self) -> None:
+        """Continue from the state that was loaded."""
         state, self.saved_ = self.saved_, None
-        self.history_ = History(state["history"])
-        self.set_progress(state["progress"])
-        self.objective_.load_state_dict(state["objective"])
-        self.optimizer_.load_state_dict(state["optimizer"])
-        self.scaler_.load_state_dict(state["scaler"])
-        if state["sampler"] is not None:
-            self.sampler_.rng.set_state(_as_rng_state(state["sampler"]))
-        if state["early_stopping"] is not None:
-            vars(dict(self.callbacks_)["early_stopping"]).update(
-                state["early_stopping"]
-            )
-        device = torch.device(self.device)
-        if device.type == "cuda" and state["random_device"] is not None:
-            torch.cuda.set_rng_state(state["random_device"], device)
-        torch.set_rng_state(state["random"])
-        return len(self.history)
+        try:
+            self.history_ = History(state["history"])
+            self.set_progress(state["progress"])
+            self.objective_.load_state_dict(state["objective"])
+            self.optimizer_.load_state_dict(state["optimizer"])
+            self.scaler_.load_state_dict(state["scaler"])
+            if state["early_stopping"] is not None:
+                stopping = dict(self.callbacks_)["early_stopping"]
+                for name in _STOPPING:
+                    setattr(stopping, name, state["early_stopping"][name])
+            self.set_generators(state["generators"])
+        except KeyError as error:
+            raise self._unusable(f"it has no entry {error}") from error
+        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+            raise self._unusable(str(error)) from error
+
+    def _unusable(self, reason: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self._state_path} cannot be resumed: {reason}. Delete it to train from "
+            "the beginning."
+        )
 
 
-def _name(value) -> str:
-    """Return a setting as a text that another process gives too."""
+def _describe(value) -> str:
+    """Return a setting as text that is the same in another process."""
     if isinstance(value, type):
         return value.__qualname__
     if isinstance(value, np.random.RandomState):
-        return "RandomState"
+        return "a RandomState"
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
-def _get_device_rng(device: torch.device) -> torch.Tensor | None:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+def _describe_objective(objective) -> dict[str, str]:
+    """Return the settings of an objective and its model, as far as they are known."""
+    described = {"objective": type(objective).__name__}
+    settings = getattr(objective, "settings", {})
+    described |= {f"objective {k}": _describe(v) for k, v in settings.items()}
+    encoder = getattr(objective, "encoder", None)
+    described["model"] = type(encoder).__name__
+    if hasattr(encoder, "get_config"):
+        config = encoder.get_config().items()
+        described |= {f"model {k}": _describe(v) for k, v in config}
+    layers = hash_bytes(repr(objective).encode())
+    return {**described, "layers of the objective": layers}
 
 
-def _get_rng(rng: np.random.RandomState) -> dict:
-    state = rng.get_state(legacy=False)
-    return {**state, "state": {**state["state"], "key": state["state"]["key"].tolist()}}
-
-
-def _as_rng_state(state: dict) -> dict:
-    key = np.array(state["state"]["key"], np.uint32)
-    return {**state, "state": {**state["state"], "key": key}}
+def _read_windows(windows) -> Iterator[np.ndarray]:
+    """Yield all windows, as many at a time as fit into little memory."""
+    n_windows, *shape = windows.shape
+    size = max(1, _CHUNK // (4 * max(1, int(np.prod(shape)))))
+    for first in range(0, n_windows, size):
+        rows = np.arange(first, min(first + size, n_windows))
+        yield windows[rows].numpy()
