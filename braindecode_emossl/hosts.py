@@ -14,7 +14,12 @@ import inspect
 # scikit-learn routes `groups` by it. Waits for: sklearn.model_selection to export it.
 from sklearn.model_selection._split import GroupsConsumerMixin
 
-__all__ = ["GroupsConsumerMixin", "find_caller", "set_summary_table"]
+__all__ = [
+    "GroupsConsumerMixin",
+    "find_caller",
+    "get_init_arguments",
+    "set_summary_table",
+]
 
 
 def find_caller(kind: type | tuple[type, ...]):
@@ -39,3 +44,22 @@ def set_summary_table(dataset) -> None:
     Waits for: a public attribute of ``moabb.datasets.base.BaseDataset``.
     """
     dataset._summary_table = dict(dataset.summary_table)
+
+
+def get_init_arguments(model) -> dict:
+    """Return the arguments that a model of braindecode was built with, as given.
+
+    Reason: ``get_config`` replaces values that JSON does not have, such as numbers of
+    NumPy, by None, so that another model would be rebuilt without an error.
+    Waits for: ``get_config`` of ``EEGModuleMixin`` to write or refuse such values.
+    """
+    return dict(model._braindecode_init_kwargs)
+
+
+def selected_sessions(dataset) -> list | None:
+    """Return the sessions that a dataset of MOABB was restricted to, None for all.
+
+    Reason: stored results must distinguish them, and MOABB does not.
+    Waits for: a public attribute of ``moabb.datasets.base.BaseDataset``.
+    """
+    return getattr(dataset, "_selected_sessions", None)

@@ -7,28 +7,38 @@ import inspect
 import json
 import os
 import shutil
+import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from braindecode.models.base import EEGModuleMixin
 from braindecode.models.util import models_dict
 from safetensors import SafetensorError
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from braindecode_emossl.errors import CheckpointError
+from braindecode_emossl.hosts import get_init_arguments
 from braindecode_emossl.pretraining.model_card import make_model_card
+from braindecode_emossl.pretraining.model_factory import find_model_class
 from braindecode_emossl.pretraining.objective import PretrainingObjective
 from braindecode_emossl.pretraining.provenance import settle_provenance, to_plain
 from braindecode_emossl.pretraining.registry import OBJECTIVES
+from braindecode_emossl.pretraining.signal_identity import read_model_signal
 
 __all__ = [
+    "find_checkpoint",
     "identify_checkpoint",
     "load_checkpoint",
     "load_encoder",
+    "load_model",
     "save_checkpoint",
 ]
 
@@ -48,6 +58,8 @@ _ENTRIES = {
     "versions": dict,
 }
 _HEAD = "final_layer."
+# Samples of a window; no shape of a weight bounds their number.
+_MAX_TIMES = 10_000_000
 # Arguments of a model that fine-tuning may choose anew, beside those of the signal.
 _FREE = {"n_outputs", "n_hidden", "drop_prob", "head_drop_prob"}
 _SIGNAL = {"n_chans", "chs_info", "n_times", "input_window_seconds", "sfreq"}
@@ -80,8 +92,9 @@ def save_checkpoint(path, objective: PretrainingObjective, provenance=None) -> N
         or the folder holds anything but a checkpoint.
     """
     path = Path(path).expanduser().resolve()
-    if hasattr(objective, "_orig_mod"):  # what torch.compile returns is a wrapper
-        objective = objective._orig_mod
+    # torch.compile returns a wrapper around the objective.
+    inner = (m for m in objective.modules() if isinstance(m, PretrainingObjective))
+    objective = next(inner, objective)
     config = _make_config(objective, provenance)
     state = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -89,11 +102,7 @@ def save_checkpoint(path, objective: PretrainingObjective, provenance=None) -> N
     }
     # What could not be read back is not written.
     _check_state(_build(config, path).state_dict(), state, path)
-    encoder = {
-        name.removeprefix("encoder."): tensor
-        for name, tensor in state.items()
-        if name.startswith("encoder.")
-    }
+    encoder = _take_encoder(state)
     rest = {k: v for k, v in state.items() if not k.startswith("encoder.")}
     weights = {
         name: safetensors.torch.save(tensors, metadata={"format": "pt"})
@@ -135,9 +144,10 @@ def load_checkpoint(path, device="cpu") -> PretrainingObjective:
     CheckpointError
         If the folder is no checkpoint, is damaged, or does not fit this version.
     """
-    folder = _find(path)
+    folder = find_checkpoint(path)
     config = _read_config(folder)
     state = _read_state(folder, config["emossl"]["sha256"])
+    _check_size(config, state, folder)
     objective = _build(config, folder)
     _check_state(objective.state_dict(), state, folder)
     objective.load_state_dict(state)
@@ -163,7 +173,7 @@ def identify_checkpoint(path) -> dict[str, str]:
     CheckpointError
         If the folder is no checkpoint.
     """
-    return _read_config(_find(path))["emossl"]["sha256"]
+    return _read_config(find_checkpoint(path))["emossl"]["sha256"]
 
 
 def load_encoder(path, model: nn.Module) -> None:
@@ -187,16 +197,60 @@ def load_encoder(path, model: nn.Module) -> None:
     """
     encoder = load_checkpoint(path).encoder
     _check_architecture(encoder, model, path)
-    state, own = (
-        {k: v for k, v in module.state_dict().items() if not k.startswith(_HEAD)}
-        for module in (encoder, model)
-    )
-    _check_state(own, state, path)
-    model.load_state_dict(state, strict=False)
+    _load_body(model, encoder.state_dict(), path)
     model.provenance = encoder.provenance
 
 
-def _find(path) -> Path:
+def _load_body(model: nn.Module, state: dict[str, torch.Tensor], path) -> None:
+    """Load all weights except those of the head."""
+    theirs, own = (
+        {k: v for k, v in tensors.items() if not k.startswith(_HEAD)}
+        for tensors in (state, model.state_dict())
+    )
+    _check_state(own, theirs, path)
+    model.load_state_dict(theirs, strict=False)
+
+
+def load_model(path, model=None, settings: dict[str, Any] | None = None) -> nn.Module:
+    """Build the model of a checkpoint, with its weights and a new head.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the checkpoint.
+    model : str, type or None
+        Name or class that the model must have. None: any.
+    settings : dict of str to object
+        Arguments of the model; those of the head and dropout may differ from the
+        configuration of the checkpoint.
+
+    Returns
+    -------
+    torch.nn.Module
+        The model; its ``provenance`` is that of the checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint is of another model, or as :func:`load_checkpoint` does.
+    """
+    folder = find_checkpoint(path)
+    config = _read_config(folder)
+    _, model_class = _find_classes(config, folder)
+    wanted = model_class if model is None else find_model_class(model)
+    _compare(path, {"class": (model_class.__name__, wanted.__name__)})
+    fixed = {k: v for k, v in (settings or {}).items() if k not in _FREE}
+    _compare(path, {k: (config.get(k), _plain(k, v)) for k, v in fixed.items()})
+    state = _read_state(folder, config["emossl"]["sha256"])
+    _check_size(config, state, folder)
+    free = {k: v for k, v in (settings or {}).items() if k in _FREE}
+    built = model_class(**{**_decode(model_class, config), **free})
+    _load_body(built, _take_encoder(state), path)
+    built.provenance = settle_provenance(config["emossl"]["provenance"])
+    return built
+
+
+def find_checkpoint(path) -> Path:
     """Return the folder of a checkpoint, also if its replacement was cut short."""
     path = Path(path).expanduser().resolve()
     previous = _previous(path)
@@ -238,10 +292,10 @@ def _make_config(objective, provenance) -> dict[str, Any]:
 
 def _arguments_of(model) -> dict[str, Any]:
     """Return what a model was built with, as JSON has it."""
-    # braindecode puts a default in the place of what it cannot write.
+    # get_config replaces values that it cannot write by a default.
     given = {
         name: _plain(name, value)
-        for name, value in model._braindecode_init_kwargs.items()
+        for name, value in get_init_arguments(model).items()
         if name != "chs_info" and not isinstance(value, type)
     }
     return {**model.get_config(), **given}
@@ -317,8 +371,17 @@ def _read(file: Path) -> bytes:
         ) from error
 
 
-def _build(config: dict[str, Any], folder: Path) -> PretrainingObjective:
-    """Return the objective that a config tells of, with random weights."""
+def _take_encoder(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the weights of the encoder, by their names in it."""
+    return {
+        name.removeprefix("encoder."): tensor
+        for name, tensor in state.items()
+        if name.startswith("encoder.")
+    }
+
+
+def _find_classes(config: dict[str, Any], folder: Path):
+    """Return the classes of the objective and of its model."""
     ours = config["emossl"]
     objective_class = OBJECTIVES.get(ours["model"])
     if objective_class is None or objective_class.__name__ != ours["objective"]:
@@ -327,10 +390,58 @@ def _build(config: dict[str, Any], folder: Path) -> PretrainingObjective:
             f"{ {v.__name__: k for k, v in OBJECTIVES.items()} }, but is of "
             f"{ours['objective']!r:.80} and {ours['model']!r:.80}."
         )
-    model_class = models_dict[ours["model"]]
+    return objective_class, models_dict[ours["model"]]
+
+
+def _check_size(config: dict[str, Any], state: dict, folder: Path) -> None:
+    """Refuse a config whose model does not fit the weights, without building it.
+
+    A config can name any size, so that building the model may take all memory.
+    """
+    n_numbers = sum(tensor.numel() for tensor in state.values())
+    for name, limit in (("n_chans", n_numbers), ("n_times", _MAX_TIMES)):
+        size = config.get(name)
+        if isinstance(size, int | float) and size > limit:
+            raise CheckpointError(
+                f"The checkpoint {folder} is of another architecture: {name} is {size} "
+                f"in {_CONFIG}, but its {n_numbers} weights allow at most {limit}."
+            )
+    with torch.device("meta"), _limit_parameters(len(state), n_numbers):
+        objective = _build(config, folder)
+    _check_state(objective.state_dict(), state, folder)
+
+
+@contextmanager
+def _limit_parameters(n_tensors: int, n_numbers: int) -> Iterator[None]:
+    """Stop the construction of modules with more parameters than there are weights."""
+    left = [n_tensors, n_numbers]
+    thread = threading.get_ident()
+
+    def count(module, name, parameter):
+        if parameter is None or threading.get_ident() != thread:
+            return
+        left[0] -= 1
+        left[1] -= parameter.numel()
+        if min(left) < 0:
+            raise ValueError(
+                f"the model is larger than its weights, {n_tensors} tensors of "
+                f"{n_numbers} numbers"
+            )
+
+    handle = register_module_parameter_registration_hook(count)
     try:
-        # The random weights are not kept, so that they must not cost the caller's
-        # generator anything.
+        yield
+    finally:
+        handle.remove()
+
+
+def _build(config: dict[str, Any], folder: Path) -> PretrainingObjective:
+    """Return the objective that a config describes, with random weights."""
+    objective_class, model_class = _find_classes(config, folder)
+    ours = config["emossl"]
+    try:
+        # The random weights are not kept, so they must not advance the caller's
+        # generator.
         with torch.random.fork_rng(devices=[]):
             encoder = model_class.from_config(_decode(model_class, config))
             return objective_class(encoder, **ours["settings"])
@@ -349,7 +460,13 @@ def _decode(
     arguments = {k: v for k, v in config.items() if k not in others}
     if arguments.get("chs_info") is not None:
         # braindecode does this too, with a warning.
-        arguments["chs_info"] = model_class._deserialize_chs_info(arguments["chs_info"])
+        arguments["chs_info"] = [
+            {
+                k: np.array(v) if k == "loc" and v is not None else v
+                for k, v in ch.items()
+            }
+            for ch in arguments["chs_info"]
+        ]
     for name, parameter in inspect.signature(model_class).parameters.items():
         if name in arguments and isinstance(parameter.default, type):
             arguments[name] = _find_class(name, arguments[name])
@@ -396,6 +513,11 @@ def _check_architecture(encoder: nn.Module, model: nn.Module, path) -> None:
         pairs = {name: tuple(signal[name] for signal in of_both) for name in names}
         its, mine = _arguments_of(encoder), _arguments_of(model)
         pairs |= {k: (its[k], mine[k]) for k in its if k not in _FREE | _SIGNAL}
+    _compare(path, pairs)
+
+
+def _compare(path, pairs: dict[str, tuple[Any, Any]]) -> None:
+    """Name the first value that differs between a checkpoint and a model."""
     for name, (its, mine) in pairs.items():
         if its != mine:
             raise CheckpointError(
@@ -405,15 +527,16 @@ def _check_architecture(encoder: nn.Module, model: nn.Module, path) -> None:
 
 
 def _known_signal(model) -> dict[str, Any]:
-    """Return what a model knows of its signal; not all models know all of it."""
+    """Return the signal that a model was built for, as far as it is known."""
     signal = {}
     for name in ("n_chans", "n_times", "sfreq"):
         try:
             signal[name] = getattr(model, name)
         except ValueError:
             continue
-    if model._chs_info is not None:
-        signal["channels"] = [ch["ch_name"].casefold() for ch in model._chs_info]
+    names = read_model_signal(model).names
+    if names is not None:
+        signal["channels"] = [name.casefold() for name in names]
     return signal
 
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import copy
-import logging
+import warnings
+from typing import Any
 
-import mne
 import numpy as np
-import pandas as pd
 import torch
-from braindecode.models.util import models_dict
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.model_selection import GroupShuffleSplit
-from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
@@ -23,95 +19,115 @@ from sklearn.utils.validation import (
 )
 from skorch.dataset import Dataset
 from skorch.helper import predefined_split
+from torch import nn
 
-from braindecode_emossl.pretraining.checkpoints import load_encoder
 from braindecode_emossl.pretraining.finetuning import FineTuner, check_strategy
-from braindecode_emossl.pretraining.pretrainer import SSLPretrainer, seeded
+from braindecode_emossl.pretraining.model_factory import (
+    build_model,
+    find_model_class,
+    find_objective,
+)
+from braindecode_emossl.pretraining.pretrained import load_pretrained
+from braindecode_emossl.pretraining.pretrainer import (
+    SSLPretrainer,
+    find_device,
+    seeded,
+)
 from braindecode_emossl.pretraining.provenance import check_leakage
-from braindecode_emossl.pretraining.registry import OBJECTIVES
-from braindecode_emossl.pretraining.store import PretrainingStore
-from braindecode_emossl.pretraining.windows import read_epochs
+from braindecode_emossl.pretraining.signal_identity import (
+    Signal,
+    align_windows,
+    read_model_signal,
+)
+from braindecode_emossl.pretraining.memory import PretrainingMemory
+from braindecode_emossl.pretraining.training_data import (
+    WindowSet,
+    encode_labels,
+    find_labeled,
+    hold_out_subjects,
+    join_metadata,
+    list_subjects,
+)
+from braindecode_emossl.pretraining.windows import find_metadata, read_epochs
 
 __all__ = ["SSLClassifier"]
 
-log = logging.getLogger(__name__)
-
-# What scikit-learn's validation is told of windows.
+# How scikit-learn validates windows.
 _WINDOWS = {"dtype": np.float32, "allow_nd": True}
+# The parts whose arguments are written part__argument.
+_PARTS = ("model", "objective", "pretrainer", "finetuner")
+_DEFAULT_MODEL = "SCMM"
+_ENDLESS = 10**9  # patience that never ends a training
 
 
 class SSLClassifier(ClassifierMixin, BaseEstimator):
     """Pre-train a model on the training windows without labels, then fine-tune it.
 
-    As both happen in :meth:`fit`, an evaluation of MOABB or scikit-learn pre-trains
-    anew within each fold, on the training part of the fold alone: no test subject is
-    ever seen. With ``store``, what is equal in several folds or pipelines is
-    pre-trained once. With ``checkpoint``, the model comes from elsewhere, and is
-    refused if it has seen a subject that does not train.
+    Both happen in :meth:`fit`, so an evaluation pre-trains within each fold, on the
+    training set of the fold alone, and no test subject is ever seen. With ``memory``,
+    identical pre-training runs are computed once and reused. With ``pretrained``, the
+    weights come from a checkpoint, which is refused if it has seen a subject that may
+    be tested.
 
     Parameters
     ----------
-    model : str
-        Name of the model: one that this package pre-trains, or any classifier of
-        braindecode with ``pretrain_epochs=0``, trained with labels alone.
-    checkpoint : path or None
-        Folder that :func:`~braindecode_emossl.pretraining.save_checkpoint` wrote. The
-        model takes the weights in it, all but those of the head. It must be of the same
-        ``model``, channels and window length.
-    corpus : str, list of str, dict or None
-        Code of the corpus, such as "SEED", or of all corpora, that train and test, or
-        their subjects by code, where others take no part, as in {"SEED": [1, 2]}: to
-        tell whether ``checkpoint`` has seen a subject that does not train.
+    model : str, type, torch.nn.Module or None
+        Name or class of a model of this package or of braindecode, or a model that
+        serves as a template and is copied. None: the model of ``pretrained``, else
+        "SCMM".
+    objective : {"auto"}, str, type, torch.nn.Module or None
+        The pre-training objective: that of the model; the name of one of this package;
+        a class that is called with the model; or an objective whose ``encoder`` is
+        replaced by the model, in a copy. None: no pre-training.
+    pretrained : path, str or None
+        Folder that :func:`~braindecode_emossl.pretraining.save_checkpoint` wrote, from
+        whose configuration the model is built; or a folder or Hugging Face Hub
+        repository that ``from_pretrained`` of ``model`` reads.
     sfreq : float or None
-        Sampling rate of the windows in Hz. Arrays do not tell it; :class:`mne.Epochs`
-        do.
+        Sampling rate of the windows in Hz. It is needed for arrays;
+        :class:`mne.Epochs` have their own.
     chs_info : list of dict or None
-        Channels as in ``mne.Info["chs"]``, for models that need more than their number.
-    model_params : dict or None
-        Further arguments of the model, such as ``{"input_domain": "de"}``.
-    objective_params : dict or None
-        Arguments of the pre-training objective.
-    pretrainer_params : dict or None
-        Further arguments of :class:`~braindecode_emossl.pretraining.SSLPretrainer`.
+        Channels of the windows, as in ``mne.Info["chs"]``. Epochs have their own.
+    pretrain_steps : int or None
+        Number of updates of pre-training. 0: the same network from random weights.
+        None: 2000, or 0 with ``pretrained``.
     pretrain_epochs : int or None
-        Passes over the windows without labels; 0 gives the same network from random
-        weights. None: 50, or none at all after a ``checkpoint``. A checkpoint's model
-        is pre-trained further if a number is given.
-    unlabelled : array, shape (n, n_chans, n_times), mne.Epochs, list of these, or None
-        Windows for pre-training beside those that ``fit`` is given, such as other
-        corpora. They must be in the form in which this classifier sees windows, after
-        all other steps of a pipeline. **No window of a subject that is tested may be
-        among them**, in any fold: this cannot be checked.
-    store : path or None
-        Folder that keeps what is pre-trained, by a hash of all that it depends on:
-        pipelines that differ in fine-tuning alone, and folds of the same training
-        windows, share their pre-training. The result is the same as without, if
-        ``random_state`` is an integer; otherwise nothing is shared.
+        Passes over the windows, instead of ``pretrain_steps``.
     finetune : {"full", "linear-probe", "layer-decay", "gradual"}
-        What learns from labels: all weights; the head alone; all, but each layer at
-        ``layer_decay`` times the learning rate of the one after it; or the head first
-        and one more layer each epoch. ``final_layer`` is the head; for some models, as
-        SCMM, it is not linear.
-    finetune_epochs : int
-        Passes over the windows with labels; the most of them, with ``validation``.
+        Which weights are fine-tuned: all; the head alone; all, but each layer at
+        ``layer_decay`` times the learning rate of the next one; or the head first and
+        one more layer in each epoch or round of steps. ``final_layer`` is the head; it
+        is not linear in some models, such as SCMM.
+    finetune_steps : int
+        Number of updates of fine-tuning; the largest number with a validation.
+    finetune_epochs : int or None
+        Passes over the labeled windows, instead of ``finetune_steps``.
     layer_decay : float
-        For ``finetune="layer-decay"``.
+        Used by ``finetune="layer-decay"``.
     class_weight : dict, "balanced" or None
         Weights of the classes in the loss, as in scikit-learn.
     validation : float or None
-        Share of the training *subjects* to hold out from a first fine-tuning; the
-        number of epochs with the least loss on them, up to ``finetune_epochs``, is the
-        number for the final fine-tuning, on all training subjects, and after the same
-        pre-training on all of them. Test data have no part in it. ``fit`` needs
-        ``subjects``. None: always ``finetune_epochs``.
+        Share of the training subjects that a first fine-tuning holds out. The number of
+        steps with the lowest loss on them is that of the final fine-tuning on all
+        training subjects. None: always ``finetune_steps``. Ignored if ``fit`` is given
+        ``X_val``.
+    memory : path or None
+        Folder in which pre-trained weights are kept under a hash of everything that
+        they depend on, so that pipelines and folds share identical pre-training runs.
+        It needs an integer ``random_state``.
     batch_size : int
-        Windows a step, in both parts.
+        Windows per step. An objective with a sampler of its own, such as
+        ``MEMHACLPretraining``, has its own size in pre-training.
     pretrain_lr, finetune_lr : float
         Learning rates.
     device : str or torch.device
-        Where to train.
+        Device to train on. "auto": a CUDA GPU if there is one, else the CPU.
     random_state : int, RandomState or None
-        Same seed, same result; torch's own generator is left as it was.
+        Seed of everything that is random. The global generator of torch is restored.
+    **kwargs
+        Arguments of the parts: ``model__<name>``, ``objective__<name>``,
+        ``pretrainer__<name>`` (see :class:`SSLPretrainer`) and ``finetuner__<name>``
+        (see :class:`~braindecode_emossl.pretraining.finetuning.FineTuner`).
 
     Attributes
     ----------
@@ -119,168 +135,234 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         The labels.
     n_features_in_ : int
         Number of channels.
+    signal_ : Signal
+        Rate and channels of the training windows, as far as they are known.
     pretrainer_ : SSLPretrainer or None
-        With the objective after pre-training (``module_``) and its history; None if
-        there was no pre-training.
+        The fitted pre-trainer, with the objective (``module_``) and its history. None
+        without pre-training.
     net_ : FineTuner
         A :class:`braindecode.EEGClassifier` with the fine-tuned model (``module_``) and
         its history.
-    n_epochs_ : int
-        Passes of the final fine-tuning.
-    validation_subjects_ : ndarray or None
-        The subjects that were held out to pick it, None without ``validation``.
+    n_steps_ : int
+        Number of updates that the final weights of fine-tuning have had.
+    validation_subjects_ : DataFrame or None
+        The subjects that ``validation`` held out, by corpus if it is known.
     validation_history_ : skorch.history.History or None
-        History of the first fine-tuning, with the loss on them.
-    pretraining_subjects_ : ndarray or None
-        The subjects seen, None if the caller did not name them.
+        History of the fine-tuning that picked the number of steps.
+    pretraining_subjects_ : DataFrame or None
+        The subjects that pre-training has seen, by corpus if it is known.
 
     Notes
     -----
-    Windows have three dimensions, so scikit-learn's ``check_estimator`` runs next to
-    nothing on it. Given the tables of these checks as windows of one sample, it passes
-    them all but one: windows without channels are refused in other words.
-
-    Folds may run in parallel processes, not in threads, which share torch's generator.
+    Windows have three dimensions, so scikit-learn's ``check_estimator`` skips most of
+    its checks. Folds may run in parallel processes, but not in threads, which share the
+    generator of torch.
 
     Examples
     --------
     >>> classifier = SSLClassifier("SCMM", sfreq=200, random_state=0)
     >>> classifier.fit(X_train, y_train).score(X_test, y_test)
 
-    Two ways to fine-tune, pre-trained once for each fold:
+    Arguments of the parts, which a search reaches too:
 
-    >>> pipelines = {
-    ...     finetune: SSLClassifier(
-    ...         "SCMM", finetune=finetune, store="pretrained", random_state=0
-    ...     )
-    ...     for finetune in ("full", "linear-probe")
-    ... }
+    >>> classifier = SSLClassifier("SCMM", model__input_domain="de", memory="cache")
+    >>> GridSearchCV(classifier, {"model__drop_prob": [0.0, 0.3]})
     """
 
-    # MOABB hands these on to whoever asks for them.
+    # MOABB and evaluate pass these on to whoever requests them.
     __metadata_request__fit = {  # noqa: RUF012
+        "metadata": True,
         "subjects": True,
+        "X_unlabeled": True,
+        "metadata_unlabeled": True,
         "X_target_labeled": True,
         "y_target_labeled": True,
+        "X_target_unlabeled": True,
+        "X_val": True,
+        "y_val": True,
+        "held_out": True,
     }
 
     def __init__(
         self,
-        model="SCMM",
+        model=None,
         *,
-        checkpoint=None,
-        corpus=None,
+        objective="auto",
+        pretrained=None,
         sfreq=None,
         chs_info=None,
-        model_params=None,
-        objective_params=None,
-        pretrainer_params=None,
+        pretrain_steps=None,
         pretrain_epochs=None,
-        unlabelled=None,
-        store=None,
         finetune="full",
-        finetune_epochs=30,
+        finetune_steps=500,
+        finetune_epochs=None,
         layer_decay=0.75,
         class_weight=None,
         validation=None,
+        memory=None,
         batch_size=128,
         pretrain_lr=5e-4,
         finetune_lr=1e-3,
-        device="cpu",
+        device="auto",
         random_state=None,
+        **kwargs,
     ):
         self.model = model
-        self.checkpoint = checkpoint
-        self.corpus = corpus
+        self.objective = objective
+        self.pretrained = pretrained
         self.sfreq = sfreq
         self.chs_info = chs_info
-        self.model_params = model_params
-        self.objective_params = objective_params
-        self.pretrainer_params = pretrainer_params
+        self.pretrain_steps = pretrain_steps
         self.pretrain_epochs = pretrain_epochs
-        self.unlabelled = unlabelled
-        self.store = store
         self.finetune = finetune
+        self.finetune_steps = finetune_steps
         self.finetune_epochs = finetune_epochs
         self.layer_decay = layer_decay
         self.class_weight = class_weight
         self.validation = validation
+        self.memory = memory
         self.batch_size = batch_size
         self.pretrain_lr = pretrain_lr
         self.finetune_lr = finetune_lr
         self.device = device
         self.random_state = random_state
+        for name in kwargs:
+            if not _is_of_part(name):
+                raise TypeError(
+                    f"{name} is not an argument of {type(self).__name__}. Arguments of "
+                    f"its parts begin with {', '.join(f'{part}__' for part in _PARTS)}."
+                )
+        self._part_params = kwargs
+
+    def get_params(self, deep=True):
+        """Return the parameters, with those of the parts.
+
+        Parameters
+        ----------
+        deep : bool
+            Whether to include the parameters of parameters that are estimators.
+
+        Returns
+        -------
+        dict
+            Values by name.
+        """
+        return {**super().get_params(deep), **self._part_params}
+
+    def set_params(self, **params):
+        """Set parameters, also those of the parts.
+
+        Parameters
+        ----------
+        **params
+            Values by name, such as ``model__drop_prob=0.3``.
+
+        Returns
+        -------
+        SSLClassifier
+            The classifier itself.
+        """
+        parts = {name: value for name, value in params.items() if _is_of_part(name)}
+        super().set_params(**{k: v for k, v in params.items() if k not in parts})
+        self._part_params = {**self._part_params, **parts}
+        return self
 
     def __sklearn_tags__(self):
-        """Say what this classifier takes."""
+        """Return what input this classifier takes."""
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True
         tags.non_deterministic = self.random_state is None
         return tags
 
-    def fit(self, X, y, subjects=None, X_target_labeled=None, y_target_labeled=None):
-        """Pre-train on the windows, then fine-tune with their labels.
+    def fit(
+        self,
+        X,
+        y,
+        *,
+        metadata=None,
+        subjects=None,
+        X_unlabeled=None,
+        metadata_unlabeled=None,
+        X_target_labeled=None,
+        y_target_labeled=None,
+        X_target_unlabeled=None,
+        X_val=None,
+        y_val=None,
+        held_out=None,
+        sample_weight=None,
+    ):
+        """Pre-train on all windows, then fine-tune on those with labels.
+
+        If windows are :class:`mne.Epochs`, or ``chs_info`` is set, all other Epochs are
+        reordered to the same channels by name, and refused if they have others.
 
         Parameters
         ----------
         X : ndarray, shape (n_windows, n_chans, n_times), or mne.Epochs
-            Training windows.
+            Training windows. Voltages of Epochs are converted to microvolts.
         y : array-like, shape (n_windows,)
-            Labels.
+            Labels; -1 marks windows without a label, as in scikit-learn.
+        metadata : DataFrame, n_windows rows, or None
+            One row per window, with columns such as ``corpus``, ``subject``,
+            ``stimulus``. None: ``X.metadata`` of Epochs, else ``subjects``.
         subjects : array-like, shape (n_windows,), or None
-            Subject of each window, as the corpus counts them; where several corpora
-            train, with the corpus in front, as in "SEED subject 1".
-        X_target_labeled : ndarray, shape (n_target, n_chans, n_times), or None
-            Windows of the test subject whose labels are known. If there are some, only
-            they fine-tune, and ``X`` is for pre-training alone: the protocol of SCMM
-            across corpora.
+            Subject of each window, as MOABB passes it.
+        X_unlabeled : ndarray, shape (n_unlabeled, n_chans, n_times), Epochs or None
+            Further windows for pre-training. They must not be of tested subjects.
+        metadata_unlabeled : DataFrame, n_unlabeled rows, or None
+            One row for each of them.
+        X_target_labeled : ndarray, shape (n_target, n_chans, n_times), Epochs or None
+            Windows of the test subject with known labels. They alone are fine-tuned on,
+            and ``X`` is used for pre-training, as in SCMM's protocol across corpora.
         y_target_labeled : array-like, shape (n_target,), or None
-            Their labels, of the classes in ``y``.
+            Their labels, among those in ``y``.
+        X_target_unlabeled : ndarray, shape (n, n_chans, n_times), Epochs or None
+            Windows of the test subject without labels, for pre-training.
+        X_val : ndarray, shape (n_val, n_chans, n_times), Epochs or None
+            Validation windows. The weights with the lowest loss on them are kept.
+        y_val : array-like, shape (n_val,), or None
+            Their labels, among those in ``y``.
+        held_out : DataFrame or None
+            Recordings that will be tested, with columns ``corpus``, ``subject`` and
+            optionally ``session``, to compare with the training data of ``pretrained``.
+        sample_weight : array-like, shape (n_windows,), or None
+            Weights of the windows of ``X`` in the loss of fine-tuning.
 
         Returns
         -------
         SSLClassifier
-            Itself.
+            The fitted classifier.
 
         Raises
         ------
         LeakageError
-            If the checkpoint has seen a subject of ``corpus`` that is not among
-            ``subjects``.
+            If ``pretrained`` has seen a recording that is, or may be, tested.
         CheckpointError
-            If the checkpoint is of another model.
+            If ``pretrained`` is not a checkpoint, or is of another model.
         ValueError
-            If the model is unknown or cannot be pre-trained, the windows are not finite
-            or have not three dimensions, there are fewer than two classes, or an
-            argument does not fit the model or the data.
+            If the model or objective is unknown, windows differ in shape, channels or
+            rate, are not finite, or there are fewer than two classes.
         FloatingPointError
-            If the training diverges.
+            If training diverges.
         """
         self._check_settings()
-        X, signal = read_epochs(X)
-        windows, y = validate_data(self, X, y, **_WINDOWS)
-        _check_windows(windows, "X")
-        self._fit_labels(y)
-        if subjects is not None:
-            check_consistent_length(windows, subjects)
-            subjects = np.asarray(subjects)
-        self.pretraining_subjects_ = None if subjects is None else np.unique(subjects)
-        labelled, of_labelled = windows, subjects
-        if X_target_labeled is not None:
-            labelled = self._read_more(X_target_labeled, windows, "X_target_labeled")
-            check_consistent_length(labelled, y_target_labeled)
-            y, of_labelled = np.asarray(y_target_labeled), None
-        codes = LabelEncoder().fit(self.classes_).transform(y)
-        weights = self._weigh_classes(y)
-        self._check_validation(of_labelled)
         with seeded(self.random_state, self.device):
-            model = self._make_model(windows, signal)
-            if self.checkpoint is not None:
-                load_encoder(self.checkpoint, model)
-                check_leakage(model.provenance, self.corpus, subjects)
-            model = self._pretrain(model, windows, subjects)
-            self._fine_tune(model, labelled, codes, of_labelled, weights)
+            source = self._find_source()
+            train = self._read_training(source, X, y, metadata, subjects, sample_weight)
+            unlabeled = self._read("X_unlabeled", X_unlabeled, None, metadata_unlabeled)
+            target = self._read("X_target_unlabeled", X_target_unlabeled)
+            calibration = self._read(
+                "X_target_labeled", X_target_labeled, y_target_labeled
+            )
+            validation = self._read("X_val", X_val, y_val)
+            labeled = self._choose_labeled(train, calibration)
+            rows = self._hold_out(labeled, validation)
+            settings = self._list_finetuner_settings(labeled)
+            model = self._build_model(source)
+            self._check_leakage(model, [train, unlabeled], held_out)
+            model = self._pretrain(model, [train, unlabeled, target])
+            self._finetune(model, labeled, validation, rows, settings)
         return self
 
     def predict_proba(self, X):
@@ -289,7 +371,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : ndarray, shape (n_windows, n_chans, n_times), or mne.Epochs
-            Windows.
+            Windows; Epochs are reordered to the training channels by name.
 
         Returns
         -------
@@ -297,10 +379,10 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             Rows sum to one; columns are in the order of ``classes_``.
         """
         check_is_fitted(self, "net_")
-        windows = validate_data(self, read_epochs(X)[0], reset=False, **_WINDOWS)
-        model = self.net_.module_
-        _check_windows(windows, "X", (model.n_chans, model.n_times))
-        return self.net_.predict_proba(windows)
+        array, signal = read_epochs(X)
+        windows = validate_data(self, array, reset=False, **_WINDOWS)
+        _check_windows(windows, "X", self.window_shape_)
+        return self.net_.predict_proba(self._align(windows, signal, "X"))
 
     def predict(self, X):
         """Return the most probable class.
@@ -308,7 +390,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : ndarray, shape (n_windows, n_chans, n_times), or mne.Epochs
-            Windows.
+            Windows; Epochs are reordered to the training channels by name.
 
         Returns
         -------
@@ -318,173 +400,346 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         codes = self.predict_proba(X).argmax(axis=1)
         return self.classes_[codes]
 
-    def _check_settings(self) -> None:
-        check_strategy(self.finetune, self.layer_decay)
-        if self.model not in models_dict:
-            raise ValueError(
-                "model must be the name of a model of braindecode, such as "
-                f"{sorted(OBJECTIVES)}, but got {self.model!r}."
-            )
-        if self.model not in OBJECTIVES and self.pretrain_epochs != 0:
-            raise ValueError(
-                f"{self.model} has no pre-training objective, as {sorted(OBJECTIVES)} "
-                "have: set pretrain_epochs=0 to train it with labels alone."
-            )
-        if self.store is not None and self.random_state is None:
-            raise ValueError(
-                "random_state must be set with store, as what starts from an unknown "
-                "seed is never pre-trained again, but got None."
-            )
+    # -- reading -------------------------------------------------------------------
 
-    def _fit_labels(self, y) -> None:
+    def _read_training(
+        self, source, X, y, metadata, subjects, sample_weight
+    ) -> WindowSet:
+        """Return the training windows; set the classes, the shape and the signal."""
+        array, signal = read_epochs(X)
+        windows, y = validate_data(self, array, y, **_WINDOWS)
+        _check_windows(windows, "X")
+        self._find_classes(y)
+        metadata = find_metadata(X, len(windows), metadata, subjects)
+        declared = Signal(self.sfreq, self.chs_info)
+        wanted, as_in = declared, "sfreq and chs_info"
+        if isinstance(source, nn.Module):
+            wanted, as_in = read_model_signal(source).fill_in(declared), "the model"
+        found = signal.fill_in(declared)
+        windows = align_windows(windows, found, wanted, "X", as_in)
+        self.signal_ = wanted.fill_in(found)
+        self.window_shape_ = windows.shape[1:]
+        codes = encode_labels(y, self.classes_, "y")
+        weights = _check_weights(sample_weight, windows)
+        return WindowSet("X", windows, metadata, codes, weights)
+
+    def _find_classes(self, y) -> None:
         check_classification_targets(y)
-        self.classes_ = np.unique(y)
+        self.classes_ = np.unique(y[find_labeled(y)])
         if len(self.classes_) < 2:
             raise ValueError(
-                "y must hold labels of at least two classes, but got 1 class: "
-                f"{self.classes_[0]!r} for all {len(y)} windows."
+                "y must hold labels of at least two classes, but got "
+                f"{len(self.classes_)} class: {self.classes_.tolist()} in {len(y)} "
+                "windows."
             )
 
-    def _pretrain(self, model, windows, subjects):
-        """Return the model after its pre-training, if it has any."""
+    def _read(self, name: str, X, y=None, metadata=None) -> WindowSet | None:
+        """Return a further set of windows, with the channels of the training set."""
+        if X is None:
+            return None
+        array, signal = read_epochs(X)
+        windows = check_array(array, input_name=name, estimator=self, **_WINDOWS)
+        _check_windows(windows, name, self.window_shape_)
+        windows = self._align(windows, signal, name)
+        metadata = find_metadata(X, len(windows), metadata)
+        if name in ("X_unlabeled", "X_target_unlabeled"):
+            return WindowSet(name, windows, metadata)
+        if y is None:
+            raise ValueError(f"{name} needs its labels, y{name[1:]}, but got None.")
+        check_consistent_length(windows, y)
+        codes = encode_labels(y, self.classes_, f"y{name[1:]}")
+        return WindowSet(name, windows, metadata, codes).labeled
+
+    def _align(self, windows, signal: Signal, name: str):
+        """Return windows with the channels in the order of training."""
+        found = signal.fill_in(Signal(self.sfreq, self.chs_info))
+        return align_windows(windows, found, self.signal_, name, "the training windows")
+
+    # -- the model -----------------------------------------------------------------
+
+    def _find_source(self):
+        """Return what the model is built from: a name, a class or a module."""
+        if self.pretrained is None:
+            return _DEFAULT_MODEL if self.model is None else self.model
+        return load_pretrained(self.pretrained, self.model, self._get_part("model"))
+
+    def _build_model(self, source) -> nn.Module:
+        loaded = self.pretrained is not None
+        return build_model(
+            source,
+            n_outputs=len(self.classes_),
+            shape=self.window_shape_,
+            signal=self.signal_,
+            settings={} if loaded else self._get_part("model"),
+        )
+
+    def _check_leakage(self, model, sets, held_out) -> None:
+        provenance = getattr(model, "provenance", None)
+        if self.pretrained is None and provenance is None:
+            return
+        training = join_metadata([part for part in sets if part is not None])
+        check_leakage(provenance, training, held_out)
+
+    # -- pre-training --------------------------------------------------------------
+
+    def _pretrain(self, model, sets) -> nn.Module:
+        """Return the model after its pre-training, if there is any."""
+        sets = [part for part in sets if part is not None]
         self.pretrainer_ = None
-        loaded = self.checkpoint is not None
-        n_epochs = self.pretrain_epochs
-        if n_epochs is None:
-            n_epochs = 0 if loaded else 50
-        # Preparing an objective would set anew what the checkpoint brings.
-        if self.model not in OBJECTIVES or (loaded and not n_epochs):
+        self.pretraining_subjects_ = None
+        if not self._pretrains:
+            if self.pretrained is None and hasattr(model, "fit_normalization"):
+                # Random weights are to see the same input as pre-trained ones.
+                model.fit_normalization(_concatenate(sets))
             return model
+        pretrainer = self._make_pretrainer(model)
+        sets = _drop_unsampled(sets, pretrainer)
+        metadata = join_metadata(sets)
+        windows = _concatenate(sets)
+        if self.memory is None:
+            pretrainer.fit(windows, metadata=metadata)
+        else:
+            PretrainingMemory(self.memory).fit(pretrainer, windows, metadata)
+        self.pretrainer_ = pretrainer
+        self.pretraining_subjects_ = list_subjects(metadata)
+        # A copy, so that the pre-trainer's model never sees a label.
+        return copy.deepcopy(pretrainer.objective_.encoder)
+
+    @property
+    def _pretrains(self) -> bool:
+        return self.objective is not None and max(self._length_of_pretraining) > 0
+
+    @property
+    def _length_of_pretraining(self) -> tuple[int, int]:
+        """Return steps and epochs, one of which is 0."""
+        settings = self._get_part("pretrainer")
+        steps = settings.get("max_steps", self.pretrain_steps)
+        epochs = settings.get("max_epochs", self.pretrain_epochs)
+        if epochs is not None:
+            return 0, epochs
+        if steps is None:
+            steps = 2000 if self.pretrained is None else 0
+        return steps, 0
+
+    def _make_pretrainer(self, model) -> SSLPretrainer:
+        steps, epochs = self._length_of_pretraining
+        objective = self._make_objective(model)
         settings = {
-            "max_epochs": n_epochs,
             "batch_size": self.batch_size,
             "lr": self.pretrain_lr,
             "random_state": _draw_seed(),
             "device": self.device,
-            **(self.pretrainer_params or {}),
+            **self._get_part("pretrainer"),
+            "max_steps": None if epochs else steps,
+            "max_epochs": epochs or None,
         }
-        objective = OBJECTIVES[self.model](model, **(self.objective_params or {}))
-        pretrainer = SSLPretrainer(objective, **settings)
-        windows, metadata = self._add_unlabelled(windows, subjects)
-        if self.store is None:
-            pretrainer.fit(windows, metadata=metadata)
-        else:
-            PretrainingStore(self.store).fit(pretrainer, windows, metadata)
-        self.pretrainer_ = pretrainer
-        # A copy: what the pretrainer holds stays free of labels.
-        return copy.deepcopy(pretrainer.objective_.encoder)
+        own_size = getattr(objective, "default_batch_size", None) is not None
+        sampled = settings.get("sampler", "auto") == "auto"
+        if own_size and sampled and "batch_size" not in self._get_part("pretrainer"):
+            settings["batch_size"] = "auto"
+        return SSLPretrainer(objective, **settings)
 
-    def _add_unlabelled(self, windows, subjects):
-        """Return what to pre-train on, and whose it is if that is known."""
-        extra = [] if self.unlabelled is None else self.unlabelled
-        if not isinstance(extra, list | tuple):
-            extra = [extra]
-        extra = [self._read_more(X, windows, "unlabelled") for X in extra]
-        if extra:
-            windows = np.concatenate([windows, *extra])
-        if subjects is None:
-            return windows, None
-        names = [np.full(len(X), f"unlabelled {i}") for i, X in enumerate(extra)]
-        return windows, pd.DataFrame({"subject": np.concatenate([subjects, *names])})
+    def _make_objective(self, model) -> nn.Module:
+        objective = find_objective(self.objective, type(model))
+        settings = self._get_part("objective")
+        if not isinstance(objective, nn.Module):
+            return objective(model, **settings)
+        objective = copy.deepcopy(objective)
+        objective.encoder = model
+        return objective
 
-    def _fine_tune(self, model, windows, y, subjects, weights) -> None:
-        """Train with labels, for the number of epochs that is picked first."""
+    # -- fine-tuning ---------------------------------------------------------------
+
+    def _choose_labeled(self, train: WindowSet, calibration) -> WindowSet:
+        """Return the windows to fine-tune on."""
+        if calibration is None:
+            return train.labeled
+        if train.weights is not None:
+            raise ValueError(
+                "sample_weight weights X, which is not fine-tuned on if "
+                "X_target_labeled is given. Pass one of the two."
+            )
+        return calibration
+
+    def _hold_out(self, labeled: WindowSet, validation):
+        """Return the rows to train on and to validate on, if a share is held out."""
+        if self.validation is None or validation is not None:
+            return None
+        # Seeded apart, so that all else is as without validation.
+        with seeded(self.random_state, self.device):
+            return hold_out_subjects(labeled.metadata, self.validation, _draw_seed())
+
+    def _list_finetuner_settings(self, labeled: WindowSet) -> dict[str, Any]:
+        given = self._get_part("finetuner")
         settings = {
             "finetune": self.finetune,
             "layer_decay": self.layer_decay,
+            "max_steps": self.finetune_steps,
+            "max_epochs": self.finetune_epochs,
             "lr": self.finetune_lr,
             "batch_size": self.batch_size,
-            "criterion__weight": weights,
-            "device": self.device,
+            "device": find_device(self.device),
+            **given,
         }
-        self.n_epochs_ = self.finetune_epochs
-        self.validation_subjects_ = self.validation_history_ = None
-        if self.validation is not None and self.finetune_epochs:
-            # With generators of its own: the rest is as if the number had been given.
-            with seeded(self.random_state, self.device):
-                train, valid = self._hold_out(subjects)
-                net = FineTuner(
-                    copy.deepcopy(model),
-                    max_epochs=self.finetune_epochs,
-                    train_split=predefined_split(Dataset(windows[valid], y[valid])),
-                    **settings,
-                ).fit(windows[train], y[train])
-            self.validation_subjects_ = np.unique(subjects[valid])
-            self.validation_history_ = net.history
-            self.n_epochs_ = 1 + int(np.nanargmin(net.history[:, "valid_loss"]))
-        net = FineTuner(model, max_epochs=self.n_epochs_, **settings).fit(windows, y)
-        if not all(weight.isfinite().all() for weight in model.parameters()):
-            raise FloatingPointError(
-                "The fine-tuning has diverged, as weights of the model are not finite. "
-                f"Lower finetune_lr, which is {self.finetune_lr}."
-            )
-        self.net_ = net
+        weights = self._weigh_classes(labeled)
+        if weights is not None:
+            settings["criterion__weight"] = weights
+        if settings["max_epochs"] is None:
+            settings["max_epochs"] = 0  # the steps count
+        elif "max_steps" not in given:
+            settings["max_steps"] = None
+        return settings
 
-    def _check_validation(self, subjects) -> None:
-        if self.validation is None:
-            return
-        n_subjects = 0 if subjects is None else len(np.unique(subjects))
-        if not 0 < self._n_held_out(n_subjects) < n_subjects:
-            raise ValueError(
-                "validation must be a share of the training subjects that leaves some "
-                "to train and some to hold out, so fit needs the subjects of the "
-                f"windows with labels, at least two; but got {self.validation} of "
-                f"{n_subjects or 'no'} subjects. Set validation=None where there is "
-                "but one, as in calibration, or none is named."
-            )
-
-    def _n_held_out(self, n_subjects: int) -> int:
-        return int(np.ceil(self.validation * n_subjects))
-
-    def _hold_out(self, subjects):
-        """Return the rows of the subjects that train, and of those held out."""
-        n_held_out = self._n_held_out(len(np.unique(subjects)))
-        split = GroupShuffleSplit(1, test_size=n_held_out, random_state=_draw_seed())
-        return next(split.split(subjects, groups=subjects))
-
-    def _weigh_classes(self, y) -> torch.Tensor | None:
+    def _weigh_classes(self, labeled: WindowSet) -> torch.Tensor | None:
         """Return the weight of each class in the loss."""
         if self.class_weight is None:
             return None
         weights = np.ones(len(self.classes_), np.float32)
-        present = np.isin(self.classes_, y)  # a calibration may lack some
+        present = np.unique(labeled.codes)  # a calibration may lack some
         weights[present] = compute_class_weight(
-            self.class_weight, classes=self.classes_[present], y=y
+            self.class_weight,
+            classes=self.classes_[present],
+            y=self.classes_[labeled.codes],
         )
         return torch.from_numpy(weights)
 
-    def _make_model(self, windows, signal):
-        _, n_chans, n_times = windows.shape
-        arguments = {
-            "n_outputs": len(self.classes_),
-            "n_chans": n_chans,
-            "n_times": n_times,
-            "sfreq": self.sfreq,
-            "chs_info": self.chs_info,
-            **signal,
-            **(self.model_params or {}),
-        }
-        try:
-            return models_dict[self.model](**arguments)
-        except ValueError as error:
-            if "chs_info not specified" not in str(error):
-                raise
-            log.warning(
-                "%s wants to know where the electrodes are; they are taken to be "
-                "spread evenly. Pass chs_info to say it.",
-                self.model,
+    def _finetune(self, model, labeled, validation, rows, settings) -> None:
+        """Train with labels, for as many steps as the validation suggests."""
+        self.validation_subjects_ = self.validation_history_ = None
+        trains = settings["max_steps"] or settings["max_epochs"]
+        if validation is not None and trains:
+            settings = {**settings, **_validate_on(validation)}
+            settings["patience"] = settings.get("patience") or _ENDLESS
+        elif rows is not None and trains:
+            settings |= self._pick_length(model, labeled, rows, settings)
+        net = self._fit_net(model, labeled, settings)
+        self.n_steps_ = net.n_steps_
+        if validation is not None and trains:
+            self.validation_history_ = net.history
+            self.n_steps_ = _count_steps(net.history, _find_best(net.history))
+        self.net_ = net
+
+    def _pick_length(self, model, labeled, rows, settings) -> dict[str, Any]:
+        """Return the length of training with the lowest loss on held-out subjects."""
+        train, held_out = (labeled.take(part) for part in rows)
+        with seeded(self.random_state, self.device):
+            net = self._fit_net(
+                copy.deepcopy(model), train, {**settings, **_validate_on(held_out)}
             )
-            return models_dict[self.model](
-                **{**arguments, "chs_info": _spread_channels(n_chans)}
+        self.validation_subjects_ = list_subjects(held_out.metadata)
+        self.validation_history_ = net.history
+        best = _find_best(net.history)
+        if settings["max_steps"] is None:
+            unit, length = "max_epochs", best
+        else:
+            unit, length = "max_steps", _count_steps(net.history, best)
+        return {
+            unit: length,
+            "schedule_length": settings.get("schedule_length") or settings[unit],
+            "patience": None,
+        }
+
+    def _fit_net(self, model, labeled: WindowSet, settings) -> FineTuner:
+        """Fine-tune a model in place, and refuse weights that are not finite."""
+        given = {} if labeled.weights is None else {"sample_weight": labeled.weights}
+        net = FineTuner(model, **settings).fit(labeled.windows, labeled.codes, **given)
+        if not all(weight.isfinite().all() for weight in model.parameters()):
+            raise FloatingPointError(
+                "Fine-tuning has diverged: weights of the model are not finite. Lower "
+                f"finetune_lr, which is {settings['lr']}."
+            )
+        return net
+
+    # -- settings ------------------------------------------------------------------
+
+    def _get_part(self, part: str) -> dict[str, Any]:
+        """Return the arguments of a part, without its prefix."""
+        prefix = f"{part}__"
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self._part_params.items()
+            if name.startswith(prefix)
+        }
+
+    def _check_settings(self) -> None:
+        check_strategy(self.finetune, self.layer_decay)
+        if self.pretrained is None:
+            model_class = find_model_class(self.model or _DEFAULT_MODEL)
+            if self._pretrains:
+                find_objective(self.objective, model_class)
+        for name in (
+            "pretrain_steps",
+            "pretrain_epochs",
+            "finetune_steps",
+            "finetune_epochs",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"{name} must be at least 0, but got {value}.")
+        if self.memory is not None and self.random_state is None:
+            raise ValueError(
+                "random_state must be an integer with memory, as results cannot be "
+                "reused without a fixed seed, but got None."
             )
 
-    def _read_more(self, X, windows, name: str):
-        """Return further windows, of the shape of those that train."""
-        more = check_array(
-            read_epochs(X)[0], input_name=name, estimator=self, **_WINDOWS
+
+def _is_of_part(name: str) -> bool:
+    return name.partition("__")[0] in _PARTS and "__" in name
+
+
+def _draw_seed() -> int:
+    return int(torch.randint(np.iinfo(np.int32).max, ()))
+
+
+def _concatenate(sets: list[WindowSet]) -> np.ndarray:
+    if len(sets) == 1:
+        return sets[0].windows
+    return np.concatenate([part.windows for part in sets])
+
+
+def _drop_unsampled(sets: list[WindowSet], pretrainer) -> list[WindowSet]:
+    """Return the sets that the sampler of a pre-trainer can use."""
+    sampler = pretrainer.sampler
+    if sampler == "auto":
+        sampler = getattr(pretrainer.objective, "default_sampler", None)
+    if sampler is None or sets[0].metadata is None:
+        return sets
+    kept = []
+    for part in sets:
+        if part.metadata is not None:
+            kept.append(part)
+        elif part.name == "X_target_unlabeled":
+            warnings.warn(
+                f"X_target_unlabeled is not used: {sampler.__name__} groups windows by "
+                "their metadata, which it has not. Pass Epochs with metadata.",
+                stacklevel=4,
+            )
+        else:
+            raise ValueError(
+                f"{part.name} needs metadata, as {sampler.__name__} groups windows by "
+                "them. Pass metadata_unlabeled, or Epochs with metadata."
+            )
+    return kept
+
+
+def _validate_on(held_out: WindowSet) -> dict[str, Any]:
+    """Return the setting of skorch that validates on given windows."""
+    return {"train_split": predefined_split(Dataset(held_out.windows, held_out.codes))}
+
+
+def _find_best(history) -> int:
+    """Return the number of epochs up to the lowest validation loss."""
+    losses = np.array(history[:, "valid_loss"], float)
+    if not np.isfinite(losses).any():
+        raise FloatingPointError(
+            "Fine-tuning has diverged: the validation loss is not finite. Lower "
+            "finetune_lr."
         )
-        _check_windows(more, name, windows.shape[1:])
-        return more
+    return 1 + int(np.nanargmin(losses))
+
+
+def _count_steps(history, n_epochs: int) -> int:
+    return int(sum(history[:n_epochs, "train_batch_count"]))
 
 
 def _check_windows(windows, name: str, shape=None) -> None:
@@ -496,21 +751,22 @@ def _check_windows(windows, name: str, shape=None) -> None:
     if shape is not None and windows.shape[1:] != tuple(shape):
         raise ValueError(
             f"{name} must be windows of {shape[0]} channels and {shape[1]} samples, as "
-            f"those that train, but got the shape {windows.shape}."
+            f"in training, but got the shape {windows.shape}."
         )
 
 
-def _spread_channels(n_chans: int) -> list[dict]:
-    """Return channels evenly spread over the upper half of a head, on a spiral."""
-    info = mne.create_info([f"EEG{i}" for i in range(n_chans)], 1.0, "eeg")
-    height = (np.arange(n_chans) + 0.5) / n_chans
-    angle = np.arange(n_chans) * np.pi * (3 - np.sqrt(5))
-    radius = np.sqrt(1 - height**2)
-    places = np.stack([radius * np.cos(angle), radius * np.sin(angle), height], axis=1)
-    for channel, place in zip(info["chs"], places, strict=True):
-        channel["loc"][:3] = 0.095 * place  # m
-    return info["chs"]
-
-
-def _draw_seed() -> int:
-    return int(torch.randint(np.iinfo(np.int32).max, ()))
+def _check_weights(sample_weight, windows) -> np.ndarray | None:
+    """Return the weights of the windows as an array."""
+    if sample_weight is None:
+        return None
+    weights = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float32, input_name="sample_weight"
+    )
+    check_consistent_length(windows, weights)
+    if weights.ndim != 1 or (weights < 0).any() or not weights.any():
+        raise ValueError(
+            "sample_weight must be a number of at least 0 for each window, not all of "
+            f"them 0, but got the shape {weights.shape} and values from "
+            f"{weights.min()} to {weights.max()}."
+        )
+    return weights

@@ -1,53 +1,80 @@
-"""Fine-tuning: which layers learn, how fast, and from when on."""
+"""Strategies for fine-tuning a pre-trained model."""
 
 from __future__ import annotations
 
+import copy
+import math
+from itertools import chain, islice, repeat
+
+import numpy as np
 import torch
 from braindecode import EEGClassifier
+from skorch.callbacks import EarlyStopping, GradientNormClipping
 from torch import nn
+from torch.utils.data import Dataset
 
-from braindecode_emossl.pretraining.pretrainer import RaiseInterrupt
+from braindecode_emossl.pretraining.model_factory import list_forward_arguments
+from braindecode_emossl.pretraining.loop import RaiseInterrupt
 
 __all__ = ["STRATEGIES", "FineTuner", "check_strategy", "find_layers"]
 
-#: The ways to fine-tune.
+#: The strategies.
 STRATEGIES = ("full", "linear-probe", "layer-decay", "gradual")
+
+# Rounds that a training of max_steps is divided into.
+_N_ROUNDS = 20
 
 
 class FineTuner(RaiseInterrupt, EEGClassifier):
-    """Train a model with labels, all of it at once or layer by layer.
+    """Train a model with labels, all layers at once or one after the other.
 
-    A :class:`braindecode.EEGClassifier`. Layers are told apart by
-    :func:`find_layers`. What is frozen stays as it is altogether: it neither drops
-    units nor follows the statistics of the batches.
+    A :class:`braindecode.EEGClassifier` that counts in steps or in epochs. Layers are
+    those of :func:`find_layers`. Frozen layers behave as in prediction: they neither
+    drop units nor update the statistics of batch normalization.
 
     Parameters
     ----------
     module : torch.nn.Module
-        The model, with a ``final_layer`` as braindecode's have. It is trained in
-        place.
+        The model, with a ``final_layer`` as in braindecode. It is trained in place.
     finetune : {"full", "linear-probe", "layer-decay", "gradual"}
-        What is trained: all weights alike; ``final_layer`` alone, on frozen features;
-        all weights, each layer at ``layer_decay`` times the learning rate of the layer
-        after it [1]_; or ``final_layer`` in the first epoch and one more layer in each
-        epoch after it, from the last to the first [2]_.
+        Which weights are trained: all alike; ``final_layer`` alone, on frozen features;
+        all, each layer at ``layer_decay`` times the learning rate of the next one [1]_;
+        or ``final_layer`` in the first epoch and one more layer in each later epoch,
+        from the last to the first [2]_.
     layer_decay : float
-        Ratio of the learning rates of neighbouring layers, in (0, 1]; for
+        Ratio of the learning rates of neighboring layers, in (0, 1]; used by
         ``finetune="layer-decay"``.
+    max_steps : int or None
+        Number of updates. The training is divided into 20 rounds of equal length; each
+        round is an entry of ``history``, ends with a validation if there is validation
+        data, and takes the place of an epoch everywhere. None: ``max_epochs`` counts.
+    schedule : {"cosine", None}
+        Whether the learning rate falls to zero along a half cosine, or is constant.
+    schedule_length : int or None
+        Steps (with ``max_steps``) or epochs after which the learning rate is zero.
+        None: the length of the training.
+    gradient_clip_value : float or None
+        Largest norm of the gradient of all weights together.
+    patience : int or None
+        Epochs without a lower ``valid_loss`` after which training stops. If it is set,
+        the weights with the lowest ``valid_loss`` are restored. It needs validation
+        data (``train_split``).
     **kwargs
-        Further arguments of :class:`braindecode.EEGClassifier`. Unlike there, all
-        windows train in each epoch, and none are set apart.
+        Further arguments of :class:`braindecode.EEGClassifier`, such as
+        ``optimizer__weight_decay``. Unlike there, all windows are used in each epoch,
+        and none are held out.
 
     Attributes
     ----------
     layers_ : list of str
-        Names of the layers, the first one first; empty if they are not told apart.
+        Names of the layers, the first one first; empty for ``finetune="full"``.
+    n_steps_ : int
+        Number of updates made.
 
     Raises
     ------
     ValueError
-        If ``finetune`` is none of these, ``layer_decay`` is out of range, or the model
-        has no ``final_layer`` with weights.
+        If a setting is out of range, or the model has no ``final_layer`` with weights.
 
     References
     ----------
@@ -57,12 +84,29 @@ class FineTuner(RaiseInterrupt, EEGClassifier):
        Classification. ACL. https://doi.org/10.18653/v1/P18-1031
     """
 
-    # The model that was given is the one that is trained, on the same device.
+    # The given model is itself trained, so both names refer to the same weights.
     cuda_dependent_attributes_ = ["module"]  # noqa: RUF012
 
-    def __init__(self, module, *, finetune="full", layer_decay=0.75, **kwargs):
+    def __init__(
+        self,
+        module,
+        *,
+        finetune="full",
+        layer_decay=0.75,
+        max_steps=None,
+        schedule="cosine",
+        schedule_length=None,
+        gradient_clip_value=1.0,
+        patience=None,
+        **kwargs,
+    ):
         self.finetune = finetune
         self.layer_decay = layer_decay
+        self.max_steps = max_steps
+        self.schedule = schedule
+        self.schedule_length = schedule_length
+        self.gradient_clip_value = gradient_clip_value
+        self.patience = patience
         settings = {
             "optimizer": torch.optim.AdamW,
             "train_split": None,
@@ -71,15 +115,28 @@ class FineTuner(RaiseInterrupt, EEGClassifier):
         }
         super().__init__(module, **{**settings, **kwargs})
 
+    def get_default_callbacks(self):
+        """Return the callbacks of skorch, with clipping and early stopping."""
+        callbacks = list(super().get_default_callbacks())
+        if self.gradient_clip_value is not None:
+            callbacks.append(("clip", GradientNormClipping(self.gradient_clip_value)))
+        if self.patience is not None:
+            stopping = EarlyStopping(
+                patience=self.patience, threshold=0, load_best=True, sink=_be_silent
+            )
+            callbacks.append(("early_stopping", stopping))
+        return callbacks
+
     def initialize_module(self):
         """Take the model and find its layers."""
-        check_strategy(self.finetune, self.layer_decay)
+        self._check_settings()
         super().initialize_module()
         self.layers_ = [] if self.finetune == "full" else find_layers(self.module_)
-        # What the model itself keeps frozen is never thawed.
+        # Weights that the model itself keeps frozen stay frozen.
         self.trainable_ = {
             name for name, p in self.module_.named_parameters() if p.requires_grad
         }
+        self.forward_arguments_ = list_forward_arguments(self.module_)
         return self
 
     def get_params_for_optimizer(self, prefix, named_parameters):
@@ -97,8 +154,51 @@ class FineTuner(RaiseInterrupt, EEGClassifier):
         ]
         return (layers,), settings
 
+    def fit(self, X, y=None, sample_weight=None, **fit_params):
+        """Train the model.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n_windows, n_chans, n_times), or Dataset
+            Windows.
+        y : ndarray of int, shape (n_windows,), or None
+            Codes of the classes, from 0.
+        sample_weight : array-like, shape (n_windows,), or None
+            Weight of each window in the loss; only ratios matter.
+        **fit_params
+            Passed to ``forward`` of the model.
+
+        Returns
+        -------
+        FineTuner
+            The fitted classifier.
+        """
+        if sample_weight is not None:
+            X, y = _WeightedWindows(X, y, sample_weight), None
+        return super().fit(X, y, **fit_params)
+
+    def fit_loop(self, X, y=None, epochs=None, **fit_params):
+        """Train for the number of steps, or of epochs, that was set."""
+        self.n_steps_ = 0
+        if self.max_steps is not None:
+            epochs = math.ceil(self.max_steps / self._steps_per_round)
+        return super().fit_loop(X, y, epochs=epochs, **fit_params)
+
+    def get_iterator(self, dataset, training=False):
+        """Return the batches of a data set."""
+        batches = super().get_iterator(dataset, training=training)
+        if not training:
+            return batches
+        n_batches, n_left = divmod(len(dataset), self.batch_size)
+        if n_batches and n_left == 1:
+            batches = _WithoutLast(batches, n_batches)
+        self.n_batches_ = n_batches + (n_left > 1 or not n_batches)
+        if self.max_steps is None:
+            return batches
+        return _Rounds(batches, self._steps_per_round, self.max_steps)
+
     def on_epoch_begin(self, net, **kwargs):
-        """Freeze the layers whose time has not come."""
+        """Freeze the layers that are not trained yet."""
         super().on_epoch_begin(net, **kwargs)
         first = len(self.layers_) - self._n_trained
         for name, weight in self.module_.named_parameters():
@@ -106,13 +206,44 @@ class FineTuner(RaiseInterrupt, EEGClassifier):
                 name in self.trainable_ and self._depth(name) >= first
             )
 
+    def on_batch_begin(self, net, batch=None, training=False):
+        """Set the learning rate of the step."""
+        super().on_batch_begin(net, batch=batch, training=training)
+        if not training:
+            return
+        if self.schedule == "cosine":
+            done = min(1.0, self.n_steps_ / self._n_scheduled)
+            for group in self.optimizer_.param_groups:
+                rate = group.setdefault("initial_lr", group["lr"])
+                group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * done))
+        self.n_steps_ += 1
+
     def infer(self, x, **fit_params):
-        """Apply the model, its frozen layers as in prediction."""
+        """Apply the model, with its frozen layers as in prediction."""
         if self.module_.training and self._n_trained < len(self.layers_):
             self.module_.eval()
             for name in self.layers_[-self._n_trained :]:
                 self.module_.get_submodule(name).train()
-        return super().infer(x, **fit_params)
+        return super().infer(x, **{**self.forward_arguments_, **fit_params})
+
+    def get_loss(self, y_pred, y_true, *args, **kwargs):
+        """Return the loss, weighted if the labels come with weights."""
+        if not isinstance(y_true, list | tuple):
+            return super().get_loss(y_pred, y_true, *args, **kwargs)
+        labels, weights = (value.to(y_pred.device) for value in y_true)
+        return _weigh_loss(self.criterion_, y_pred, labels, weights)
+
+    @property
+    def _steps_per_round(self) -> int:
+        # By the schedule, so that a shorter training has the same rounds.
+        return max(1, math.ceil((self.schedule_length or self.max_steps) / _N_ROUNDS))
+
+    @property
+    def _n_scheduled(self) -> int:
+        """Number of steps after which the learning rate is zero."""
+        if self.max_steps is not None:
+            return self.schedule_length or self.max_steps
+        return self.n_batches_ * (self.schedule_length or self.max_epochs)
 
     @property
     def _n_trained(self) -> int:
@@ -122,26 +253,93 @@ class FineTuner(RaiseInterrupt, EEGClassifier):
         return min(n_trained.get(self.finetune, len(self.layers_)), len(self.layers_))
 
     def _depth(self, name: str) -> int:
-        """Return the number of the layer that a weight belongs to."""
+        """Return the index of the layer that a weight belongs to."""
         for depth, layer in enumerate(self.layers_):
             if name.startswith(f"{layer}."):
                 return depth
         return 0  # tokens and the like enter at the start
 
+    def _check_settings(self) -> None:
+        check_strategy(self.finetune, self.layer_decay)
+        limits = {
+            "max_steps": (self.max_steps is None or self.max_steps >= 0, "at least 0"),
+            "schedule": (self.schedule in ("cosine", None), "'cosine' or None"),
+            "gradient_clip_value": (
+                self.gradient_clip_value is None or self.gradient_clip_value > 0,
+                "None or greater than 0",
+            ),
+            "patience": (
+                self.patience is None
+                or (self.patience >= 1 and self.train_split is not None),
+                "None, or at least 1 with validation data",
+            ),
+        }
+        for name, (holds, allowed) in limits.items():
+            if not holds:
+                value = getattr(self, name)
+                raise ValueError(f"{name} must be {allowed}, but got {value!r}.")
+
+
+class _WithoutLast:
+    """Batches but the last: batch normalization cannot use a single window."""
+
+    def __init__(self, batches, n_batches: int):
+        self.batches = batches
+        self.n_batches = n_batches
+
+    def __iter__(self):
+        return islice(iter(self.batches), self.n_batches)
+
+
+class _Rounds:
+    """Batches without end, handed out in rounds of equal length; the last is cut."""
+
+    def __init__(self, batches, n_steps: int, max_steps: int):
+        self.stream = chain.from_iterable(repeat(batches))
+        self.n_steps = n_steps
+        self.n_left = max_steps
+
+    def __iter__(self):
+        n_steps = min(self.n_steps, self.n_left)
+        self.n_left -= n_steps
+        return islice(self.stream, n_steps)
+
+
+class _WeightedWindows(Dataset):
+    """Windows whose labels come with weights of mean one."""
+
+    def __init__(self, X, y, sample_weight):
+        weights = np.asarray(sample_weight, np.float32)
+        self.windows, self.labels = X, y
+        self.weights = weights / weights.mean()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return self.windows[index], (self.labels[index], self.weights[index])
+
+
+def _weigh_loss(criterion, y_pred, labels, weights) -> torch.Tensor:
+    """Return the mean loss; with weights of one it is that of the criterion."""
+    if not hasattr(criterion, "reduction"):
+        raise TypeError(
+            "sample_weight needs a criterion with a reduction, as the losses of torch "
+            f"have, but got {criterion!r}."
+        )
+    each = copy.copy(criterion)
+    each.reduction = "none"
+    class_weights = getattr(criterion, "weight", None)
+    total = len(labels) if class_weights is None else class_weights[labels].sum()
+    return (weights * each(y_pred, labels)).sum() / total
+
+
+def _be_silent(*args, **kwargs) -> None:
+    """Print nothing when the best weights are restored."""
+
 
 def check_strategy(finetune, layer_decay) -> None:
-    """Refuse settings that no model can be fine-tuned with.
-
-    Parameters
-    ----------
-    finetune, layer_decay : object
-        As in :class:`FineTuner`.
-
-    Raises
-    ------
-    ValueError
-        If one of them is out of range.
-    """
+    """Raise ValueError for settings that no model can be fine-tuned with."""
     if finetune not in STRATEGIES:
         raise ValueError(f"finetune must be one of {STRATEGIES}, but got {finetune!r}.")
     if not 0 < layer_decay <= 1:
@@ -152,9 +350,9 @@ def find_layers(model: nn.Module) -> list[str]:
     """Return the names of a model's layers, the first one first.
 
     Layers are the children of the model that hold weights, in the order in which the
-    model names them; of a plain list or sequence its own children. The head,
-    ``final_layer``, is one layer and the last. Weights of the model itself, such as a
-    class token, belong to the first layer.
+    model names them; a plain list or sequence contributes its own children. The head,
+    ``final_layer``, is the last layer. Weights of the model itself, such as a class
+    token, belong to the first layer.
 
     Parameters
     ----------

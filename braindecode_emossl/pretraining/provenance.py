@@ -1,4 +1,4 @@
-"""What a model was pre-trained on, and whether that may be tested."""
+"""Which recordings a model was pre-trained on, and whether they may be tested."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from braindecode_emossl.errors import CheckpointError, LeakageError, LeakageWarning
 
@@ -18,70 +19,52 @@ __all__ = ["check_leakage", "settle_provenance", "to_plain"]
 _MAX_NAMED = 10
 
 
-def check_leakage(provenance, corpus, subjects) -> None:
-    """Refuse a model that has seen subjects who are not in the training part.
+def check_leakage(provenance, training=None, held_out=None) -> None:
+    """Refuse a model that was pre-trained on recordings that will be tested.
 
-    Such a subject may be in the test part, which the caller of a classifier's ``fit``
-    does not tell. Sessions are not looked at.
+    With ``held_out`` the check is exact. Without it, any subject of a training corpus
+    that the model has seen and that is not in the training set is assumed to be tested;
+    corpora without training windows are assumed not to be tested.
 
     Parameters
     ----------
     provenance : mapping or None
-        What the model was pre-trained on, as
-        :func:`~braindecode_emossl.pretraining.save_checkpoint` describes it. None: not
-        known.
-    corpus : str, sequence of str, mapping or None
-        Code of the corpus, or of all corpora, that train and test; or, by code, the
-        subjects that do, where others take no part. May be None where ``subjects`` name
-        it and no other corpus tests.
-    subjects : array-like or None
-        Subjects that train, as the corpus counts them, or with the corpus in front, as
-        in "SEED subject 1". None: not known.
+        Recordings that the model was pre-trained on, as
+        :func:`~braindecode_emossl.pretraining.save_checkpoint` describes them. None:
+        unknown.
+    training : DataFrame or None
+        Recordings or windows of the training set, with columns ``corpus`` and
+        ``subject``. None: unknown.
+    held_out : DataFrame or None
+        Recordings that will be tested, with columns ``corpus``, ``subject`` and
+        optionally ``session``. Sessions count where both sides name them. None:
+        unknown.
 
     Raises
     ------
     LeakageError
-        If the model has seen a subject of these corpora that does not train.
+        If the model has seen a recording that is, or may be, tested.
+    ValueError
+        If ``held_out`` lacks a column.
 
     Warns
     -----
     LeakageWarning
-        If that cannot be told.
+        If that is not known.
+
+    Examples
+    --------
+    >>> seen = {"corpora": {"SEED": {"subjects": [1, 2]}}}
+    >>> held_out = pd.DataFrame({"corpus": ["SEED"], "subject": [3]})
+    >>> check_leakage(seen, held_out=held_out)
     """
     provenance = settle_provenance(provenance)
-    named = [corpus] if isinstance(corpus, str) else list(corpus or [])
-    named = {_simplify(name) for name in named}
-    taking_part = _list_subjects(corpus)
-    training = _by_corpus(subjects, named)
-    told = bool(training) and None not in training
-    doubts = []
+    if held_out is not None:
+        doubts = _check_held_out(provenance, held_out)
+    else:
+        doubts = _check_training(provenance, training)
     if not provenance["complete"]:
-        doubts.append("what it was pre-trained on is not fully known")
-    for name, entry in provenance["corpora"].items():
-        key = _simplify(name)
-        seen = f"it has seen {_name(entry['subjects'])} of {name}"
-        if named and key not in named and key not in training:
-            continue  # it takes no part
-        if not told or (not named and key not in training):
-            doubts.append(f"{seen}, but which corpora and subjects train was not told")
-            continue
-        trains = training.get(key, ())
-        leaked = [
-            subject
-            for subject, number in ((s, _split(s)[1]) for s in entry["subjects"])
-            if number not in trains and number in taking_part.get(key, (number,))
-        ]
-        if leaked:
-            raise LeakageError(
-                f"The pre-trained model has seen {_name(leaked)} of {name}, which do "
-                "not train and so may be tested. Pre-train on training subjects alone, "
-                "as SSLClassifier does within each fold if it is given no checkpoint, "
-                "or take a model that has seen other corpora."
-            )
-        # Where but one subject trains, it is most likely the one that tests, too.
-        known = any(_split(s)[1] in trains for s in entry["subjects"])
-        if known and [len(names) for names in training.values()] == [1]:
-            doubts.append(f"{seen}, held-out trials too, and no other subject trains")
+        doubts.insert(0, "what it was pre-trained on is not fully known")
     if doubts:
         warnings.warn(
             f"The pre-trained model may have seen test data: {'; '.join(doubts)}.",
@@ -90,27 +73,68 @@ def check_leakage(provenance, corpus, subjects) -> None:
         )
 
 
+def _check_held_out(provenance: dict[str, Any], held_out: pd.DataFrame) -> list[str]:
+    """Raise if the model has seen a held-out recording."""
+    missing = {"corpus", "subject"} - set(held_out)
+    if missing:
+        raise ValueError(
+            "held_out must have the columns corpus and subject, but lacks "
+            f"{' and '.join(sorted(missing))}; it has {list(held_out)}."
+        )
+    for corpus, entry in provenance["corpora"].items():
+        part = held_out[held_out["corpus"].map(_simplify) == _simplify(corpus)]
+        if entry.get("sessions") and "session" in part:
+            seen = set(map(str, entry["sessions"]))
+            part = part[part["session"].isna() | part["session"].map(str).isin(seen)]
+        tested = set(part["subject"].map(str))
+        leaked = [who for who in entry["subjects"] if str(who) in tested]
+        if leaked:
+            raise LeakageError(
+                f"The pre-trained model has seen {_name(leaked)} of {corpus}, which "
+                f"will be tested. {_REMEDY}"
+            )
+    return []
+
+
+def _check_training(provenance: dict[str, Any], training) -> list[str]:
+    """Raise if a subject seen in a training corpus does not train; return doubts."""
+    known = training is not None and {"corpus", "subject"} <= set(training)
+    doubts = []
+    subjects: dict[str, set[str]] = {}
+    if known:
+        rows = training[["corpus", "subject"]].dropna().drop_duplicates()
+        for corpus, part in rows.groupby("corpus", observed=True):
+            subjects[_simplify(str(corpus))] = set(part["subject"].map(str))
+    for corpus, entry in provenance["corpora"].items():
+        seen = f"it has seen {_name(entry['subjects'])} of {corpus}"
+        if not known:
+            doubts.append(f"{seen}, but corpus and subject of the windows are unknown")
+            continue
+        trains = subjects.get(_simplify(corpus))
+        if trains is None:
+            continue
+        leaked = [who for who in entry["subjects"] if str(who) not in trains]
+        if leaked:
+            raise LeakageError(
+                f"The pre-trained model has seen {_name(leaked)} of {corpus}, which "
+                f"are not in the training set and so may be tested. {_REMEDY}"
+            )
+        # A single training subject is most likely tested too, as within subjects.
+        if [len(names) for names in subjects.values()] == [1] and entry["subjects"]:
+            doubts.append(
+                f"{seen}, including its held-out trials, and no other subject trains"
+            )
+    return doubts
+
+
+_REMEDY = (
+    "Pre-train on training subjects alone, as SSLClassifier does within each fold "
+    "without pretrained, or use a model that was trained on other corpora."
+)
+
+
 def settle_provenance(provenance, before=None) -> dict[str, Any]:
-    """Return a provenance in its full form, of values that JSON has.
-
-    Parameters
-    ----------
-    provenance : mapping or None
-        As the user wrote it. None: not known.
-    before : mapping or None
-        Provenance of the weights that the training started from; None for random
-        weights.
-
-    Returns
-    -------
-    dict
-        With "corpora", those of ``before`` too, and "complete": whether these are all.
-
-    Raises
-    ------
-    CheckpointError
-        If it is not of the form that is asked for.
-    """
+    """Return a provenance in full form, joined with that of the first weights."""
     given = _check_form(provenance)
     if before is None:
         return given
@@ -123,21 +147,10 @@ def settle_provenance(provenance, before=None) -> dict[str, Any]:
 
 
 def to_plain(value):
-    """Return numbers and arrays of NumPy as JSON has them, for :func:`json.dumps`.
-
-    Parameters
-    ----------
-    value : object
-        What JSON has not.
-
-    Returns
-    -------
-    object
-        What it has.
-    """
+    """Return numbers and arrays of NumPy as JSON has them, for ``json.dumps``."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
-    raise TypeError(f"{type(value).__name__} is no type of JSON")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def _check_form(provenance) -> dict[str, Any]:
@@ -173,33 +186,10 @@ def _join(one: dict, other: dict) -> dict:
     joined = {**one, **other}
     joined["subjects"] = list(dict.fromkeys(one["subjects"] + other["subjects"]))
     if not (one.get("sessions") and other.get("sessions")):
-        joined.pop("sessions", None)  # all, as far as is known
+        joined.pop("sessions", None)  # unknown means possibly all
     else:
         joined["sessions"] = list(dict.fromkeys(one["sessions"] + other["sessions"]))
     return joined
-
-
-def _list_subjects(corpus) -> dict[str, set[str]]:
-    """Return who takes part, by corpus, as far as it is told."""
-    if not isinstance(corpus, Mapping):
-        return {}
-    return {_simplify(name): set(map(str, who)) for name, who in corpus.items()}
-
-
-def _by_corpus(subjects, named: set[str]) -> dict[str | None, set[str]]:
-    """Return the subjects of each corpus, of None where the corpus is not known."""
-    by_corpus: dict[str | None, set[str]] = {}
-    only = next(iter(named)) if len(named) == 1 else None
-    for subject in set([] if subjects is None else subjects):
-        corpus, name = _split(subject)
-        by_corpus.setdefault(corpus or only, set()).add(name)
-    return by_corpus
-
-
-def _split(subject) -> tuple[str | None, str]:
-    """Return corpus and number of a subject such as 1 or "SEED subject 1"."""
-    parts = re.fullmatch("(.+) subject (.+)", str(subject))
-    return (_simplify(parts[1]), parts[2]) if parts else (None, str(subject))
 
 
 def _name(subjects: list) -> str:
@@ -210,5 +200,5 @@ def _name(subjects: list) -> str:
 
 
 def _simplify(corpus: str) -> str:
-    """Return a code without what is easily written otherwise, as in SEED_IV."""
+    """Return a code without case and punctuation, so that SEED_IV is SEED-IV."""
     return re.sub(r"[^a-z0-9]", "", corpus.lower())

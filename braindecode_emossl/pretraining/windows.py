@@ -13,9 +13,12 @@ from braindecode.datasets.base import EEGWindowsDataset, WindowsDataset
 from moabb.datasets.base import BaseDataset
 from torch.utils.data import Dataset
 
+from braindecode_emossl.pretraining.signal_identity import Signal, read_signal
+
 __all__ = [
     "WindowArray",
     "WindowDataset",
+    "find_metadata",
     "gather_windows",
     "join_corpora",
     "read_epochs",
@@ -23,14 +26,14 @@ __all__ = [
 
 
 class WindowArray:
-    """Windows that are read as float32 tensors when they are asked for.
+    """Windows that are read lazily, as float32 tensors.
 
     Parameters
     ----------
     X : ndarray, Tensor or BaseConcatDataset, n_windows windows
-        Where the windows are; an array may be mapped from a file.
+        Source of the windows; an array may be mapped from a file.
     rows : ndarray of int, optional
-        Those of the windows that are meant, all by default.
+        Indices of the windows to use, all by default.
     """
 
     def __init__(self, X, rows: np.ndarray | None = None):
@@ -53,7 +56,7 @@ class WindowArray:
         Parameters
         ----------
         key : int, slice or array of int of any shape
-            Which ones.
+            Indices of the windows.
 
         Returns
         -------
@@ -69,17 +72,17 @@ class WindowArray:
         return torch.as_tensor(windows, dtype=torch.float32)
 
     def take(self, rows: np.ndarray) -> WindowArray:
-        """Return some of these windows, without reading them.
+        """Return a subset of the windows, without reading them.
 
         Parameters
         ----------
         rows : array of int
-            Their places among these.
+            Indices of the windows.
 
         Returns
         -------
         WindowArray
-            The windows at these places.
+            The subset.
         """
         return WindowArray(self.X, self.rows[np.asarray(rows, int)])
 
@@ -87,10 +90,10 @@ class WindowArray:
 class WindowDataset(Dataset):
     """Windows without labels for a :class:`torch.utils.data.DataLoader`.
 
-    An index may be a number, or a tuple of numbers from a sampler of tuples, which
-    gives the windows of the tuple on an axis of their own. A batch is read at once and
-    comes as it is: use :meth:`collate`. In the place of labels are the numbers of the
-    windows, so that one that makes trouble can be named.
+    An index may be a number, or a tuple of numbers from a sampler of tuples; the
+    windows of a tuple are stacked on an additional axis. A batch is read in one piece,
+    so the data loader needs :meth:`collate`. Labels are replaced by the indices of the
+    windows, so that error messages can name a window.
 
     Parameters
     ----------
@@ -108,45 +111,45 @@ class WindowDataset(Dataset):
         return len(self.windows)
 
     def __getitem__(self, index):
-        """Return a window, or a tuple of windows, and its number.
+        """Return a window, or a tuple of windows, and its index.
 
         Parameters
         ----------
         index : int or tuple of int
-            Which.
+            Index of the window, or indices of the tuple.
 
         Returns
         -------
         windows : torch.Tensor, shape (...) or (n, ...)
             The windows.
         numbers : torch.Tensor of int, shape () or (n,)
-            Their numbers.
+            Their indices.
         """
         windows, numbers = self.__getitems__([index])
         return windows[0], numbers[0]
 
     def __getitems__(self, indices):
-        """Return a batch, as a data loader asks for it."""
+        """Return a batch, for a data loader."""
         numbers = np.asarray(indices)  # (batch,) or (batch, n)
         return self.windows[numbers], torch.from_numpy(numbers)
 
     @staticmethod
     def collate(batch):
-        """Return a batch as it is."""
+        """Return a batch unchanged."""
         return batch
 
     def take(self, rows: np.ndarray) -> WindowDataset:
-        """Return a part of the data set, without reading it.
+        """Return a subset of the data set, without reading it.
 
         Parameters
         ----------
         rows : array of int
-            Places of the windows.
+            Indices of the windows.
 
         Returns
         -------
         WindowDataset
-            The part.
+            The subset.
         """
         metadata = self.metadata
         if metadata is not None:
@@ -155,23 +158,25 @@ class WindowDataset(Dataset):
 
     @property
     def provenance(self) -> dict | None:
-        """Corpora, subjects and sessions of the windows; None if they are not told."""
+        """Corpora, subjects and sessions of the windows; None if they are unknown."""
         metadata = self.metadata
         if metadata is None or not {"corpus", "subject"} <= set(metadata):
             return None
-        return {
-            "corpora": {
-                corpus: {
-                    f"{name}s": part[name].unique().tolist()
-                    for name in ("subject", "session")
-                    if name in part
-                }
-                for corpus, part in metadata.groupby("corpus", observed=True)
+        known = metadata.dropna(subset=["corpus", "subject"])
+        corpora = {
+            corpus: {
+                f"{name}s": part[name].unique().tolist()
+                for name in ("subject", "session")
+                if name in part and part[name].notna().all()
             }
+            for corpus, part in known.groupby("corpus", observed=True)
         }
+        if len(known) < len(metadata):
+            return {"corpora": corpora, "complete": False}
+        return {"corpora": corpora}
 
     def describe(self, number: int) -> str:
-        """Say which window a number is.
+        """Describe a window in an error message.
 
         Parameters
         ----------
@@ -181,15 +186,16 @@ class WindowDataset(Dataset):
         Returns
         -------
         str
-            Its place in what was given, and what the metadata say of it.
+            Its index in the data, and its corpus, subject, session, trial and window
+            as far as the metadata have them.
         """
         text = f"window {self.windows.rows[number]}"
         if self.metadata is None:
             return text
         row = self.metadata.iloc[number]
-        told = [name for name in _WHERE if name in row]
-        where = ", ".join(f"{name} {row[name]}" for name in told)
-        return f"{text} ({where})" if told else text
+        known = [name for name in _WHERE if name in row]
+        where = ", ".join(f"{name} {row[name]}" for name in known)
+        return f"{text} ({where})" if known else text
 
 
 _WHERE = ("corpus", "subject", "session", "trial", "window")
@@ -198,38 +204,38 @@ _WHERE = ("corpus", "subject", "session", "trial", "window")
 def gather_windows(
     X, metadata: pd.DataFrame | None = None, paradigm=None
 ) -> WindowDataset:
-    """Make a data set of whatever holds windows.
+    """Return a data set of the windows in an array, epochs, data set or corpora.
 
     Parameters
     ----------
     X : array, Epochs, BaseConcatDataset, or (list of) moabb.datasets.base.BaseDataset
-        Windows, (n_windows, ...); epochs of MNE; a data set of braindecode that is cut
-        into windows, with its own metadata; or corpora, which the paradigm cuts.
+        Windows, (n_windows, ...); epochs of MNE; a windowed data set of braindecode,
+        with its own metadata; or corpora, which the paradigm cuts into windows.
     metadata : DataFrame, n_windows rows, optional
-        One row for each window of an array.
+        One row for each window of an array or of epochs. By default that of the epochs.
     paradigm : Emotion, optional
-        What makes windows of corpora.
+        Cuts corpora into windows.
 
     Returns
     -------
     WindowDataset
-        The windows. Those of an array mapped from a file, and of a lazy data set, are
+        The windows. Windows of an array mapped from a file, and of a lazy data set, are
         read when they are needed.
 
     Raises
     ------
     TypeError
-        If ``X`` is nothing of these.
+        If ``X`` is of another type.
     ValueError
         If corpora come without a paradigm, a data set of braindecode has no windows,
-        there are no windows, or the metadata are of another number of windows.
+        there are no windows, or the metadata have another number of rows.
     """
     corpora = [X] if isinstance(X, BaseDataset) else X
     if isinstance(corpora, Sequence) and corpora and _are_corpora(corpora):
         if paradigm is None:
             raise ValueError(
-                "Corpora must be cut into windows: pass a paradigm beside them, such "
-                "as fit(SEED(), paradigm=Emotion(window=4.0))."
+                "Corpora must be cut into windows: pass a paradigm too, as in "
+                "fit(SEED(), paradigm=Emotion(window=4.0))."
             )
         X, _, metadata = join_corpora([paradigm.get_data(c) for c in corpora])
     elif isinstance(X, BaseConcatDataset):
@@ -237,21 +243,18 @@ def gather_windows(
     elif isinstance(X, torch.Tensor):
         X = X.detach().cpu()
     else:
-        X = _as_array(read_epochs(X)[0])
+        array = _as_array(read_epochs(X)[0])
+        metadata = find_metadata(X, len(array), metadata)
+        X = array
     if not len(X):
         raise ValueError("X must hold at least one window, but is empty.")
     if metadata is not None:
-        if len(metadata) != len(X):
-            raise ValueError(
-                "metadata must have a row for each window, but have "
-                f"{len(metadata)} rows for {len(X)} windows."
-            )
-        metadata = metadata.reset_index(drop=True)
+        metadata = _check_rows(metadata, len(X))
     return WindowDataset(WindowArray(X), metadata)
 
 
 def join_corpora(parts):
-    """Join what was loaded of several corpora.
+    """Join the windows of several corpora.
 
     Parameters
     ----------
@@ -270,7 +273,7 @@ def join_corpora(parts):
     Raises
     ------
     ValueError
-        If the windows are not all of one shape.
+        If the windows differ in shape.
     """
     if len(parts) == 1:
         return parts[0]
@@ -286,25 +289,80 @@ def join_corpora(parts):
 
 
 def read_epochs(X):
-    """Return windows as an array, and what is known of their signal.
+    """Return windows as an array, and the signal they are of.
 
     Parameters
     ----------
     X : array or mne.Epochs
-        Windows; anything but epochs is returned as it is.
+        Windows; anything but epochs is returned unchanged.
 
     Returns
     -------
     X : array, shape (n_windows, n_chans, n_times)
         Voltages of epochs are in microvolts.
-    signal : dict
-        ``sfreq`` and ``chs_info`` of epochs.
+    signal : Signal
+        Rate and channels of epochs; unknown for anything else.
     """
     if not isinstance(X, mne.BaseEpochs):
-        return X, {}
+        return X, Signal()
     voltages = {"eeg", "eog", "emg", "ecg"} & set(X.get_channel_types())
-    signal = {"sfreq": X.info["sfreq"], "chs_info": X.info["chs"]}
-    return X.get_data(units=dict.fromkeys(voltages, "uV")), signal
+    return X.get_data(units=dict.fromkeys(voltages, "uV")), read_signal(X)
+
+
+def find_metadata(
+    X, n_windows: int, metadata=None, subjects=None
+) -> pd.DataFrame | None:
+    """Return one row per window: as given, else of Epochs, else made of subjects.
+
+    Parameters
+    ----------
+    X : array or mne.Epochs
+        Windows.
+    n_windows : int
+        Their number.
+    metadata : DataFrame, n_windows rows, or None
+        As given by the caller.
+    subjects : array-like, shape (n_windows,), or None
+        Used if there is nothing else, or if the metadata have no subject.
+
+    Returns
+    -------
+    DataFrame or None
+        Rows numbered from 0; None if nothing is known.
+
+    Raises
+    ------
+    ValueError
+        If the number of rows is not that of the windows.
+    """
+    if metadata is None and isinstance(X, mne.BaseEpochs):
+        metadata = X.metadata
+    if metadata is not None:
+        metadata = _check_rows(metadata, n_windows)
+    if subjects is None or (metadata is not None and "subject" in metadata):
+        return metadata
+    subjects = np.asarray(subjects)
+    if subjects.size != n_windows:
+        raise ValueError(
+            f"subjects must name the subject of each of the {n_windows} windows, but "
+            f"has {subjects.size} entries."
+        )
+    column = {"subject": subjects.ravel()}
+    return pd.DataFrame(column) if metadata is None else metadata.assign(**column)
+
+
+def _check_rows(metadata, n_windows: int) -> pd.DataFrame:
+    if not isinstance(metadata, pd.DataFrame):
+        raise ValueError(
+            "metadata must be a DataFrame with a row for each window, but got "
+            f"{type(metadata).__name__}."
+        )
+    if len(metadata) != n_windows:
+        raise ValueError(
+            "metadata must have a row for each window, but has "
+            f"{len(metadata)} rows for {n_windows} windows."
+        )
+    return metadata.reset_index(drop=True)
 
 
 def _as_array(X) -> np.ndarray:

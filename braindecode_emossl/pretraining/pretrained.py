@@ -1,0 +1,87 @@
+"""Pre-trained models from a checkpoint of this package or of braindecode."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from braindecode_emossl.errors import CheckpointError
+from braindecode_emossl.pretraining.checkpoints import (
+    find_checkpoint,
+    load_encoder,
+    load_model,
+)
+from braindecode_emossl.pretraining.model_factory import find_model_class
+
+__all__ = ["load_pretrained"]
+
+
+def load_pretrained(source, model=None, settings: dict[str, Any] | None = None):
+    """Return a model with pre-trained weights.
+
+    Parameters
+    ----------
+    source : path or str
+        Folder that :func:`~braindecode_emossl.pretraining.save_checkpoint` wrote, or
+        folder or Hugging Face Hub repository that ``from_pretrained`` of ``model``
+        reads.
+    model : str, type, torch.nn.Module or None
+        The model. A checkpoint of this package names its own, which ``model`` must
+        agree with unless it is None.
+    settings : dict of str to object
+        Arguments of the model that differ from the configuration of the checkpoint.
+
+    Returns
+    -------
+    torch.nn.Module
+        The model. Its head is new if the checkpoint is of this package, whose
+        ``provenance`` it has.
+
+    Raises
+    ------
+    CheckpointError
+        If nothing can be read, or it is of another model.
+    ValueError
+        If the checkpoint does not name its model and ``model`` is None.
+    """
+    settings = settings or {}
+    folder = find_checkpoint(source)
+    if folder.is_dir() and not _is_of_braindecode(folder):
+        if isinstance(model, nn.Module):
+            model = copy.deepcopy(model)
+            load_encoder(folder, model)
+            return model
+        return load_model(folder, model, settings)
+    if isinstance(source, Path) and not folder.is_dir():
+        raise CheckpointError(f"There is no checkpoint in {folder}: it is no folder.")
+    if model is None:
+        raise ValueError(
+            f"model must name the class of the weights in {source}, as they are not a "
+            "checkpoint of this package, which says so itself, but got None."
+        )
+    model_class = find_model_class(model)
+    if not hasattr(model_class, "from_pretrained"):
+        raise ValueError(
+            f"{model_class.__name__} has no from_pretrained to read {source} with."
+        )
+    try:
+        return model_class.from_pretrained(source, **settings)
+    except Exception as error:
+        where = "" if folder.is_dir() else f"There is no folder {folder}. "
+        raise CheckpointError(
+            f"{where}{model_class.__name__}.from_pretrained cannot read {source}: "
+            f"{error}"
+        ) from error
+
+
+def _is_of_braindecode(folder: Path) -> bool:
+    """Return whether a folder has a config.json without the entry of this package."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        return False  # named by the reader of our checkpoints
+    return isinstance(config, dict) and "emossl" not in config

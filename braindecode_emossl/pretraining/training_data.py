@@ -1,0 +1,133 @@
+"""The sets of windows that a fit is given, checked and with codes for labels."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import GroupShuffleSplit
+
+__all__ = [
+    "WindowSet",
+    "encode_labels",
+    "find_labeled",
+    "hold_out_subjects",
+    "join_metadata",
+    "list_subjects",
+]
+
+
+@dataclass
+class WindowSet:
+    """Windows with what is known of each of them.
+
+    Attributes
+    ----------
+    name : str
+        The argument of ``fit`` that they come from.
+    windows : ndarray, shape (n_windows, n_chans, n_times)
+        The windows.
+    metadata : DataFrame or None
+        One row per window.
+    codes : ndarray of int, shape (n_windows,), or None
+        Classes, from 0; -1 without a label.
+    weights : ndarray, shape (n_windows,), or None
+        Weights in the loss.
+    """
+
+    name: str
+    windows: np.ndarray
+    metadata: pd.DataFrame | None = None
+    codes: np.ndarray | None = None
+    weights: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    @property
+    def labeled(self) -> WindowSet:
+        """The windows with a label."""
+        if (self.codes >= 0).all():
+            return self
+        return self.take(np.flatnonzero(self.codes >= 0))
+
+    def take(self, rows: np.ndarray) -> WindowSet:
+        """Return a subset."""
+        return WindowSet(
+            self.name,
+            self.windows[rows],
+            None if self.metadata is None else self.metadata.iloc[rows],
+            None if self.codes is None else self.codes[rows],
+            None if self.weights is None else self.weights[rows],
+        )
+
+
+def find_labeled(y: np.ndarray) -> np.ndarray:
+    """Return which of the labels are not -1 (or "unlabeled", if they are strings)."""
+    marker = -1 if y.dtype.kind in "iuf" else "unlabeled"
+    labeled = np.asarray(y != marker, bool)
+    n_unlabeled = int((~labeled).sum())
+    if n_unlabeled:
+        warnings.warn(
+            f"{n_unlabeled} of {len(y)} labels are {marker!r}, which marks unlabeled "
+            "windows as in scikit-learn: they are used for pre-training only. Recode "
+            "the labels if it is a class.",
+            stacklevel=4,
+        )
+    return labeled
+
+
+def encode_labels(y, classes: np.ndarray, name: str) -> np.ndarray:
+    """Return the index of each label among the classes; -1 without a label."""
+    y = np.asarray(y)
+    labeled = np.isin(y, classes)
+    unknown = y[~labeled & find_labeled(y)]
+    if len(unknown):
+        raise ValueError(
+            f"{name} must hold the labels of y, {classes.tolist()}, but contains "
+            f"previously unseen labels: {np.unique(unknown).tolist()}."
+        )
+    codes = np.full(len(y), -1)
+    codes[labeled] = np.searchsorted(classes, y[labeled])
+    return codes
+
+
+def join_metadata(sets: list[WindowSet]) -> pd.DataFrame | None:
+    """Return the metadata of all sets; an unknown set counts as one subject."""
+    if all(part.metadata is None for part in sets):
+        return None
+    known = [
+        pd.DataFrame({"subject": [part.name] * len(part)})
+        if part.metadata is None
+        else part.metadata
+        for part in sets
+    ]
+    return known[0] if len(known) == 1 else pd.concat(known, ignore_index=True)
+
+
+def list_subjects(metadata: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Return the subjects in the metadata, by corpus if it is known."""
+    if metadata is None or "subject" not in metadata:
+        return None
+    columns = [name for name in ("corpus", "subject") if name in metadata]
+    return metadata[columns].drop_duplicates().reset_index(drop=True)
+
+
+def hold_out_subjects(metadata: pd.DataFrame | None, share: float, seed: int):
+    """Return the rows to train on, and those of a random share of the subjects."""
+    subjects = list_subjects(metadata)
+    n_subjects = 0 if subjects is None else len(subjects)
+    n_held_out = int(np.ceil(share * n_subjects))
+    if not 0 < n_held_out < n_subjects:
+        raise ValueError(
+            "validation must be a share of the training subjects that leaves some to "
+            "train on and some to hold out, so fit needs the subjects of the labeled "
+            f"windows, at least two; but got {share} of {n_subjects or 'no'} subjects. "
+            "Pass metadata with a column subject, or set validation=None if there is a "
+            "single subject, as in calibration."
+        )
+    groups = metadata.groupby(list(subjects), observed=True, dropna=False).ngroup()
+    splitter = GroupShuffleSplit(1, test_size=n_held_out, random_state=seed)
+    return next(splitter.split(groups, groups=groups))
