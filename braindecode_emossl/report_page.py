@@ -1,4 +1,4 @@
-"""The page of a report: its look and its template."""
+"""The page of a report: its style and its template."""
 
 from __future__ import annotations
 
@@ -8,18 +8,7 @@ __all__ = ["render_page"]
 
 
 def render_page(**content) -> str:
-    """Return the page; every text in it is escaped.
-
-    Parameters
-    ----------
-    **content
-        What the template names.
-
-    Returns
-    -------
-    str
-        HTML.
-    """
+    """Return the page as HTML, filled with the template's values, all escaped."""
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -50,7 +39,8 @@ h1 { font-size: 1.75rem; line-height: 1.25; margin: 0 0 .25rem; }
 h2 { font-size: 1.35rem; margin: 3rem 0 .75rem; padding-top: .75rem;
      border-top: 2px solid var(--line); }
 h3 { font-size: 1.05rem; margin: 1.75rem 0 .5rem; }
-h1, h2, h3, dd, li, p { overflow-wrap: anywhere; }
+h4 { font-size: .95rem; margin: 1rem 0 .25rem; }
+h1, h2, h3, h4, dd, li, p { overflow-wrap: anywhere; }
 td, th { overflow-wrap: break-word; max-width: 22rem; }
 p { margin: .5rem 0; max-width: 46rem; }
 a { color: var(--accent); }
@@ -85,7 +75,7 @@ summary { cursor: pointer; color: var(--accent); margin: .75rem 0 .25rem; }
   body { max-width: none; padding: 0; font-size: 11pt; }
   .wide { overflow: visible; }
   figure, tr, .note { break-inside: avoid; }
-  h2, h3 { break-after: avoid; }
+  h2, h3, h4 { break-after: avoid; }
   details:not([open]) { display: none; }
 }
 """
@@ -109,9 +99,24 @@ _TEMPLATE = """\
 {% endfor %}
 </dl>
 {% endmacro %}
+{% macro number_head(evaluation) %}
+{% if evaluation.has_numbers %}
+<th class="number">labelled trials</th>
+{% endif %}
+{% endmacro %}
+{% macro number_cell(evaluation, row) %}
+{% if evaluation.has_numbers %}
+<td class="number">{{ row.n_labeled_trials }}</td>
+{% endif %}
+{% endmacro %}
+{% macro shown(evaluation) %}
+{% if evaluation.has_numbers %}
+ Pipelines trained with {{ evaluation.shown }} labelled trials.
+{% endif %}
+{% endmacro %}
 <header>
 <h1>{{ title }}</h1>
-<p class="soft">From {{ folder }}. Made on {{ made }} by braindecode-emossl
+<p class="soft">From {{ folder }}. Written on {{ made }} by braindecode-emossl
 {{ environment["braindecode-emossl"] }}.</p>
 {% if evaluations | length > 1 %}
 <nav><ul>
@@ -131,25 +136,73 @@ _TEMPLATE = """\
 {{ rows_of(evaluation.settings) }}
 
 <h3>Summary</h3>
+{% for group in evaluation.groups %}
+<h4>Target access: {{ group.access }}</h4>
+<p>{{ group.sentence }}</p>
 <div class="wide"><table>
-<thead><tr><th>corpus</th><th>pipeline</th><th class="number">subjects</th>
+<thead><tr><th>corpus</th><th>pipeline</th>{{ number_head(evaluation) }}
+<th class="number">subjects</th>
 <th class="number">accuracy, windows</th><th class="number">accuracy, trials</th>
 <th class="number">balanced acc.</th><th class="number">macro F1</th>
 <th class="number">kappa</th></tr></thead>
 <tbody>
-{% for row in evaluation.summary %}
+{% for row in group.summary %}
 <tr><td>{{ row.dataset }}</td><td>{{ row.pipeline }}</td>
+{{ number_cell(evaluation, row) }}
 <td class="number">{{ row.n_subjects }}</td>
-{% for score, interval in (row.windows, row.trials) %}
-<td class="number">{{ score }}<small>{{ interval }}</small></td>
+{% for lines in (row.windows, row.trials) %}
+<td class="number">{{ lines[0] }}
+{% for line in lines[1:] if line %}
+<small>{{ line }}</small>
+{% endfor %}
+</td>
 {% endfor %}
 <td class="number">{{ row.balanced_accuracy }}</td>
 <td class="number">{{ row.f1_macro }}</td><td class="number">{{ row.kappa }}</td></tr>
 {% endfor %}
 </tbody></table></div>
-<p class="soft">Mean ± standard deviation over subjects, whose sessions and folds are
-averaged first; below it the 95 % confidence interval of the mean (t). Trials: the
-windows of a trial vote by their mean probabilities. The last three are of windows.</p>
+<div class="wide"><table>
+<thead><tr><th>corpus</th><th>pipeline</th>{{ number_head(evaluation) }}
+{% for name in evaluation.classes %}
+<th class="number">recall, {{ name }}</th>
+{% endfor %}
+<th class="number">ROC-AUC</th><th class="number">calibration error</th>
+<th class="number">Brier score</th></tr></thead>
+<tbody>
+{% for row in group.summary %}
+<tr><td>{{ row.dataset }}</td><td>{{ row.pipeline }}</td>
+{{ number_cell(evaluation, row) }}
+{% for recall in row.recalls %}
+<td class="number">{{ recall }}</td>
+{% endfor %}
+<td class="number">{{ row.roc_auc }}</td><td class="number">{{ row.ece }}</td>
+<td class="number">{{ row.brier }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+{% endfor %}
+<p class="soft">Mean ± standard deviation over subjects, with the 95 % confidence
+interval of the mean (t) below. {{ "Seeds, sessions" if evaluation.has_seeds else
+"Sessions" }} and folds of a subject are averaged first.
+{% if evaluation.has_seeds %}
+The deviation over seeds is that of the mean over subjects.
+{% endif %}
+The prediction of a trial is the class with the largest mean probability over its
+windows. All other scores are of windows. ROC-AUC is one class against the rest,
+averaged over the classes. The calibration error is the expected one, in ten bins. The
+Brier score sums over classes: 0 is best, 2 is worst. An undefined score is left empty
+or out of the mean.</p>
+{% if evaluation.groups | length > 1 %}
+<p class="soft">Results with different target access answer different questions. They
+must not be ranked together.</p>
+{% endif %}
+
+{% if evaluation.curves %}
+<h3>Balanced accuracy by number of labelled trials</h3>
+<figure><img src="{{ evaluation.curves }}"
+alt="Balanced accuracy of each pipeline over the number of labelled trials"></figure>
+<p class="soft">Labelled trials per class and training subject. Lines: mean over
+subjects. Bands: 95 % confidence interval of the mean.</p>
+{% endif %}
 
 <h3>Chance</h3>
 <div class="wide"><table>
@@ -165,41 +218,51 @@ windows of a trial vote by their mean probabilities. The last three are of windo
 <td class="number">{{ row.threshold }}</td></tr>
 {% endfor %}
 </tbody></table></div>
-<p class="soft">Guessing exceeds the threshold, an accuracy over all trials together,
-with a probability of at most 5 % (binomial).</p>
+<p class="soft">The threshold is an accuracy over all trials. Guessing exceeds it with a
+probability of at most 5 % (binomial).</p>
 
 {% if evaluation.benchmark %}
 <h3>Accuracy of windows by subject</h3>
 <figure><img src="{{ evaluation.benchmark }}"
 alt="Accuracy of each pipeline by subject, with mean, 95 % interval and chance level">
 </figure>
-<p class="soft">A point is a subject. Dashed: always the most frequent class. A bracket
-marks a pair that differs by the test below.</p>
+<p class="soft">Each point is a subject. Dashed line: always predicting the most
+frequent class. Brackets: pairs that differ significantly by the test below.
+{{ shown(evaluation) }}</p>
 {% endif %}
 
 <h3>Comparisons</h3>
-{% if evaluation.comparisons %}
+{% for group in evaluation.groups if group.comparisons %}
+<h4>Target access: {{ group.access }}</h4>
 <div class="wide"><table>
-<thead><tr><th>corpus</th><th>pipelines</th><th>accuracy of</th>
+<thead><tr><th>corpus</th><th>pipelines</th>{{ number_head(evaluation) }}
+<th>accuracy of</th>
 <th class="number">subjects</th><th class="number">difference</th>
 <th class="number">effect size</th><th class="number">p</th>
 <th class="number">p, Holm</th></tr></thead>
 <tbody>
-{% for row in evaluation.comparisons %}
+{% for row in group.comparisons %}
 <tr><td>{{ row.dataset }}</td><td>{{ row.first }} &minus; {{ row.second }}</td>
+{{ number_cell(evaluation, row) }}
 <td>{{ row.of }}</td>
 <td class="number">{{ row.n_subjects }}</td><td class="number">{{ row.difference }}</td>
 <td class="number">{{ row.effect_size }}</td><td class="number">{{ row.p_value }}</td>
 <td class="number">{{ row.p_corrected }}</td></tr>
 {% endfor %}
 </tbody></table></div>
-<p class="soft">Two-sided permutation tests, paired over subjects, corrected by Holm's
-method for the pairs of a corpus. Effect size: Hedges' g of the differences.</p>
+{% endfor %}
+{% if evaluation.groups | selectattr("comparisons") | list %}
+<p class="soft">Two-sided permutation tests, paired over subjects. Only pipelines with
+the same target access and number of labelled trials are compared; p-values are
+corrected for the number of these pairs by Holm's method. Effect size: Hedges' g of the
+differences.</p>
 {% else %}
-<p>It takes two pipelines with two subjects in common to compare them.</p>
+<p>A comparison needs two pipelines with the same target access and two subjects in
+common.</p>
 {% endif %}
 
 <h3>Confusion of windows</h3>
+<p class="soft">Summed over subjects, seeds and folds. {{ shown(evaluation) }}</p>
 <div class="side">
 {% for item in evaluation.confusion %}
 <figure><figcaption>{{ item.title }}</figcaption>
@@ -207,15 +270,17 @@ method for the pairs of a corpus. Effect size: Hedges' g of the differences.</p>
 {% endfor %}
 </div>
 
-<h3>Each subject</h3>
+<h3>Scores by subject</h3>
+{% for group in evaluation.groups if group.subjects.rows %}
+<h4>Target access: {{ group.access }}</h4>
 <div class="wide"><table>
 <thead><tr><th>corpus</th><th>subject</th><th>session</th>
-{% for name in evaluation.subjects.pipelines %}
+{% for name in group.subjects.pipelines %}
 <th class="number">{{ name }}</th>
 {% endfor %}
 </tr></thead>
 <tbody>
-{% for dataset, subject, session, scores in evaluation.subjects.rows %}
+{% for dataset, subject, session, scores in group.subjects.rows %}
 <tr><td>{{ dataset }}</td><td>{{ subject }}</td><td>{{ session }}</td>
 {% for windows, trials in scores %}
 <td class="number">{{ windows }}<small>{{ trials }}</small></td>
@@ -223,15 +288,17 @@ method for the pairs of a corpus. Effect size: Hedges' g of the differences.</p>
 </tr>
 {% endfor %}
 </tbody></table></div>
-<p class="soft">Accuracy of windows, below it of trials.</p>
+{% endfor %}
+<p class="soft">Accuracy of windows, with that of trials below, averaged over seeds.
+{{ shown(evaluation) }}</p>
 
-<h3>Where the numbers come from</h3>
+<h3>Provenance</h3>
 <details><summary>Pipelines</summary>
 {% for name, text in evaluation.pipelines.items() %}
 <p>{{ name }}</p><pre>{{ text }}</pre>
 {% endfor %}
 </details>
-<details><summary>Corpora, processing and seed, as kept in
+<details><summary>Corpora, paradigm and seed, from
 {{ evaluation.anchor }}/run.json</summary>
 <pre>{{ evaluation.provenance }}</pre></details>
 </section>
@@ -246,10 +313,10 @@ method for the pairs of a corpus. Effect size: Hedges' g of the differences.</p>
 {{ rows_of(record.settings) }}
 <details><summary>Environment</summary>{{ rows_of(record.environment) }}</details>
 {% else %}
-<p>No command was kept: the evaluations were started from Python, or no table was
-written yet.</p>
+<p>No command is stored here: the evaluations were started from Python, or no table has
+been written yet.</p>
 {% endfor %}
-<h2>Environment of this page</h2>
+<h2>Environment of this report</h2>
 {{ rows_of(environment) }}
 </section>
 </body>

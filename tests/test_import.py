@@ -95,6 +95,7 @@ JOINS = {
     "cli",
     "evaluation",
     "report",
+    "report_content",
     "report_page",
     "terminal",
     "visualization",

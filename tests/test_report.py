@@ -1,13 +1,15 @@
-"""The page of results."""
+"""The report: an evaluation, and stored folds of all kinds."""
 
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import re
 import shutil
 from html.parser import HTMLParser
 
+import numpy as np
 import pandas as pd
 import pytest
 from mne.decoding import Vectorizer
@@ -21,8 +23,11 @@ from braindecode_emossl.evaluation import (
     compare_pipelines,
     evaluate,
     read_predictions,
+    score_predictions,
     summarize_results,
 )
+from braindecode_emossl.evaluation.folds import FoldResult
+from braindecode_emossl.evaluation.store import FoldStore
 from braindecode_emossl.paradigms import Emotion
 from braindecode_emossl.report import save_scores, write_report
 
@@ -34,7 +39,7 @@ PIPELINES = {
 
 
 class Page(HTMLParser):
-    """Tags, and the texts of table cells."""
+    """Tags, and the texts of the cells of tables."""
 
     def __init__(self, text):
         super().__init__()
@@ -65,14 +70,14 @@ def read_page(folder, output):
 
 
 def find_summary(page):
-    """Rows of the summary by pipeline; their third cell is the number of subjects."""
-    rows = [row for row in page.rows if len(row) == 8 and row[2][0].isdigit()]
+    """Return the rows of the summary by pipeline."""
+    rows = [row for row in page.rows if len(row) == 8 and len(row[3]) == 2]
     return {row[1][0]: row for row in rows}
 
 
 @pytest.fixture(scope="module")
 def results(seed_root, tmp_path_factory):
-    """Folder of results and table of scores."""
+    """Return the folder and the scores of an evaluation."""
     folder = tmp_path_factory.mktemp("results")
     scores = evaluate(
         PIPELINES,
@@ -97,7 +102,7 @@ def page(results, tmp_path_factory):
 
 @pytest.fixture
 def copied(results, tmp_path):
-    """A copy of the results that a test may change."""
+    """Return a copy of the results that a test may change."""
     shutil.copytree(results[0], tmp_path / "copy")
     return tmp_path / "copy"
 
@@ -150,21 +155,23 @@ def test_it_says_what_was_run(page):
         "target": "emotion",
         "window": "1.0 s",
         "features": "de",
-        "seed": "3",
+        "corpora": "SEED (subjects 1, 2, 10; sessions 0)",
+        "seed of the folds": "3",
         "classes": "negative, neutral, positive",
         "tested": "3 subjects, 3 recordings, 45 trials, 180 windows",
     }.items():
         assert f"<dt>{name}</dt><dd>{value}</dd>" in text
-    assert "is a replica of SEED" in text and "With 3 subjects no difference" in text
+    assert "Synthetic signals: SEED was written" in text
+    assert "With 3 subjects no difference" in text
     assert "emossl evaluate &#39;SEED=&lt;b&gt;&#39;" in text
 
 
-def test_a_hostile_name_is_but_text(page):
+def test_a_hostile_name_is_escaped(page):
     assert "script" not in [tag for tag, _ in page.tags]
     assert HOSTILE in {text for row in page.rows for cell in row for text in cell}
 
 
-def test_the_page_holds_all_that_it_shows(page):
+def test_the_page_needs_no_network(page):
     links = [a[k] for _, a in page.tags for k in ("src", "href") if k in a]
     images = [link for link in links if link.startswith("data:image/svg+xml;base64,")]
     assert len(images) == 1 + len(PIPELINES)  # one plot and the confusions
@@ -178,7 +185,7 @@ def test_the_same_results_give_the_same_page(results, tmp_path):
     pages = []
     for name in ("one", "two"):
         page = read_page(results[0], tmp_path / name)
-        pages.append(re.sub(r"Made on [^ ]+ [^ ]+", "", page.text))
+        pages.append(re.sub(r"Written on [^ ]+ [^ ]+", "", page.text))
     assert pages[0] == pages[1]
 
 
@@ -187,21 +194,12 @@ def find_stores(folder):
     return {json.loads(file.read_text())["name"]: file.parent for file in files}
 
 
-def test_missing_folds_are_told(copied, tmp_path):
+def test_missing_folds_are_noted(copied, tmp_path):
     store = find_stores(copied)["LogReg"]
     next(store.glob("*_0001of*.parquet")).unlink()
     page = read_page(copied, tmp_path / "report.html")
     assert "some folds are missing of LogReg." in page.text
     assert "Not all pipelines were tested on the same recordings" in page.text
-
-
-def test_pipelines_of_one_name_are_told_apart(copied, tmp_path):
-    """A pipeline that was changed has a folder of its own, but the same name."""
-    store = find_stores(copied)["LogReg"]
-    shutil.copytree(store, store.with_name("0123456789abcdef"))
-    page = read_page(copied, tmp_path / "report.html")
-    names = set(find_summary(page))
-    assert names == {"LogReg [01234567]", f"LogReg [{store.name[:8]}]", HOSTILE}
 
 
 def test_one_pipeline_of_one_subject_makes_a_page(copied, tmp_path):
@@ -210,7 +208,8 @@ def test_one_pipeline_of_one_subject_makes_a_page(copied, tmp_path):
     for file in sorted(stores["LogReg"].glob("*.parquet"))[1:]:
         file.unlink()
     page = read_page(copied, tmp_path / "report.html")
-    assert "It takes two pipelines" in page.text and "nan" not in page.text.lower()
+    assert "A comparison needs two pipelines" in page.text
+    assert not re.search(r"\bnan\b", page.text.lower())
 
 
 @pytest.mark.parametrize("made", [False, True])
@@ -226,24 +225,192 @@ def test_a_folder_without_results_is_refused(tmp_path, made):
     ("name", "content", "message"),
     [
         ("*/run.json", "{", "run.json is not JSON"),
-        ("*/run.json", "[]", "no 'protocol' of type str"),
-        ("*/run.json", '{"protocol": "x"}', "no 'corpora' of type list"),
-        ("*/*/pipeline.json", '{"name": 1}', "no 'name' of type str"),
-        ("*/*/all_0000*.parquet", "x", "is no finished fold.*evaluate again"),
-        ("scores-x.json", "{}", "no 'command' of type str"),
+        ("*/run.json", "[]", "no entry 'protocol' of type str"),
+        ("*/run.json", '{"protocol": "x"}', "no entry 'corpora' of type dict"),
+        ("*/*/pipeline.json", '{"name": 1}', "no entry 'name' of type str"),
+        ("scores-x.json", "{}", "no entry 'command' of type str"),
+        ("scores-x.json", "", "scores-x.json is empty"),
     ],
 )
-def test_a_foreign_file_is_named(copied, tmp_path, name, content, message):
+def test_a_damaged_file_is_named(copied, tmp_path, name, content, message):
     next(copied.glob(name)).write_text(content)
     with pytest.raises(ValueError, match=message):
         write_report(copied, tmp_path / "page.html")
 
 
-def test_a_fold_without_a_column_is_named(copied, tmp_path):
-    file = next(copied.glob("*/*/all_0000*.parquet"))
-    table = pd.read_parquet(file)
-    smaller = table.drop(columns="label")
-    smaller.attrs = table.attrs
-    smaller.to_parquet(file)
-    with pytest.raises(ValueError, match=r"all_0000.*lacks \['label'\]"):
-        write_report(copied, tmp_path / "page.html")
+def test_a_damaged_fold_is_unfinished(copied, tmp_path):
+    next(find_stores(copied)["LogReg"].glob("*.parquet")).write_bytes(b"x")
+    page = read_page(copied, tmp_path / "report.html")
+    assert "some folds are missing of LogReg." in page.text
+
+
+def test_a_full_disk_keeps_the_old_files(results, tmp_path, monkeypatch):
+    """Report and tables were truncated, and the error did not name them."""
+    folder, scores = results
+    page, table = tmp_path / "report.html", tmp_path / "scores-x.csv"
+    for file in (page, table):
+        file.write_text("old")
+
+    def fail(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", fail)
+    monkeypatch.setattr(pd.DataFrame, "to_csv", fail)
+    with pytest.raises(OSError, match=r"No space left.*report\.html"):
+        write_report(folder, page)
+    with pytest.raises(OSError, match=r"No space left.*scores-x\.csv"):
+        save_scores(scores, tmp_path / "scores-x", {"command": "", "settings": {}})
+    assert page.read_text() == table.read_text() == "old"
+    assert {file.name for file in tmp_path.iterdir()} == {page.name, table.name}
+
+
+# -- stored folds ----------------------------------------------------------------
+
+CLASSES = ("neg", "neu", "pos")
+RUN = {
+    "version": "0",
+    "protocol": "leave-one-subject-out",
+    "options": {"adapt": None},
+    "corpora": {"Toy": {"subjects": [1, 2, 3], "sessions": None, "synthetic": False}},
+    "paradigm": {"target": "emotion", "window": 2.0, "stride": 2.0, "threshold": None},
+}
+
+
+def predict(subject, accuracy, rng):
+    """Return the predictions of twelve trials of two windows."""
+    truth = np.repeat(np.arange(12) % 3, 2)
+    wrong = rng.random(24) > accuracy
+    predicted = (truth + wrong * rng.integers(1, 3, size=24)) % 3
+    proba = 0.1 + 0.7 * np.eye(3)[predicted]
+    table = {
+        "corpus": "Toy",
+        "subject": subject,
+        "session": "0",
+        "trial": np.repeat(np.arange(12), 2),
+        "label": np.array(CLASSES)[truth],
+        "predicted": np.array(CLASSES)[predicted],
+    }
+    proba = {f"proba_{name}": proba[:, i] for i, name in enumerate(CLASSES)}
+    return pd.DataFrame(table | proba)
+
+
+def store_folds(folder, pipelines, *, seeds=(None,), numbers=(None,), run=RUN):
+    """Store the folds of pipelines, given the accuracy and target access of each."""
+    rng = np.random.default_rng(0)
+    store = FoldStore(folder, run, 3)
+    for name, (accuracy, access) in pipelines.items():
+        for seed in seeds:
+            for number in numbers:
+                identity = {"hash": name, "seed": seed, "n_labeled_trials": number}
+                folds = store.open_pipeline(name, identity, {"repr": f"<{name}>"})
+                less = 0 if number is None else 0.2 / number
+                for index, subject in enumerate((1, 2, 3)):
+                    table = predict(subject, accuracy - less, rng)
+                    folds.write(
+                        "all", index, 3, FoldResult(table, [], 1.0, 9, 4, access)
+                    )
+    return folder
+
+
+def read_scores(folder):
+    """Return the scores of stored folds by pipeline, seed, number and subject."""
+    predictions = read_predictions(folder)
+    by = ["pipeline", "seed", "n_labeled_trials", "subject"]
+    return pd.DataFrame(
+        [
+            dict(zip(by, key, strict=True)) | score_predictions(rows)
+            for key, rows in predictions.groupby(by, dropna=False)
+        ]
+    ).assign(dataset="Toy")
+
+
+def test_seeds_are_averaged_first(tmp_path):
+    folder = store_folds(tmp_path / "r", {"a": (0.8, "none")}, seeds=(0, 1, 2))
+    page = read_page(folder, tmp_path / "report.html")
+    (row,) = summarize_results(read_scores(folder), "accuracy").itertuples()
+    (cells,) = [row for row in page.rows if len(row) == 8 and len(row[3]) == 3]
+    assert cells[3] == [
+        f"{row.mean:.3f} ± {row.sd:.3f}",
+        f"{row.low:.3f} to {row.high:.3f}",
+        f"± {row.sd_seeds:.3f} over seeds",
+    ]
+    assert "<dt>seeds</dt><dd>0, 1, 2</dd>" in page.text
+
+
+def test_recall_area_and_calibration(tmp_path):
+    folder = store_folds(tmp_path / "r", {"a": (0.7, "none")})
+    page = read_page(folder, tmp_path / "report.html")
+    means = read_scores(folder).mean(numeric_only=True)
+    names = [*(f"recall_{name}" for name in CLASSES), "roc_auc", "ece", "brier"]
+    expected = [["Toy"], ["a"], *([f"{means[name]:.3f}"] for name in names)]
+    assert expected in page.rows
+    heads = [["corpus"], ["pipeline"], *([f"recall, {name}"] for name in CLASSES)]
+    assert [*heads, ["ROC-AUC"], ["calibration error"], ["Brier score"]] in page.rows
+
+
+def test_numbers_of_labelled_trials_have_rows_and_curves(tmp_path):
+    pipelines = {"a": (0.9, "none"), "b": (0.7, "none")}
+    folder = store_folds(tmp_path / "r", pipelines, numbers=(1, 2, None))
+    page = read_page(folder, tmp_path / "report.html")
+    rows = [row for row in page.rows if len(row) == 9 and row[1] == ["a"]]
+    assert [row[2] for row in rows if len(row[4]) == 2] == [["1"], ["2"], ["all"]]
+    assert "Balanced accuracy by number of labelled trials" in page.text
+    assert "trained with all labelled trials" in page.text
+    pairs = [row for row in page.rows if row[3:4] == [["windows"]]]
+    assert [row[2] for row in pairs] == [["1"], ["2"], ["all"]]
+    images = [a for tag, a in page.tags if tag == "img"]
+    assert len(images) == 2 + 2  # curves, scores by subject, a confusion matrix each
+
+
+def test_target_access_is_never_ranked_together(tmp_path):
+    """A pipeline that adapts to the test subject stood first in the table."""
+    pipelines = {"a": (0.7, "none"), "b": (0.6, "none"), "c": (0.9, "unlabeled")}
+    folder = store_folds(tmp_path / "r", pipelines)
+    page = read_page(folder, tmp_path / "report.html")
+    none, unlabeled = page.text.split("<h4>Target access: unlabeled</h4>")[:2]
+    assert "<td>a</td>" in none and "<td>c</td>" not in none
+    assert "<td>c</td>" in unlabeled
+    assert "without labels, were used to train or adapt" in page.text
+    assert "must not be ranked together" in " ".join(page.text.split())
+    pairs = [row[1] for row in page.rows if row[2:3] == [["windows"]]]
+    assert pairs == [["a \N{MINUS SIGN} b"]]
+
+
+def test_pipelines_with_one_name_are_distinguished(tmp_path):
+    """A pipeline that was changed has other folders, but the same name."""
+    folder = store_folds(tmp_path / "r", {"a": (0.7, "none")}, seeds=(0, 1))
+    store = FoldStore(folder, RUN, 3)
+    for seed in (0, 1):
+        identity = {"hash": "other", "seed": seed, "n_labeled_trials": None}
+        folds = store.open_pipeline("a", identity, {"repr": "changed"})
+        table = predict(1, 0.5, np.random.default_rng(seed))
+        folds.write("all", 0, 1, FoldResult(table, [], 1.0, 9, 4, "none"))
+    page = read_page(folder, tmp_path / "report.html")
+    names = {row[1][0] for row in page.rows if len(row) == 8 and row[0] == ["Toy"]}
+    assert len(names) == 2 and all(re.fullmatch(r"a \[\w{8}\]", n) for n in names)
+    assert "same name but other settings" in page.text
+
+
+def test_run_settings_are_data(tmp_path):
+    """They were parsed from a repr, which any other wording broke."""
+    run = {
+        **RUN,
+        "options": {"n_splits": 3, "adapt": None},
+        "corpora": {"Toy": {"subjects": [1], "sessions": [0, 1], "synthetic": True}},
+        "unlabeled": {"Other": {"subjects": [4, 5], "synthetic": False}},
+        "paradigm": {"target": "valence", "fmin": 4.0, "threshold": "median"},
+    }
+    folder = store_folds(tmp_path / "r", {"a": (0.7, "none")}, run=run)
+    text = read_page(folder, tmp_path / "report.html").text
+    for name, value in {
+        "options": "n_splits = 3",
+        "corpora": "Toy (subjects 1; sessions 0, 1)",
+        "unlabelled corpora": "Other (subjects 4, 5)",
+        "target": "valence",
+        "fmin": "4.0 Hz",
+        "threshold": "median",
+    }.items():
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in text
+    assert "Synthetic signals: Toy was" in text
+    assert "labels also depend on the ratings of test trials" in text
+    assert "<pre>&lt;a&gt;</pre>" in text
