@@ -1,7 +1,8 @@
-"""PretrainingStore: equal pre-training runs once, whoever asks for it."""
+"""PretrainingMemory: equal pre-training runs only once, whichever process needs it."""
 
 from __future__ import annotations
 
+import errno
 import threading
 from contextlib import nullcontext
 
@@ -15,9 +16,9 @@ from braindecode_emossl.pretraining import (
     SCMMPretraining,
     SSLPretrainer,
     load_checkpoint,
-    store,
+    memory,
 )
-from braindecode_emossl.pretraining.store import PretrainingStore
+from braindecode_emossl.pretraining.memory import PretrainingMemory
 
 X = np.random.default_rng(0).normal(size=(24, 4, 5)).astype(np.float32)
 SUBJECTS = pd.DataFrame({"subject": np.repeat([1, 2], 12)})
@@ -51,7 +52,7 @@ def n_fits(monkeypatch):
 
 def test_the_second_is_what_the_first_was_without_training(tmp_path, n_fits):
     plain = make_pretrainer().fit(X)
-    found = [PretrainingStore(tmp_path / "s").fit(make_pretrainer(), X) for _ in "ab"]
+    found = [PretrainingMemory(tmp_path / "s").fit(make_pretrainer(), X) for _ in "ab"]
     assert len(n_fits) == 2
     expected = plain.module_.state_dict()
     for pretrainer in found:
@@ -63,7 +64,7 @@ def test_the_second_is_what_the_first_was_without_training(tmp_path, n_fits):
     # It can be trained on, and does not touch what is stored.
     found[1].partial_fit(X)
     assert len(found[1].history) == 4
-    again = PretrainingStore(tmp_path / "s").fit(make_pretrainer(), X)
+    again = PretrainingMemory(tmp_path / "s").fit(make_pretrainer(), X)
     assert torch.equal(again.module_.decoder.weight, plain.module_.decoder.weight)
 
 
@@ -71,7 +72,7 @@ def test_what_is_found_tells_who_validated(tmp_path):
     """Only who had trained had the attribute."""
     settings = {"validation": 0.5, "batch_size": 4}
     found = [
-        PretrainingStore(tmp_path).fit(make_pretrainer(**settings), X, SUBJECTS)
+        PretrainingMemory(tmp_path).fit(make_pretrainer(**settings), X, SUBJECTS)
         for _ in "ab"
     ]
     assert len(entries(tmp_path)) == 1
@@ -83,7 +84,7 @@ def test_torchs_generator_is_left_as_it_was(tmp_path):
     """Writing and reading build models: what came next depended on which it was."""
     for _ in "ab":
         torch.manual_seed(3)
-        PretrainingStore(tmp_path).fit(make_pretrainer(), X)
+        PretrainingMemory(tmp_path).fit(make_pretrainer(), X)
         drawn = torch.rand(2)
         torch.manual_seed(3)
         assert torch.equal(drawn, torch.rand(2))
@@ -96,7 +97,7 @@ def test_torchs_generator_is_left_as_it_was(tmp_path):
         ({"weights": 1}, {}),
         ({"objective": {"temperature": 0.3}}, {}),
         ({"lr": 1e-3}, {}),
-        ({"clip_norm": 1.0}, {}),
+        ({"gradient_clip_value": 1.0}, {}),
         ({"optimizer__weight_decay": 0.5}, {}),
         ({}, {"X": np.where(np.arange(5) == 4, X + 1e-6, X)}),
         ({}, {"X": X[::-1]}),
@@ -104,14 +105,14 @@ def test_torchs_generator_is_left_as_it_was(tmp_path):
     ],
 )
 def test_what_differs_in_anything_is_kept_apart(tmp_path, change, data):
-    shared = PretrainingStore(tmp_path)
+    shared = PretrainingMemory(tmp_path)
     shared.fit(make_pretrainer(max_epochs=0), X)
     shared.fit(make_pretrainer(max_epochs=0, **change), **{"X": X, **data})
     assert len(entries(tmp_path)) == 2
 
 
 def test_what_changes_no_result_is_not_kept_apart(tmp_path, n_fits):
-    shared = PretrainingStore(tmp_path)
+    shared = PretrainingMemory(tmp_path)
     shared.fit(make_pretrainer(), X)
     shared.fit(make_pretrainer(verbose=1), np.asfortranarray(X, float))
     assert len(n_fits) == len(entries(tmp_path)) == 1
@@ -120,25 +121,25 @@ def test_what_changes_no_result_is_not_kept_apart(tmp_path, n_fits):
 def test_an_entry_is_a_checkpoint_that_knows_its_subjects(tmp_path):
     metadata = SUBJECTS.assign(corpus="SEED")
     for _ in "ab":
-        trained = PretrainingStore(tmp_path).fit(make_pretrainer(), X, metadata)
+        trained = PretrainingMemory(tmp_path).fit(make_pretrainer(), X, metadata)
         assert trained.provenance_ == {"corpora": {"SEED": {"subjects": [1, 2]}}}
     (entry,) = entries(tmp_path)
     saved = load_checkpoint(tmp_path / entry / "checkpoint")
     assert saved.provenance["corpora"] == {"SEED": {"subjects": [1, 2]}}
 
 
-def test_who_is_killed_while_writing_leaves_no_entry(tmp_path, monkeypatch, n_fits):
+def test_a_process_killed_while_writing_leaves_no_entry(tmp_path, monkeypatch, n_fits):
     """Half an entry would be taken for a whole one."""
 
     def die(self, *args):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.History, "to_file", die)
+        patch.setattr(memory.History, "to_file", die)
         with pytest.raises(KeyboardInterrupt):
-            PretrainingStore(tmp_path).fit(make_pretrainer(), X)
+            PretrainingMemory(tmp_path).fit(make_pretrainer(), X)
     assert entries(tmp_path) == []
-    PretrainingStore(tmp_path).fit(make_pretrainer(), X)
+    PretrainingMemory(tmp_path).fit(make_pretrainer(), X)
     assert len(n_fits) == 2 and len(entries(tmp_path)) == 1
 
 
@@ -156,7 +157,7 @@ def test_two_at_once_train_once(tmp_path, monkeypatch):
     found = []
 
     def ask():
-        found.append(PretrainingStore(tmp_path).fit(make_pretrainer(), X))
+        found.append(PretrainingMemory(tmp_path).fit(make_pretrainer(), X))
 
     def ask_later():
         begun.wait(10)
@@ -171,27 +172,67 @@ def test_two_at_once_train_once(tmp_path, monkeypatch):
     assert torch.equal(a, b)
 
 
-def test_where_locks_do_not_hold_the_first_entry_stays(tmp_path, monkeypatch):
+def test_without_locks_one_of_two_entries_stays(tmp_path, monkeypatch):
     """Another process writes the same entry while this one trains."""
-    monkeypatch.setattr(store, "FileLock", lambda path: nullcontext())
+    monkeypatch.setattr(memory, "lock", lambda path: nullcontext())
     original, depth = SSLPretrainer.fit, []
 
     def fit(self, *args, **kwargs):
         depth.append(self)
         if len(depth) == 1:
-            PretrainingStore(tmp_path).fit(make_pretrainer(), X)
+            PretrainingMemory(tmp_path).fit(make_pretrainer(), X)
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(SSLPretrainer, "fit", fit)
-    PretrainingStore(tmp_path).fit(make_pretrainer(), X)
+    PretrainingMemory(tmp_path).fit(make_pretrainer(), X)
     assert len(depth) == 2 and len(entries(tmp_path)) == 1
 
 
-def test_an_entry_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
-    def rename(self, target):
-        raise PermissionError("read-only")
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "history.json"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "missing"])
+def test_a_damaged_entry_is_trained_again(damage, name, tmp_path, n_fits):
+    """Each call stopped with an error that named no remedy, for ever."""
+    PretrainingMemory(tmp_path).fit(make_pretrainer(), X)
+    (file,) = tmp_path.rglob(name)
+    good = file.read_bytes()
+    file.unlink()
+    if damage != "missing":
+        file.write_bytes(good[:100] if damage == "cut" else b"")
+    for _ in "ab":
+        again = PretrainingMemory(tmp_path).fit(make_pretrainer(), X)
+    assert len(n_fits) == 2 and len(entries(tmp_path)) == 1
+    if name == "model.safetensors":
+        assert file.read_bytes() == good
+    assert len(again.history) == 2
 
-    monkeypatch.setattr(store.Path, "rename", rename)
-    with pytest.raises(PermissionError, match="read-only"):
-        PretrainingStore(tmp_path).fit(make_pretrainer(), X)
+
+def test_an_entry_in_a_read_only_folder_is_read(tmp_path, monkeypatch, n_fits):
+    """A lock was taken first, which cannot be written there."""
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    PretrainingMemory(tmp_path).fit(make_pretrainer(), X)
+    monkeypatch.setattr(memory, "lock", refuse)
+    PretrainingMemory(tmp_path).fit(make_pretrainer(), X)
+    assert len(n_fits) == 1
+
+
+def test_an_interrupted_replacement_leaves_the_old_entry(tmp_path, n_fits):
+    """A folder is replaced in two steps."""
+    PretrainingMemory(tmp_path).fit(make_pretrainer(), X)
+    (entry,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    entry.rename(entry.with_name(f".{entry.name}.previous"))
+    PretrainingMemory(tmp_path).fit(make_pretrainer(), X)
+    assert len(n_fits) == 1
+
+
+def test_an_entry_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
+    def write_half(folder, *args):
+        (folder / "checkpoint").mkdir()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(memory, "_write", write_half)
+    with pytest.raises(OSError, match=rf"No space left .*{tmp_path}"):
+        PretrainingMemory(tmp_path).fit(make_pretrainer(), X)
     assert entries(tmp_path) == []
