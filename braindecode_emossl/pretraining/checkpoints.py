@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
-import os
-import shutil
 import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -32,6 +28,7 @@ from braindecode_emossl.pretraining.objective import PretrainingObjective
 from braindecode_emossl.pretraining.provenance import settle_provenance, to_plain
 from braindecode_emossl.pretraining.registry import OBJECTIVES
 from braindecode_emossl.pretraining.signal_identity import read_model_signal
+from braindecode_emossl.storage import find_folder, hash_bytes, write_folder
 
 __all__ = [
     "find_checkpoint",
@@ -109,16 +106,15 @@ def save_checkpoint(path, objective: PretrainingObjective, provenance=None) -> N
         for name, tensors in ((_ENCODER, encoder), (_OBJECTIVE, rest))
     }
     config["emossl"]["sha256"] = {
-        name: hashlib.sha256(data).hexdigest() for name, data in weights.items()
+        name: hash_bytes(data) for name, data in weights.items()
     }
-    _replace_folder(
-        path,
-        {
-            **weights,
-            _CONFIG: json.dumps(config, indent=2).encode(),
-            _CARD: make_model_card(config).encode(),
-        },
-    )
+    files = {
+        **weights,
+        _CONFIG: json.dumps(config, indent=2).encode(),
+        _CARD: make_model_card(config).encode(),
+    }
+    _check_replaceable(path)
+    write_folder(path, lambda folder: _write_files(folder, files))
 
 
 def load_checkpoint(path, device="cpu") -> PretrainingObjective:
@@ -252,9 +248,7 @@ def load_model(path, model=None, settings: dict[str, Any] | None = None) -> nn.M
 
 def find_checkpoint(path) -> Path:
     """Return the folder of a checkpoint, also if its replacement was cut short."""
-    path = Path(path).expanduser().resolve()
-    previous = _previous(path)
-    return previous if previous.exists() and not path.exists() else path
+    return find_folder(Path(path).expanduser().resolve())
 
 
 def _make_config(objective, provenance) -> dict[str, Any]:
@@ -344,7 +338,7 @@ def _read_state(folder: Path, digests: dict[str, str]) -> dict[str, torch.Tensor
     state: dict[str, torch.Tensor] = {}
     for name, prefix in ((_ENCODER, "encoder."), (_OBJECTIVE, "")):
         data = _read(folder / name)
-        digest = hashlib.sha256(data).hexdigest()
+        digest = hash_bytes(data)
         if digest != digests.get(name):
             raise CheckpointError(
                 f"{folder / name} is not the file that was saved: its SHA-256 is "
@@ -540,34 +534,9 @@ def _known_signal(model) -> dict[str, Any]:
     return signal
 
 
-def _replace_folder(path: Path, files: dict[str, bytes]) -> None:
-    """Write a folder of files; what was there stays until all of them are written."""
-    _check_replaceable(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    previous = _previous(path)
-    try:
-        temporary.mkdir()
-        for name, data in files.items():
-            with (temporary / name).open("xb") as file:
-                file.write(data)
-                # A crash of the machine must not move an empty file into place.
-                file.flush()
-                os.fsync(file.fileno())
-        if path.exists():
-            # A folder cannot be replaced at once. Should we end here, the old one is
-            # loaded from where it is now.
-            shutil.rmtree(previous, ignore_errors=True)
-            path.rename(previous)
-        try:
-            temporary.rename(path)
-        except BaseException:
-            if previous.exists():
-                previous.rename(path)
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(previous, ignore_errors=True)
+def _write_files(folder: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
 
 
 def _check_replaceable(path: Path) -> None:
@@ -583,8 +552,3 @@ def _check_replaceable(path: Path) -> None:
         )
     if names:
         _read_config(path)
-
-
-def _previous(path: Path) -> Path:
-    """Where a checkpoint is while another one takes its place."""
-    return path.with_name(f".{path.name}.previous")
