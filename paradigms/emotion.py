@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import math
-import sys
+import inspect
 import warnings
 from functools import partial
-from numbers import Real
 
+import mne
 import numpy as np
 import pandas as pd
 from moabb.datasets.bids_interface import StepType
@@ -23,78 +22,109 @@ from moabb.paradigms.base import BaseParadigm
 from braindecode_emossl.datasets.base import EmotionDataset
 from braindecode_emossl.errors import LeakageWarning
 from braindecode_emossl.features import FeatureCache
-from braindecode_emossl.paradigms.labels import LABELS, Labeller, check_target
+from braindecode_emossl.hosts import find_caller, selected_sessions
+from braindecode_emossl.paradigms.checks import (
+    as_integer,
+    check_interval,
+    check_names,
+    check_number,
+    check_positive,
+)
+from braindecode_emossl.paradigms.labels import (
+    LABELS,
+    UNLABELED,
+    Labeller,
+    check_target,
+)
+from braindecode_emossl.paradigms.recordings import Part, standardize_recordings
 from braindecode_emossl.paradigms.steps import (
     BAND_FEATURES,
     CutTrials,
     CutWindows,
     EventsToLabels,
     FilterEEG,
-    KeepLabelled,
+    KeepUsed,
     Pick,
     Resample,
     SubtractBaseline,
     ToArrays,
+    UsedTrials,
     without_addresses,
 )
 
 __all__ = ["Emotion"]
 
-# Columns of a BIDS copy's events that say of the trial what ours say of it as well.
+# Columns of a BIDS copy's events that repeat those of our tables.
 _BIDS_COLUMNS = ["onset", "duration", "trial_type", "value"]
 
 
 class Emotion(BaseParadigm):
     r"""Emotion recognition from windows of film, video or music trials.
 
-    A trial is cut into windows of exactly ``round(window * sfreq)`` samples; a window
-    never leaves its trial and no trial loses a window at its end. The labels come from
-    the corpus's own classes or from the subject's ratings.
+    A trial is cut into windows of exactly ``round(window * sfreq)`` samples. A window
+    never extends beyond its trial, and no window at the end of a trial is lost. The
+    labels are the corpus's own classes or derive from the subject's ratings.
 
     Parameters
     ----------
     target : {"emotion", "valence", "arousal", "dominance", "liking", "quadrant"}
-        What the labels say. ``"emotion"``: the corpus's own classes. ``"valence"`` is
-        harmonised over the corpora, see Notes. ``"quadrant"``: low or high valence
-        and arousal.
+        What the labels describe. ``"emotion"``: the corpus's own classes.
+        ``"valence"`` is harmonised over the corpora, see Notes. ``"quadrant"``: low
+        or high valence and arousal.
     n_classes : int or None
         2 or 3 for a single dimension, 2 by default.
     threshold : float or "median"
         A rating is high if it is ``> threshold`` (two classes and quadrants); a
-        rating of exactly the threshold is low. ``"median"`` takes the median of all
-        ratings of the subject: nearly balanced classes, but a label that depends on
-        the ratings of all trials, those of a test part included. With three classes
+        rating equal to the threshold is low. ``"median"`` uses the median of all
+        ratings of the subject: nearly balanced classes, but labels that depend on
+        the ratings of all trials, including those of a test set. With three classes
         the cuts are ``<= 3``, ``3 < r <= 6`` and ``> 6``.
     fmin, fmax : float or None
-        Band-pass of the EEG in Hz, both None for no filter.
+        Band-pass of the EEG in Hz; both None for no filter.
     window : float
         Length of a window in seconds.
     stride : float or None
-        Step from window to window in seconds; ``window`` by default.
+        Step between windows in seconds; ``window`` by default. The window number k
+        starts at sample ``round(k * stride * sfreq)`` of the part that is used.
     tmin, tmax : float
-        Part of the trial that is used, in seconds from its start; to its end by
-        default.
+        Part of the trial that is used, in seconds from its start; by default all of
+        it.
+    last : float or None
+        Use only the last ``last`` seconds of each trial, after ``tmin``; a shorter
+        trial is used whole. Cannot be combined with ``tmax``.
     baseline : tuple of float or None
         Interval in seconds from the trial's start, such as ``(-3, 0)``, whose mean is
         subtracted from the trial's EEG, channel by channel.
     channels : list of str or None
-        Channels by name, in this order. By default those that the dataset's
-        ``return_all_modalities`` asks for.
+        Channels by name, in this order. Overrides the dataset's
+        ``return_all_modalities``.
+    picks : str, list of str or None
+        Channels by type or name as MNE's ``picks``, such as ``"eeg"`` or
+        ``["eeg", "gsr"]``, in the corpus's order. Cannot be combined with
+        ``channels``. By default those of the dataset's ``return_all_modalities``.
     resample : float or None
         Sampling rate in Hz of the windows; None keeps the corpus's own.
     features : None, "de", "psd" or transformer
-        ``None`` gives the signals. ``"de"`` gives the differential entropy of each
-        window of EEG in the five bands of SEED's authors, ``"psd"`` the mean power
-        spectral density there in squared microvolts per hertz. A scikit-learn
+        ``None`` returns the signals. ``"de"`` computes the differential entropy of
+        each window of EEG in the five bands of SEED's authors, ``"psd"`` the mean
+        power spectral density there in squared microvolts per hertz. A scikit-learn
         transformer that needs no fit is applied to the windows
-        ``(n_windows, n_chans, n_times)``. Any of them is applied run by run, so that
-        the signals of the whole corpus are never in memory together.
+        ``(n_windows, n_chans, n_times)``. All are applied run by run, so that the
+        signals of a corpus are never in memory together.
+    standardize : None or "recording"
+        ``"recording"``: each channel, or each feature if ``features`` are given, has
+        mean 0 and variance 1 within each recording, which is one subject's session.
+        The statistics are those of all windows of that recording, whether or not
+        their trials have a label; no label is used. A test recording is scaled by
+        its own windows: ``target_access="statistics"``. A constant channel becomes
+        0; values that are not finite are ignored.
     scorer : str, callable or None
         Metric of MOABB's evaluations, accuracy by default.
     cache_dir : str, Path or None
-        Folder that keeps the arrays of each subject, meant for ``features``. They are
-        found again by the contents of the subject's files and labels, all parameters
-        and the version of this package. Several processes may share it.
+        Folder in which the arrays of each subject are kept, intended for
+        ``features``. They are identified by the contents of the subject's files and
+        labels, all parameters and the version of this package. Several processes may
+        share the folder.
 
     Notes
     -----
@@ -115,13 +145,15 @@ class Emotion(BaseParadigm):
     (number within the session), ``window`` (number within the trial), ``stimulus``,
     ``corpus``, ``length`` of the trial in seconds, ``emotion`` and the ratings.
 
-    The signals of a whole corpus are large: those of SEED take 15 GB. Ask for
-    ``features``, or load subjects in turn.
+    The signals of a whole corpus are large: those of SEED take 15 GB. Use
+    ``features``, or load a few subjects at a time.
 
     Voltages are in microvolts; other modalities keep the unit of the corpus.
+    Standardised arrays have no unit. Standardised voltages of Epochs and raws, which
+    are in volts, have a standard deviation of 1 microvolt.
 
     The default pass-band ends within the gamma band (31 to 50 Hz): raise ``fmax`` if
-    the whole of it matters.
+    the whole band matters.
 
     Windows of one trial, and trials of one stimulus, are not independent: MOABB's
     ``WithinSessionEvaluation`` shuffles windows and so measures how well a trial is
@@ -144,71 +176,88 @@ class Emotion(BaseParadigm):
         stride=None,
         tmin=0.0,
         tmax=None,
+        last=None,
         baseline=None,
         channels=None,
+        picks=None,
         resample=200.0,
         features=None,
+        standardize=None,
         scorer=None,
         cache_dir=None,
     ):
+        self.target = target
+        self.n_classes = check_target(target, as_integer(n_classes))
+        self.threshold = _check_threshold(threshold, self.n_classes)
+        self.fmin = None if fmin is None else check_positive("fmin", fmin)
+        self.fmax = None if fmax is None else check_positive("fmax", fmax)
+        self.window = check_positive("window", window)
+        self.stride = (
+            self.window if stride is None else check_positive("stride", stride)
+        )
+        self.last = None if last is None else check_positive("last", last)
+        self.picks = (
+            picks if isinstance(picks, str | None) else check_names("picks", picks)
+        )
+        self.features = _check_features(features)
+        self.standardize = standardize
+        self.cache_dir = cache_dir
+        self.fill_missing_channels = False  # match_all may set it
+        tmin = check_number("tmin", tmin)
+        tmax = None if tmax is None else check_positive("tmax", tmax)
+        self._check_times(tmin, tmax)
+        if standardize not in (None, "recording"):
+            raise ValueError(
+                f'standardize must be None or "recording", but got {standardize!r}.'
+            )
+        if channels is not None and picks is not None:
+            raise ValueError(
+                "channels and picks cannot be combined: pass names in order as "
+                f"channels, or types as picks, but got {channels!r} and {picks!r}."
+            )
         super().__init__(
-            filters=[(fmin, fmax)],
+            filters=[(self.fmin, self.fmax)],
             tmin=tmin,
             tmax=tmax,
-            baseline=baseline,
-            channels=channels,
-            resample=resample,
+            baseline=_check_baseline(baseline),
+            channels=None if channels is None else check_names("channels", channels),
+            resample=None if resample is None else check_positive("resample", resample),
             scorer=scorer,
         )
-        self.fill_missing_channels = False  # match_all may set it
-        self.target = target
-        self.n_classes = check_target(target, n_classes)
-        self.threshold = threshold
-        self.fmin = fmin
-        self.fmax = fmax
-        self.window = window
-        self.stride = window if stride is None else stride
-        self.features = features
-        self.cache_dir = cache_dir
-        self._check()
 
-    def _check(self):
-        numbers = {"window": self.window, "stride": self.stride}
-        if self.resample is not None:
-            numbers["resample"] = self.resample
-        for name, value in numbers.items():
-            if not _is_number(value) or value <= 0:
-                raise ValueError(
-                    f"{name} must be a positive number, but got {value!r}."
-                )
-        if self.channels is not None and len(set(self.channels)) < len(self.channels):
-            raise ValueError(f"channels must differ, but got {self.channels}.")
-        if self.tmin < 0:
+    def _check_times(self, tmin, tmax):
+        if tmin < 0:
+            raise ValueError(f"tmin must not lie before the trial, but got {tmin:g}.")
+        check_interval("fmin", self.fmin, "fmax", self.fmax)
+        check_interval("tmin", tmin, "tmax", tmax)
+        if self.last is not None and tmax is not None:
             raise ValueError(
-                f"tmin must not lie before the trial, but got {self.tmin}."
+                f"last and tmax cannot be combined, but got last={self.last:g} and "
+                f"tmax={tmax:g}. Pass one of them."
             )
-        if self.threshold == "median" and self.n_classes == 3:
-            raise ValueError(
-                'threshold="median" makes two classes, but n_classes is 3.'
-            )
-        if self.threshold != "median" and not _is_number(self.threshold):
-            raise ValueError(
-                f'threshold must be a number or "median", but got {self.threshold!r}.'
-            )
-        if isinstance(self.features, str) and self.features not in BAND_FEATURES:
-            raise ValueError(
-                f"features must be None, one of {[*BAND_FEATURES]} or a transformer, "
-                f"but got {self.features!r}."
-            )
-        # MOABB's caches know a transformer by its parameters.
-        needed = {"transform", "get_params"}
-        if not isinstance(self.features, str | None) and needed - set(
-            dir(self.features)
-        ):
-            raise ValueError(
-                "features must have the methods transform and get_params of "
-                f"scikit-learn, but got {self.features!r}."
-            )
+
+    @property
+    def settings(self):
+        """The arguments of the constructor that determine the result, by name.
+
+        All but ``cache_dir``, which only says where arrays are kept. They are numbers,
+        strings, lists and None, except a transformer (``features``) and a callable
+        (``scorer``). After ``match_all(..., channel_merge_strategy="union")`` there
+        is also ``fill_missing_channels``.
+        """
+        names = inspect.signature(type(self).__init__).parameters
+        settings = {
+            name: getattr(self, name)
+            for name in names
+            if name not in ("self", "cache_dir")
+        }
+        if self.channels is not None:
+            settings["picks"] = None  # overridden by match_all
+        if self.baseline is not None:
+            settings["baseline"] = list(self.baseline)
+        if self.fill_missing_channels:
+            settings["fill_missing_channels"] = True
+        return settings
 
     # -- which corpora, which labels -------------------------------------------
 
@@ -218,7 +267,7 @@ class Emotion(BaseParadigm):
         return [dataset for dataset in dataset_search() if self.is_valid(dataset)]
 
     def is_valid(self, dataset):
-        """Say whether a dataset is an emotion corpus that has this target.
+        """Return whether a dataset is an emotion corpus with this target.
 
         Parameters
         ----------
@@ -228,14 +277,14 @@ class Emotion(BaseParadigm):
         Returns
         -------
         bool
-            True if labels of this target can be made.
+            True if it has labels of this target.
 
         Notes
         -----
-        Another dataset than ours, such as MOABB's ``LocalBIDSDataset`` of what
-        ``convert_to_bids`` wrote, takes part with ``paradigm="emotion"`` and the
-        corpus's events if its ``events.tsv`` have the columns ``trial``,
-        ``stimulus``, ``length`` and ``emotion``. For the other targets it needs the
+        Other datasets, such as MOABB's ``LocalBIDSDataset`` of a copy written by
+        ``convert_to_bids``, can be used with ``paradigm="emotion"`` and the corpus's
+        events if their ``events.tsv`` have the columns ``trial``, ``stimulus``,
+        ``length`` and ``emotion``. Targets other than ``"emotion"`` need the
         attributes ``ratings`` and ``valence_of_class`` of the corpus:
 
         >>> copy = LocalBIDSDataset(
@@ -287,6 +336,46 @@ class Emotion(BaseParadigm):
             dataset=dataset,
         )
 
+    def label_trials(self, dataset, subjects=None):
+        """Return the trials of a corpus with their labels, without reading signals.
+
+        Parameters
+        ----------
+        dataset : EmotionDataset
+            The corpus.
+        subjects : list of int or None
+            Subjects, all of the dataset by default.
+
+        Returns
+        -------
+        DataFrame
+            One row per trial: the dataset's ``trial_table`` of the subjects with the
+            columns ``corpus`` and ``label``, which is ``"unlabeled"`` if the trial
+            has no label for the target.
+
+        Raises
+        ------
+        ValueError
+            If the dataset is not one of this package or lacks the target.
+        """
+        if not isinstance(dataset, EmotionDataset):
+            raise ValueError(
+                f"dataset must be an EmotionDataset, but got {dataset!r}: trials of "
+                "other datasets are known only after get_data."
+            )
+        self._check_valid(dataset)
+        labeller = self._labeller(dataset)
+        subjects = dataset.subject_list if subjects is None else list(subjects)
+        tables = []
+        for subject in subjects:
+            table = dataset.trial_table(subject)
+            labels = [labeller(trial, subject) for trial in table.to_dict("records")]
+            table["label"] = [label or UNLABELED for label in labels]
+            tables.append(table)
+        trials = pd.concat([t for t in tables if len(t)] or tables, ignore_index=True)
+        trials.insert(0, "corpus", dataset.code)
+        return trials
+
     def class_balance(self, dataset):
         """Count the trials of each label, without reading signals.
 
@@ -298,22 +387,21 @@ class Emotion(BaseParadigm):
         Returns
         -------
         DataFrame
-            Number of trials by subject (rows) and label (columns); ``"no label"``
-            counts those that the target leaves out.
+            Number of trials by subject (rows) and label (columns); ``"unlabeled"``
+            counts the trials that have no label for the target.
         """
-        labeller, names = self._labeller(dataset), list(self.used_events(dataset))
-        counts = {
-            subject: pd.Series(
-                labeller(trial, subject) or "no label"
-                for trial in dataset.trial_table(subject).to_dict("records")
-            ).value_counts()
-            for subject in dataset.subject_list
-        }
-        table = pd.DataFrame(counts).T.reindex(columns=[*names, "no label"])
-        return table.fillna(0).astype(int).rename_axis("subject")
+        trials = self.label_trials(dataset)
+        counts = trials.groupby(["subject", "label"]).size().unstack(fill_value=0)
+        return (
+            counts.reindex(columns=[*self.used_events(dataset), UNLABELED])
+            .reindex(dataset.subject_list)
+            .fillna(0)
+            .astype(int)
+            .rename_axis(index="subject", columns=None)
+        )
 
     def get_info(self, dataset):
-        """Return channels and sampling rate of the windows, which arrays do not tell.
+        """Return channels and sampling rate of the windows, which arrays lack.
 
         Parameters
         ----------
@@ -323,21 +411,19 @@ class Emotion(BaseParadigm):
         Returns
         -------
         mne.Info
-            Channels in the order of the arrays, with their kinds and places.
+            Channels in the order of the arrays, with their types and positions.
         """
-        pick = Pick(
-            "", self.channels, dataset.return_all_modalities, self.fill_missing_channels
-        )
-        info = pick.transform(dataset.first_raw()).info
+        raw = self._pick(dataset).transform(dataset.first_raw())
         if self.resample is not None:
-            with info._unlock():
-                info["sfreq"] = self.resample
-        return info
+            # Only its description is used.
+            raw = raw.crop(0.0, min(1.0, raw.times[-1])).load_data(verbose=False)
+            raw.resample(self.resample, verbose=False)
+        return raw.info
 
     def match_all(
         self, datasets, shift=0.0, channel_merge_strategy="intersect", ignore=None
     ):
-        """Choose the channels and the sampling rate that all corpora can give.
+        """Choose the channels and the sampling rate that all corpora have.
 
         Parameters
         ----------
@@ -345,11 +431,11 @@ class Emotion(BaseParadigm):
             Corpora, on disk.
         shift : float
             Added to the lowest sampling rate of the corpora and ``resample``, in Hz.
-            MOABB's -0.5 is not needed, as windows have an exact number of samples.
+            MOABB's -0.5 is not needed, as windows have exact numbers of samples.
         channel_merge_strategy : {"intersect", "union"}
-            ``"intersect"`` keeps the channels that all have, ``"union"`` all channels:
-            those that a corpus lacks are zero in its arrays, after ``features``, as
-            the authors of SCMM did it [inferred].
+            ``"intersect"`` keeps the common channels, ``"union"`` all channels: those
+            that a corpus lacks are zero in its arrays, after ``features`` and
+            ``standardize``, as in SCMM [inferred].
         ignore : list of str or None
             Channels to leave out.
 
@@ -385,9 +471,14 @@ class Emotion(BaseParadigm):
     # -- processing ------------------------------------------------------------
 
     def make_process_pipelines(
-        self, dataset, return_epochs=False, return_raws=False, postprocess_pipeline=None
+        self,
+        dataset,
+        return_epochs=False,
+        return_raws=False,
+        postprocess_pipeline=None,
+        unlabeled=False,
     ):
-        """Return MOABB's processing pipeline, from raw to windows to arrays.
+        """Return MOABB's processing pipeline, from raws to windows to arrays.
 
         Parameters
         ----------
@@ -397,33 +488,41 @@ class Emotion(BaseParadigm):
             Stop at the windows, or at the filtered raws of whole runs.
         postprocess_pipeline : transformer or None
             Applied to the arrays, run by run, after ``features``.
+        unlabeled : bool
+            Include trials without a label.
 
         Returns
         -------
         list of FixedPipeline
-            One pipeline; its representation names every parameter, as MOABB's caches
-            and result files go by it.
+            One pipeline. Its representation contains every parameter, as MOABB's
+            caches and result files are identified by it. ``standardize`` is not one
+            of its steps, as they see one run at a time; :meth:`get_data` applies it.
         """
         if return_epochs and return_raws:
             raise ValueError("Ask for epochs or for raws, not for both.")
-        # MOABB's own first step is left out: it would give all trials one length.
-        modalities = dataset.return_all_modalities
-        pick = Pick(
-            _source_of(dataset), self.channels, modalities, self.fill_missing_channels
-        )
+        if self.standardize is not None and postprocess_pipeline is not None:
+            raise ValueError(
+                "standardize cannot be combined with a postprocess_pipeline, which "
+                "would run before it. Put the steps into the pipeline that is fitted."
+            )
         _warn_of_shared_trials()
+        # MOABB's own first step is left out: it would give all trials one length.
         steps = [
-            (StepType.RAW, pick),
+            (StepType.RAW, self._pick(dataset)),
             (StepType.RAW, FilterEEG(self.fmin, self.fmax)),
         ]
         if self.baseline is not None:
             steps.append((StepType.RAW, SubtractBaseline(self.baseline)))
         if self.resample is not None:
             steps.append((StepType.RAW, Resample(self.resample)))
+        # The statistics of a recording include its trials without a label.
+        keeps_all = unlabeled or self.standardize is not None
+        trials = self._trials(dataset, keeps_all)
         if return_raws:
-            steps.append((StepType.RAW, KeepLabelled(self._trials(dataset))))
+            steps.append((StepType.RAW, KeepUsed(trials)))
         else:
-            steps.append((StepType.EPOCHS, self._windows(dataset)))
+            cut = CutWindows(trials, self.window, self.stride)
+            steps.append((StepType.EPOCHS, cut))
         if not return_epochs and not return_raws:
             to_arrays = ToArrays(
                 dataset.unit_factor,
@@ -434,34 +533,37 @@ class Emotion(BaseParadigm):
             steps.append((StepType.ARRAY, to_arrays))
         identity = {
             "scorer": without_addresses(repr(self.scorer)),
+            "standardize": self.standardize,
             "subjects": list(dataset.subject_list),
-            "sessions": getattr(dataset, "_selected_sessions", None),
+            "sessions": selected_sessions(dataset),
         }
-        return [_IdentifiedPipeline(steps, identity)]
+        return [_IdentifiedPipeline(steps, identity, keeps_all)]
 
-    def _windows(self, dataset) -> CutWindows:
-        return CutWindows(
-            event_id=self.used_events(dataset),
-            labeller=self._labeller(dataset),
-            window=self.window,
-            stride=self.stride,
-            tmin=self.tmin,
-            tmax=self.tmax,
+    def _pick(self, dataset) -> Pick:
+        return Pick(
+            source=_source_of(dataset),
+            channels=self.channels,
+            picks=self.picks,
+            modalities=dataset.return_all_modalities,
+            fill_missing=self.fill_missing_channels,
         )
 
-    def _trials(self, dataset) -> CutTrials:
-        return CutTrials(
-            event_id=self.used_events(dataset),
-            labeller=self._labeller(dataset),
-            tmin=self.tmin,
-            tmax=self.tmax,
+    def _trials(self, dataset, unlabeled: bool) -> UsedTrials:
+        """Return which trials are used, with or without those that have no label."""
+        codes = self._codes(dataset)
+        if not unlabeled:
+            del codes[UNLABELED]
+        return UsedTrials(
+            codes, self._labeller(dataset), self.tmin, self.tmax, self.last
         )
 
-    def _get_events_pipeline(self, dataset):
-        return make_fixed_pipeline(self._windows(dataset), EpochsToEvents())
+    def _codes(self, dataset) -> dict[str, int]:
+        """Return the codes of the labels and of UNLABELED."""
+        codes = self.used_events(dataset)
+        return codes | {UNLABELED: max(codes.values()) + 1}
 
     def make_labels_pipeline(self, dataset, return_epochs=False, return_raws=False):
-        """Return the pipeline from what was asked for to labels, trials and windows.
+        """Return the pipeline from windows or raws to their labels and trials.
 
         Parameters
         ----------
@@ -475,9 +577,10 @@ class Emotion(BaseParadigm):
         FixedPipeline
             Its output is a structured array with ``label``, ``trial`` and ``window``.
         """
-        to_labels = EventsToLabels(self.used_events(dataset))
+        to_labels = EventsToLabels(self._codes(dataset))
         if return_raws:
-            return make_fixed_pipeline(self._trials(dataset), to_labels)
+            cut = CutTrials(self._trials(dataset, unlabeled=False))
+            return make_fixed_pipeline(cut, to_labels)
         if return_epochs:
             return make_fixed_pipeline(EpochsToEvents(), to_labels)
         return to_labels
@@ -493,6 +596,7 @@ class Emotion(BaseParadigm):
         process_pipelines=None,
         additional_metadata=None,
         n_jobs=1,
+        unlabeled=False,
     ):
         """Return windows, labels and metadata of some subjects.
 
@@ -506,64 +610,74 @@ class Emotion(BaseParadigm):
             Return :class:`mne.Epochs` with the metadata in them; ``features`` are
             then not computed.
         return_raws : bool
-            Return for each labelled trial its part of the filtered recording, from
-            ``tmin`` to ``tmax``, with the trial as its only annotation. The caches
-            keep whole runs.
+            Return for each trial its part of the filtered recording, as ``tmin``,
+            ``tmax`` and ``last`` select it, with the trial as its only annotation.
+            The caches keep whole runs.
         cache_config : dict, CacheConfig or None
             MOABB's disk cache.
         postprocess_pipeline : transformer or None
             Needs no fit; applied to the arrays run by run.
         process_pipelines : list of FixedPipeline or None
-            What :meth:`make_process_pipelines` returned, when MOABB has made it.
+            The output of :meth:`make_process_pipelines`, if MOABB has called it.
         additional_metadata : "all", list of str or None
-            Columns of the metadata to keep beside ``subject``, ``session`` and
-            ``run``; all by default.
+            Columns of the metadata to keep in addition to ``subject``, ``session``
+            and ``run``; all by default.
         n_jobs : int
-            Subjects to load in parallel.
+            Number of subjects to load in parallel.
+        unlabeled : bool
+            Also return the windows of trials without a label for the target, such as
+            SEED's neutral films in two classes. Their ``y`` is ``"unlabeled"``.
 
         Returns
         -------
         X : ndarray, shape (n_windows, n_chans, n_times), or mne.Epochs
             Signals in microvolts; with ``features="de"`` an array of shape
-            ``(n_windows, n_chans, n_bands)``; a list of raws, one a trial, if asked
-            for.
+            ``(n_windows, n_chans, n_bands)``; with ``return_raws`` a list with one
+            raw per trial.
         y : ndarray of str, shape (n_windows,)
-            Labels; one a trial if raws were asked for.
+            Labels; one per trial with ``return_raws``.
         metadata : DataFrame, n_windows rows
-            See the class; one row a trial, without ``window``, if raws were asked for.
+            See the class; with ``return_raws`` one row per trial, without ``window``.
 
         Raises
         ------
         ValueError
             If a trial is shorter than one window, or if no trial has a label.
         """
-        if not self.is_valid(dataset):
-            raise ValueError(
-                f"{dataset.code} has no target {self.target!r}; Emotion needs an "
-                "emotion corpus with it."
-            )
+        self._check_valid(dataset)
         subjects = dataset.subject_list if subjects is None else list(subjects)
         if process_pipelines is None:
             process_pipelines = self.make_process_pipelines(
-                dataset, return_epochs, return_raws, postprocess_pipeline
+                dataset, return_epochs, return_raws, postprocess_pipeline, unlabeled
             )
-        load = self._load
-        if self.cache_dir is not None and not return_epochs and not return_raws:
-            load = self._load_cached
-        X, y, metadata = load(
-            dataset,
-            subjects,
-            return_epochs=return_epochs,
-            return_raws=return_raws,
-            cache_config=cache_config,
-            process_pipelines=process_pipelines,
-            n_jobs=n_jobs,
-        )
-        if not len(y):
+        how = {
+            "return_epochs": return_epochs,
+            "return_raws": return_raws,
+            "cache_config": cache_config,
+            "pipeline": _check_pipeline(process_pipelines, unlabeled),
+            "n_jobs": n_jobs,
+        }
+        keeps_arrays = self.cache_dir is not None and not (return_epochs or return_raws)
+        if keeps_arrays and not getattr(dataset, "is_mapped", False):
+            parts = self._load_cached(dataset, subjects, **how)
+        else:
+            parts = self._load(dataset, subjects, **how)
+        if self.standardize is not None:
+            are_features = self.features is not None and not (
+                return_epochs or return_raws
+            )
+            standardize_recordings(parts, are_features=are_features)
+        if not unlabeled:
+            parts = [part.keep(part.labels["label"] != UNLABELED) for part in parts]
+        parts = [part for part in parts if len(part)]
+        if not parts:
             raise ValueError(
                 f"No trial of subjects {subjects} of {dataset.code} has a label for "
                 f"the target {self.target!r} with {self.n_classes} classes."
             )
+        X, labels, metadata = _join(parts)
+        if return_raws:
+            metadata = metadata.drop(columns="window")
         if isinstance(additional_metadata, list):
             if unknown := set(additional_metadata) - set(metadata):
                 raise ValueError(
@@ -573,78 +687,145 @@ class Emotion(BaseParadigm):
             metadata = metadata[["subject", "session", "run", *additional_metadata]]
         if return_epochs:
             X.metadata = metadata
-        return X, y, metadata
+        return X, labels["label"], metadata
 
-    def _load(self, dataset, subjects, **how):
-        """Return windows, labels and all metadata, nothing where there is no label."""
-        try:
-            X, labels, metadata = super().get_data(dataset, subjects=subjects, **how)
-        except ValueError as error:
-            if "No objects to concatenate" not in str(error):
-                raise
-            return np.empty(0), np.empty(0, "U1"), pd.DataFrame()
-        if how["return_raws"]:
-            # MOABB gives one raw and one row a run, but the label of every trial.
-            parts = [self._trials(dataset).crop(raw) for raw in X]
-            metadata = metadata.loc[metadata.index.repeat([*map(len, parts)])]
-            metadata = metadata.reset_index(drop=True)
-            X = [part for parts_of_run in parts for part in parts_of_run]
-        metadata["trial"] = labels["trial"]
-        if not how["return_raws"]:
-            metadata["window"] = labels["window"]
-        return X, labels["label"], _add_trials(metadata, dataset)
+    def _check_valid(self, dataset) -> None:
+        if not self.is_valid(dataset):
+            raise ValueError(
+                f"{dataset.code} has no target {self.target!r}; Emotion needs an "
+                "emotion corpus with it."
+            )
 
-    def _load_cached(self, dataset, subjects, *, process_pipelines, **how):
-        """Return the same, from the folder of features where it is there."""
+    def _load(
+        self,
+        dataset,
+        subjects,
+        *,
+        return_epochs,
+        return_raws,
+        cache_config,
+        pipeline,
+        n_jobs,
+    ) -> list[Part]:
+        """Return the windows of each run, or the raws of its trials."""
+        data = dataset.get_data(
+            subjects=subjects,
+            cache_config=cache_config,
+            process_pipeline=pipeline,
+            n_jobs=n_jobs,
+        )
+        to_labels = EventsToLabels(self._codes(dataset)).transform
+        # Pipelines of others hold no flag.
+        trials = self._trials(dataset, getattr(pipeline, "unlabeled", False))
+
+        def split(found):
+            if return_raws:
+                cut = CutTrials(trials)
+                return cut.crop(found), to_labels(cut.transform(found))
+            if return_epochs:
+                return found, to_labels(found.events)
+            return found["X"], to_labels(found["events"])
+
+        parts = []
+        for subject, sessions in data.items():
+            for session, runs in sessions.items():
+                for run, found in runs.items():
+                    if found is None:  # none of its trials is used
+                        continue
+                    X, labels = split(found)
+                    keys = {"subject": subject, "session": session, "run": run}
+                    rows = pd.DataFrame(keys, index=range(len(labels)))
+                    rows["trial"] = labels["trial"]
+                    rows["window"] = labels["window"]
+                    parts.append(Part(X, labels, rows))
+        return _add_trials(parts, dataset)
+
+    def _load_cached(self, dataset, subjects, *, pipeline, **how) -> list[Part]:
+        """Return the same per subject, from the folder of features if it is there."""
         cache = FeatureCache(self.cache_dir)
-        (pipeline,) = process_pipelines
         parts = []
         for subject in subjects:
             entry = cache.get(
                 partial(
-                    self._compute_entry,
-                    dataset,
-                    subject,
-                    process_pipelines=process_pipelines,
-                    **how,
+                    self._compute_entry, dataset, subject, pipeline=pipeline, **how
                 ),
                 corpus=dataset.code,
                 files=dataset.source_files(subject),
-                # Labels may lie in files that all subjects share.
+                # Labels may be in files that all subjects share.
                 parameters=f"{pipeline.steps} {dataset.trial_table(subject).to_json()}",
             )
             if len(entry["y"]):
-                parts.append((entry.pop("X"), entry.pop("y"), pd.DataFrame(entry)))
-        if not parts:
-            return np.empty(0), np.empty(0, "U1"), pd.DataFrame()
-        X, y, metadata = zip(*parts, strict=True)
-        return (
-            np.concatenate(X),
-            np.concatenate(y),
-            pd.concat(metadata, ignore_index=True),
-        )
+                X, labels = entry.pop("X"), entry.pop("y")
+                parts.append(Part(X, labels, pd.DataFrame(entry)))
+        return parts
 
     def _compute_entry(self, dataset, subject, **how):
-        X, y, metadata = self._load(dataset, [subject], **how)
+        parts = self._load(dataset, [subject], **how)
+        if not parts:
+            return {"X": np.empty(0), "y": np.empty(0)}
+        X, labels, metadata = _join(parts)
         columns = {
             name: column.to_numpy(str) if column.dtype.kind == "O" else column
             for name, column in metadata.items()
         }
-        return {"X": X, "y": y, **columns}
+        return {"X": X, "y": labels, **columns}
 
 
-def _is_number(value) -> bool:
-    is_real = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
-    return is_real and math.isfinite(value)
+def _check_threshold(threshold, n_classes: int | None):
+    if threshold != "median":
+        return check_number("threshold", threshold, or_one_of=("median",))
+    if n_classes == 3:
+        raise ValueError('threshold="median" makes two classes, but n_classes is 3.')
+    return threshold
 
 
-def _add_trials(metadata: pd.DataFrame, dataset) -> pd.DataFrame:
-    """Add the corpus and what it knows of each trial to the rows of the windows."""
+def _check_baseline(baseline) -> tuple[float, float] | None:
+    if baseline is None:
+        return None
+    if isinstance(baseline, str) or len(baseline) != 2:
+        raise ValueError(f"baseline must be (start, stop) in s, but got {baseline!r}.")
+    start, stop = (check_number("baseline", value) for value in baseline)
+    check_interval("baseline[0]", start, "baseline[1]", stop)
+    return start, stop
+
+
+def _check_features(features):
+    if isinstance(features, str) and features not in BAND_FEATURES:
+        raise ValueError(
+            f"features must be None, one of {[*BAND_FEATURES]} or a transformer, "
+            f"but got {features!r}."
+        )
+    # MOABB's caches identify a transformer by its parameters.
+    needed = {"transform", "get_params"}
+    if not isinstance(features, str | None) and needed - set(dir(features)):
+        raise ValueError(
+            "features must have the methods transform and get_params of "
+            f"scikit-learn, but got {features!r}."
+        )
+    return features
+
+
+def _check_pipeline(process_pipelines, unlabeled: bool):
+    """Return the only pipeline after checking that it keeps unlabelled trials."""
+    (pipeline,) = process_pipelines
+    if unlabeled and not getattr(pipeline, "unlabeled", False):
+        raise ValueError(
+            "process_pipelines leave out trials without a label: pass unlabeled=True "
+            "to make_process_pipelines too."
+        )
+    return pipeline
+
+
+def _add_trials(parts: list[Part], dataset) -> list[Part]:
+    """Add the corpus and the columns of the trials to the rows of the windows."""
+    if not parts:
+        return parts
+    metadata = pd.concat([part.metadata for part in parts], ignore_index=True)
     runs = metadata[["subject", "session", "run"]].drop_duplicates()
     tables = [dataset.get_additional_metadata(*r) for r in runs.itertuples(index=False)]
     if any(table is None for table in tables):
         raise ValueError(
-            f"{dataset.code} does not say what its trials are: its "
+            f"{dataset.code} does not describe its trials: its "
             "get_additional_metadata must return them, as that of EmotionDataset does."
         )
     trials = pd.concat(tables).drop(columns=_BIDS_COLUMNS, errors="ignore")
@@ -653,41 +834,60 @@ def _add_trials(metadata: pd.DataFrame, dataset) -> pd.DataFrame:
         trials, on=["subject", "session", "run", "trial"], how="left", validate="m:1"
     )
     metadata["corpus"] = dataset.code
-    return metadata
+    stop = 0
+    for part in parts:
+        start, stop = stop, stop + len(part)
+        part.metadata = metadata[start:stop].reset_index(drop=True)
+    return parts
+
+
+def _join(parts: list[Part]):
+    """Return X, labels and metadata of all parts."""
+    X = [part.X for part in parts]
+    if isinstance(X[0], list):
+        X = [raw for raws in X for raw in raws]
+    elif isinstance(X[0], mne.BaseEpochs):
+        for epochs in X:
+            epochs.set_annotations(None)
+        X = mne.concatenate_epochs(X, verbose=False)
+    else:
+        X = np.concatenate(X)
+    labels = np.concatenate([part.labels for part in parts])
+    metadata = pd.concat([part.metadata for part in parts], ignore_index=True)
+    return X, labels, metadata
 
 
 class _IdentifiedPipeline(FixedPipeline):
-    """A pipeline that also names what results depend on, but signals do not.
+    """A pipeline that also names what results depend on but signals do not.
 
     MOABB finds stored results by the code of the corpus, the number of the subject and
-    this pipeline's parameters alone: it would give the scores of another metric, or of
-    fewer training subjects, for those asked for.
+    this pipeline's parameters only: it would return the scores of another metric, or
+    of fewer training subjects.
     """
 
-    def __init__(self, steps, identity):
+    def __init__(self, steps, identity, unlabeled):
         super().__init__(steps)
         self.identity = identity
+        self.unlabeled = unlabeled
 
 
 def _source_of(dataset) -> str:
-    """Name the copy of a corpus; of other datasets, a local BIDS copy has a name."""
+    """Return the place of a copy of a corpus, or of a local BIDS copy."""
     if isinstance(dataset, EmotionDataset):
         return dataset._cache_key()
     return str(getattr(dataset, "bids_root", ""))
 
 
 def _warn_of_shared_trials() -> None:
-    """Warn if an evaluation of MOABB that shuffles windows asks for them."""
+    """Warn if an evaluation of MOABB that shuffles windows is about to load them."""
     from moabb.evaluations import WithinSessionEvaluation, WithinSubjectEvaluation
 
-    # MOABB does not tell a paradigm who asks.
-    caller = sys._getframe(2).f_locals.get("self")
-    shuffling = (WithinSessionEvaluation, WithinSubjectEvaluation)
-    if isinstance(caller, shuffling) and caller.groups is None:
+    caller = find_caller((WithinSessionEvaluation, WithinSubjectEvaluation))
+    if caller is not None and caller.groups is None:
         warnings.warn(
-            f"{type(caller).__name__} shuffles windows: those of one trial are in both "
-            "training and test part, and the score says how well a trial is recognised "
-            "again, not an emotion. Hold out whole trials instead: "
+            f"{type(caller).__name__} shuffles windows: windows of one trial are in "
+            "both the training and the test set, and the score measures how well a "
+            "trial is recognised again, not an emotion. Hold out whole trials instead: "
             "braindecode_emossl.evaluate(pipelines, datasets, paradigm, "
             '"within-session").',
             LeakageWarning,

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import joblib
 import mne
 import numpy as np
-from moabb.datasets._channel_pick import pick_channels_for_modalities
 from moabb.datasets.preprocessing import FixedTransformer, get_filter_pipeline
+from moabb.datasets.utils import pick_channels_for_modalities
 
 from braindecode_emossl.datasets.base import RATING_NAMES
 from braindecode_emossl.features import BANDS, BandPower, DifferentialEntropy
-from braindecode_emossl.paradigms.labels import Labeller
+from braindecode_emossl.paradigms.labels import UNLABELED, Labeller
+from braindecode_emossl.paradigms.recordings import VOLTAGE_TYPES
 
 __all__ = [
     "BAND_FEATURES",
@@ -23,67 +26,80 @@ __all__ = [
     "CutWindows",
     "EventsToLabels",
     "FilterEEG",
-    "KeepLabelled",
+    "KeepUsed",
     "Pick",
     "Resample",
     "SubtractBaseline",
     "ToArrays",
+    "UsedTrials",
     "without_addresses",
 ]
 
-# Kinds of channel that are voltages; MOABB gives voltages in microvolts.
-_VOLTAGE_TYPES = ("eeg", "eog", "emg", "ecg")
-
-# MOABB's caches keep of a window its event alone: (sample, free column, label code).
-# The free column carries the trial and the window, packed into one integer.
+# MOABB's caches keep only the event of a window: (sample, free column, label code).
+# The free column holds the trial and the window, packed into one integer.
 _MAX_WINDOWS = 2**16
 
 # Extras of a trial that are numbers.
 _NUMBERS = ("length", *RATING_NAMES)
 
-# The message by which MOABB knows that a run has nothing to give, and passes over it.
-_NO_EVENTS = "No events found"
-
 
 class Pick(FixedTransformer):
-    """Keep the channels asked for, by name and in their order, or by modality.
+    """Select channels: by name in order, else as MNE picks, else by modality.
 
-    ``source`` tells where the recordings come from. It changes nothing, but MOABB's
-    caches and results would take two copies of a corpus (a replica and the real one)
-    for one.
+    ``source`` is where the recordings come from. It changes nothing here, but keeps
+    MOABB's caches and results from mistaking one copy of a corpus for another.
     """
 
     def __init__(
         self,
         source: str,
         channels: Sequence[str] | None,
+        picks: str | Sequence[str] | None,
         modalities: bool | dict,
-        some_suffice: bool,
+        fill_missing: bool,
     ):
         self.source = source
         self.channels = channels
+        self.picks = picks
         self.modalities = modalities
-        self.some_suffice = some_suffice
+        self.fill_missing = fill_missing
 
     def __repr__(self):
         values = ", ".join(map(str, vars(self).values()))
         return f"Pick({values})"
 
     def transform(self, raw, y=None):
-        """Return the recording with these channels alone."""
-        if self.channels is None:
-            return raw.pick(pick_channels_for_modalities(raw.info, self.modalities))
+        """Return the recording with the selected channels."""
+        if self.channels is not None:
+            return self._pick_names(raw)
+        if self.picks is not None:
+            return self._pick_as_mne(raw)
+        return raw.pick(pick_channels_for_modalities(raw.info, self.modalities))
+
+    def _pick_names(self, raw):
         known = [name for name in self.channels if name in raw.ch_names]
-        if not known or (len(known) < len(self.channels) and not self.some_suffice):
+        if not known or (len(known) < len(self.channels) and not self.fill_missing):
             missing = [name for name in self.channels if name not in known]
             raise ValueError(
                 f"channels must be among {raw.ch_names}, but {missing} are not."
             )
         return raw.pick(known).reorder_channels(known)
 
+    def _pick_as_mne(self, raw):
+        # MNE passes over a type that is missing if there is another one.
+        types = sorted(set(raw.get_channel_types()))
+        wanted = [self.picks] if isinstance(self.picks, str) else self.picks
+        known = {*types, *raw.ch_names, "all", "data"}
+        if missing := [name for name in wanted if name not in known]:
+            raise ValueError(
+                f"picks must be among the channel types {types} or the channels "
+                f"{raw.ch_names}, but {missing} are not."
+            )
+        return raw.pick(self.picks)
+
 
 class FilterEEG(FixedTransformer):
-    """Band-pass the EEG with MOABB's filter, where there is EEG."""
+    """Apply MOABB's band-pass filter to the EEG, if there is any."""
 
     def __init__(self, fmin: float | None, fmax: float | None):
         self.fmin = fmin
@@ -100,7 +116,7 @@ class FilterEEG(FixedTransformer):
 
 
 class SubtractBaseline(FixedTransformer):
-    """Subtract from each trial's EEG its mean before (or in) the trial."""
+    """Subtract from each trial's EEG its mean in an interval."""
 
     def __init__(self, interval: Sequence[float]):
         self.interval = tuple(interval)
@@ -109,7 +125,7 @@ class SubtractBaseline(FixedTransformer):
         return f"SubtractBaseline{self.interval}"
 
     def transform(self, raw, y=None):
-        """Return the recording less the baseline of each trial."""
+        """Return the recording with the baseline of each trial subtracted."""
         if not len(mne.pick_types(raw.info, eeg=True)):
             return raw
         start, stop = self.interval
@@ -121,7 +137,7 @@ class SubtractBaseline(FixedTransformer):
                 raise ValueError(
                     f"baseline {self.interval} s of trial {trial['trial']} (starts at "
                     f"{onset:g} s) leaves its recording, which lasts "
-                    f"{raw.n_times / sfreq:g} s. Choose an interval that it has."
+                    f"{raw.n_times / sfreq:g} s. Choose an interval inside it."
                 )
             inside = slice(
                 round(onset * sfreq), round((onset + trial["length"]) * sfreq)
@@ -133,7 +149,7 @@ class SubtractBaseline(FixedTransformer):
 
 
 class Resample(FixedTransformer):
-    """Bring the recording to one sampling rate, before it is cut."""
+    """Resample the recording before it is cut."""
 
     def __init__(self, sfreq: float):
         self.sfreq = sfreq
@@ -142,58 +158,84 @@ class Resample(FixedTransformer):
         return f"Resample({self.sfreq:g} Hz)"
 
     def transform(self, raw, y=None):
-        """Return the recording at the sampling rate asked for."""
+        """Return the recording at the sampling rate."""
         if raw.info["sfreq"] == self.sfreq:
             return raw
         return raw.load_data(verbose=False).resample(self.sfreq, verbose=False)
 
 
-class CutTrials(FixedTransformer):
-    """Find the trials of a recording that have a label."""
+@dataclass(frozen=True)
+class UsedTrials:
+    """The trials of a recording that are used, and the part of each.
 
-    def __init__(
-        self,
-        event_id: Mapping[str | None, int],
-        labeller: Labeller,
-        tmin: float,
-        tmax: float | None,
-    ):
-        self.event_id = event_id
-        self.labeller = labeller
-        self.tmin = tmin
-        self.tmax = tmax
+    ``event_id`` has the code of each label; with one for ``UNLABELED``, trials without
+    a label are used too.
+    """
+
+    event_id: Mapping[str, int]
+    labeller: Labeller
+    tmin: float = 0.0
+    tmax: float | None = None
+    last: float | None = None
+
+    def find(self, raw) -> Iterator[tuple[float, Mapping, int]]:
+        """Yield (onset in s, extras, code) of each of them."""
+        unlabeled = self.event_id.get(UNLABELED)
+        for onset, trial in _trials_of(raw):
+            label = self.labeller(trial, _subject_of(raw))
+            code = unlabeled if label is None else self.event_id.get(label)
+            if code is not None:
+                yield onset, trial, code
+
+    def describe(self) -> str:
+        """Return the settings of the part that is used, for messages."""
+        names = ("tmin", "tmax", "last")
+        values = {name: getattr(self, name) for name in names}
+        return ", ".join(f"{k}={v:g}" for k, v in values.items() if v is not None)
+
+    def span(self, raw, onset: float, trial: Mapping) -> tuple[int, int]:
+        """Return the first sample and the length of the part that is used."""
+        sfreq, length = raw.info["sfreq"], trial["length"]
+        start = self.tmin if self.last is None else max(self.tmin, length - self.last)
+        stop = length if self.tmax is None else min(self.tmax, length)
+        # Durations, not end points, are rounded: a window starts on the same sample
+        # of its trial wherever the trial lies in the recording.
+        first = round(onset * sfreq) + round(start * sfreq)
+        # Both may round up, to a sample more than there is.
+        return first, min(round((stop - start) * sfreq), raw.n_times - first)
+
+
+class CutTrials(FixedTransformer):
+    """Find the trials of a recording that are used."""
+
+    def __init__(self, trials: UsedTrials):
+        self.trials = trials
 
     def __repr__(self):
-        part = f"tmin={self.tmin}, tmax={self.tmax}"
-        return f"CutTrials({self.event_id}, {self.labeller}, {part})"
+        return f"CutTrials({self.trials})"
 
     def transform(self, raw, y=None):
         """Return one event for each of them."""
         events = [
             (round(onset * raw.info["sfreq"]), _pack(trial["trial"], 0), code)
-            for onset, trial, code in self._labelled(raw)
+            for onset, trial, code in self.trials.find(raw)
         ]
         return np.array(events, int).reshape(-1, 3)
 
     def crop(self, raw) -> list[mne.io.BaseRaw]:
         """Return each of them as a raw of its own."""
         return [
-            self._crop(raw, onset, trial) for onset, trial, _ in self._labelled(raw)
+            self._crop(raw, onset, trial) for onset, trial, _ in self.trials.find(raw)
         ]
-
-    def _labelled(self, raw):
-        for onset, trial in _trials_of(raw):
-            code = self.event_id.get(self.labeller(trial, _subject_of(raw)))
-            if code is not None:
-                yield onset, trial, code
 
     def _crop(self, raw, onset, trial):
         sfreq = raw.info["sfreq"]
-        first, n_times = _span(raw, onset, trial, self.tmin, self.tmax)
+        first, n_times = self.trials.span(raw, onset, trial)
         if n_times < 1:
             raise ValueError(
                 f"Trial {trial['trial']} (stimulus {trial['stimulus']}) lasts "
-                f"{trial['length']:g} s: nothing is left from tmin={self.tmin:g} s on."
+                f"{trial['length']:g} s: nothing of it is selected by "
+                f"{self.trials.describe()}."
             )
         signals = raw.get_data(start=first, stop=first + n_times)
         part = mne.io.RawArray(signals, raw.info, verbose=False)
@@ -202,57 +244,41 @@ class CutTrials(FixedTransformer):
         )
 
 
-class KeepLabelled(FixedTransformer):
-    """Hand on a recording if a trial of it has a label."""
+class KeepUsed(FixedTransformer):
+    """Return a recording if any of its trials is used."""
 
-    def __init__(self, trials: CutTrials):
+    def __init__(self, trials: UsedTrials):
         self.trials = trials
 
     def __repr__(self):
-        return f"KeepLabelled({self.trials})"
+        return f"KeepUsed({self.trials})"
 
     def transform(self, raw, y=None):
-        """Return the recording, or tell MOABB that it has nothing to give."""
-        if not len(self.trials.transform(raw)):
-            raise ValueError(_NO_EVENTS)
-        return raw
+        """Return the recording, or None, at which MOABB skips the run."""
+        return raw if any(self.trials.find(raw)) else None
 
 
 class CutWindows(FixedTransformer):
-    """Cut the labelled trials of a recording into windows of exact length."""
+    """Cut the trials that are used into windows of exact length."""
 
-    def __init__(
-        self,
-        event_id: Mapping[str | None, int],
-        labeller: Labeller,
-        window: float,
-        stride: float,
-        tmin: float,
-        tmax: float | None,
-    ):
-        self.event_id = event_id
-        self.labeller = labeller
+    def __init__(self, trials: UsedTrials, window: float, stride: float):
+        self.trials = trials
         self.window = window
         self.stride = stride
-        self.tmin = tmin
-        self.tmax = tmax
 
     def __repr__(self):
-        values = ", ".join(f"{name}={value}" for name, value in vars(self).items())
-        return f"CutWindows({values})"
+        return f"CutWindows({self.trials}, window={self.window}, stride={self.stride})"
 
     def transform(self, raw, y=None):
-        """Return the windows as epochs, with trial and window in their events."""
+        """Return the windows as epochs with trial and window in their events."""
         sfreq = raw.info["sfreq"]
         events = [
             event
-            for onset, trial in _trials_of(raw)
-            for code in [self.event_id.get(self.labeller(trial, _subject_of(raw)))]
-            if code is not None
+            for onset, trial, code in self.trials.find(raw)
             for event in self._events(onset, trial, code, raw)
         ]
         if not events:
-            raise ValueError(_NO_EVENTS)
+            return None  # MOABB skips the run
         events = np.array(events, int)
         events[:, 0] += raw.first_samp
         return mne.Epochs(
@@ -271,29 +297,33 @@ class CutWindows(FixedTransformer):
     def _events(self, onset, trial, code, raw):
         """Yield (sample, packed trial and window, code) of a trial's windows."""
         sfreq = raw.info["sfreq"]
-        n_window, n_stride = round(self.window * sfreq), round(self.stride * sfreq)
-        if not n_window or not n_stride:
+        n_window = round(self.window * sfreq)
+        if not n_window or self.stride * sfreq < 1 - 1e-9:
             raise ValueError(
                 f"window and stride must last at least one sample of {1 / sfreq:g} s, "
                 f"but got {self.window:g} s and {self.stride:g} s."
             )
-        first, n_times = _span(raw, onset, trial, self.tmin, self.tmax)
+        first, n_times = self.trials.span(raw, onset, trial)
         spare = n_times - n_window
         if spare < 0:
             raise ValueError(
                 f"Trial {trial['trial']} (stimulus {trial['stimulus']}) offers "
-                f"{n_times / sfreq:g} s from tmin={self.tmin:g} s on, less than one "
+                f"{n_times / sfreq:g} s ({self.trials.describe()}), less than one "
                 f"window of {self.window:g} s. Choose a shorter window."
             )
-        for window in range(spare // n_stride + 1):
-            yield first + window * n_stride, _pack(trial["trial"], window), code
+        for window in itertools.count():
+            start = round(window * self.stride * sfreq)
+            if start > spare:
+                return
+            yield first + start, _pack(trial["trial"], window), code
 
     def _present(self, events):
-        return {k: code for k, code in self.event_id.items() if code in events[:, 2]}
+        event_id = self.trials.event_id
+        return {name: code for name, code in event_id.items() if code in events[:, 2]}
 
 
 class ToArrays(FixedTransformer):
-    """Turn windows into scaled arrays or features, beside their events."""
+    """Turn windows into scaled arrays or features, together with their events."""
 
     def __init__(self, unit_factor, features, postprocess_pipeline, channels):
         self.unit_factor = unit_factor
@@ -308,7 +338,7 @@ class ToArrays(FixedTransformer):
     def transform(self, epochs, y=None):
         """Return ``X`` and ``events`` of the windows."""
         types = epochs.get_channel_types()
-        factors = [self.unit_factor if t in _VOLTAGE_TYPES else 1.0 for t in types]
+        factors = [self.unit_factor if t in VOLTAGE_TYPES else 1.0 for t in types]
         X = epochs.get_data(copy=True)
         X *= np.array(factors)[:, None]  # (n_windows, n_chans, n_times)
         if isinstance(self.features, str):
@@ -323,12 +353,13 @@ class ToArrays(FixedTransformer):
         return OrderedDict([("X", X), ("events", epochs.events)])
 
     def _fill(self, X, ch_names):
-        """Put (n_windows, n_known, ...) in its place among all channels."""
+        """Insert (n_windows, n_known, ...) among all channels, the others zero."""
         if X.ndim < 2 or X.shape[1] != len(ch_names):
             raise ValueError(
-                "Channels that a corpus lacks can be filled if features leave them in "
-                f"the second axis, of {len(ch_names)}, but its output has the shape "
-                f"{X.shape}. Match the corpora by the channels that all have."
+                "Missing channels can be filled with zeros only if features keep the "
+                f"channels in the second axis, of {len(ch_names)}, but their output "
+                f"has the shape {X.shape}. Match the corpora with "
+                'channel_merge_strategy="intersect".'
             )
         filled = np.zeros((len(X), len(self.channels), *X.shape[2:]), X.dtype)
         filled[:, [self.channels.index(name) for name in ch_names]] = X
@@ -336,7 +367,7 @@ class ToArrays(FixedTransformer):
 
 
 class EventsToLabels(FixedTransformer):
-    """Read label, trial and window back from the events of the windows."""
+    """Read label, trial and window from the events of the windows."""
 
     def __init__(self, event_id: Mapping[str, int]):
         self.event_id = event_id
@@ -354,7 +385,7 @@ class EventsToLabels(FixedTransformer):
 
 
 def _identity(step) -> str:
-    """Name a transformer by its class and all its contents, large arrays included."""
+    """Return the class of a transformer and a digest of all its contents."""
     if step is None or isinstance(step, str):
         return repr(step)
     try:
@@ -363,9 +394,9 @@ def _identity(step) -> str:
         return f"{type(step).__name__}({text}, {joblib.hash(step)})"
     except pickle.PicklingError as error:
         raise ValueError(
-            f"A transformer of windows must be picklable, so that its results can be "
-            f"told from others', but {step!r} is not ({error}). Use a function with a "
-            "name instead of a lambda."
+            "A transformer of windows must be picklable, so that the caches can "
+            f"identify it, but {step!r} is not ({error}). Use a named function instead "
+            "of a lambda."
         ) from error
 
 
@@ -385,9 +416,9 @@ def _check_all_eeg(epochs, features: str) -> None:
     others = set(epochs.get_channel_types()) - {"eeg"}
     if others:
         raise ValueError(
-            f"features={features!r} is made for EEG, but there are channels of the "
-            f"kinds {sorted(others)} too. Name EEG channels, or leave "
-            "return_all_modalities of the corpus at False."
+            f"features={features!r} are for EEG, but there are also channels of the "
+            f'types {sorted(others)}. Pass picks="eeg", or leave return_all_modalities '
+            "of the corpus at False."
         )
 
 
@@ -412,22 +443,9 @@ def _trials_of(raw):
             yield annotation["onset"] - shift, extras
 
 
-def _span(raw, onset, trial, tmin, tmax) -> tuple[int, int]:
-    """Return the first sample and the length of the part of a trial that is used."""
-    sfreq = raw.info["sfreq"]
-    stop = trial["length"] if tmax is None else min(tmax, trial["length"])
-    # Durations, not end points, are rounded: a window starts on the same sample
-    # of its trial wherever the trial lies in the recording.
-    first = round(onset * sfreq) + round(tmin * sfreq)
-    # Both may round up, to a sample more than there is.
-    return first, min(round((stop - tmin) * sfreq), raw.n_times - first)
-
-
 def _read_extras(extras: Mapping) -> dict:
-    """Return the extras of a trial, nothing where an annotation is no trial.
-
-    MOABB's disk cache keeps them in a table of text, with "n/a" in the empty cells.
-    """
+    """Return the extras of a trial, empty if the annotation is not a trial."""
+    # MOABB's disk cache keeps them in a table of text, with "n/a" in empty cells.
     known = {name: value for name, value in extras.items() if value != "n/a"}
     if "trial" not in known:
         return {}
@@ -436,6 +454,11 @@ def _read_extras(extras: Mapping) -> dict:
 
 
 def _pack(trial: int, window: int) -> int:
+    if window >= _MAX_WINDOWS:
+        raise ValueError(
+            f"Trial {trial} has more than {_MAX_WINDOWS} windows. Choose a longer "
+            "stride."
+        )
     return trial * _MAX_WINDOWS + window
 
 

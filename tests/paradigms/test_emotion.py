@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
 
 import mne
@@ -178,15 +180,14 @@ def test_times_between_samples(lengths, sfreq, window, stride, tmin):
     if any(length - tmin - window < 2 / sfreq for length in lengths):
         return
     X, _, metadata = paradigm.get_data(Coded(*runs, sfreq=sfreq))
-    n_window, n_stride = round(window * sfreq), round(stride * sfreq)
+    n_window = round(window * sfreq)
     assert X.shape[2] == n_window
     for number, length in enumerate(lengths):
         starts = X[metadata["trial"] == number, 0, 0].round(6)
-        assert_array_equal(
-            starts, round(tmin * sfreq) + n_stride * np.arange(len(starts))
-        )
+        steps = [round(k * stride * sfreq) for k in range(len(starts))]
+        assert_array_equal(starts, round(tmin * sfreq) + np.array(steps))
         unused = round(length * sfreq) - (starts[-1] + n_window)
-        assert 0 <= unused <= n_stride  # one sample of rounding
+        assert 0 <= unused <= stride * sfreq + 1  # one sample of rounding
 
 
 def test_one_window_as_long_as_the_trial():
@@ -214,6 +215,40 @@ def test_overlapping_windows_stay_inside():
     assert_array_equal(X[:, 1, -1].round(6), metadata["trial"])
 
 
+def test_windows_start_at_the_nearest_sample():
+    """A stride of 12.5 samples was rounded to 12, so that windows drifted."""
+    corpus = Coded([make_trial(length=1.0)])
+    X, _, metadata = Emotion(window=0.2, stride=0.125, **AS_IS).get_data(corpus)
+    starts = [round(12.5 * k) for k in range(7)]
+    assert starts == [0, 12, 25, 38, 50, 62, 75]
+    assert_array_equal(X[:, 0, 0].round(6), starts)
+    assert metadata["window"].tolist() == list(range(7))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "starts"),
+    [
+        ({"last": 2.0}, {0: [200, 300], 1: [0], 2: [100, 200]}),
+        ({"last": 2.0, "tmin": 2.5}, {0: [250], 2: []}),
+        ({"last": 1.1, "tmin": 0.2}, {0: [290], 1: [20], 2: [190]}),
+    ],
+)
+def test_last_seconds_of_each_trial(kwargs, starts):
+    """A trial shorter than ``last`` is used whole; tmin counts from its start."""
+    lengths = {0: 4.0, 1: 1.5, 2: 3.0}
+    runs = [[make_trial(k, lengths[k])] for k in starts if starts[k]]
+    paradigm = Emotion(window=1.0, **kwargs, **AS_IS)
+    X, _, metadata = paradigm.get_data(Coded(*runs))
+    for number, expected in starts.items():
+        rows = (metadata["trial"] == number).to_numpy()
+        assert_array_equal(X[rows, 0, 0].round(6), expected)
+    raws, _, _ = paradigm.get_data(Coded(*runs), return_raws=True)
+    for raw, (run,) in zip(raws, runs, strict=True):
+        first = max(kwargs.get("tmin", 0), run.length - kwargs["last"])
+        assert raw.get_data()[0, 0] == pytest.approx(1e-6 * round(100 * first))
+        assert raw.n_times == round(100 * (run.length - first))
+
+
 def test_short_trial_is_named():
     corpus = Coded([make_trial(4, length=2.0)], [make_trial(5, length=0.5)])
     message = r"Trial 5 \(stimulus clip5\) offers 0.5 s .* window of 1 s"
@@ -232,6 +267,21 @@ def test_short_trial_is_named():
             {"target": "valence", "n_classes": 4},
             "n_classes of the target 'valence' must be 2 or 3, but got 4",
         ),
+        ({"fmin": 8, "fmax": 8}, "fmin must be less than fmax, but got fmin=8 and"),
+        ({"tmin": 3, "tmax": 2}, "tmin must be less than tmax, but got tmin=3 and"),
+        ({"window": "1"}, "window must be a positive number, but got '1'"),
+        ({"window": True}, "window must be a positive number, but got True"),
+        ({"resample": np.nan}, "resample must be a positive number, but got nan"),
+        ({"threshold": "mean"}, 'threshold must be a number or "median", but got'),
+        ({"last": 0}, "last must be a positive number, but got 0"),
+        ({"last": 30, "tmax": 60}, "last and tmax cannot be combined, but got last=30"),
+        ({"baseline": (0, -3)}, r"baseline\[0\] must be less than baseline\[1\]"),
+        ({"baseline": 3}, r"baseline must be \(start, stop\) in s, but got 3"),
+        ({"channels": "Fz"}, "channels must be a list of names, but got 'Fz'"),
+        ({"channels": ["Fz", "Fz"]}, r"channels must be different, but got \['Fz'"),
+        ({"picks": []}, r"picks must be a list of names, but got \[\]"),
+        ({"picks": "eeg", "channels": ["Fz"]}, "channels and picks cannot be combined"),
+        ({"standardize": True}, 'standardize must be None or "recording", but got'),
         (
             {"target": "quadrant", "n_classes": 2},
             "n_classes of the target 'quadrant' must be 4, but got 2",
@@ -329,6 +379,66 @@ def test_unknown_channel():
         paradigm.get_data(Coded([make_trial()]))
 
 
+@pytest.mark.parametrize(
+    ("picks", "names"),
+    [
+        ("eeg", ["Fz", "Cz", "Pz"]),
+        (["gsr", "eeg"], ["Fz", "Cz", "Pz", "GSR"]),
+        (["Pz", "GSR"], ["Pz", "GSR"]),
+        ("gsr", ["GSR"]),
+    ],
+)
+def test_picks_are_those_of_mne(picks, names):
+    corpus = Coded([make_trial()])
+    epochs, _, _ = Emotion(window=1.0, picks=picks, **AS_IS).get_data(
+        corpus, return_epochs=True
+    )
+    assert epochs.ch_names == names
+    assert Emotion(picks=picks, **AS_IS).get_info(Coded([make_trial()])).ch_names == (
+        names
+    )
+
+
+def test_a_type_that_the_corpus_lacks_is_refused():
+    """MNE silently leaves out a type that is missing among several."""
+    message = r"picks must be among the channel types \['eeg', 'gsr'\] .*\['ecg'\] are"
+    with pytest.raises(ValueError, match=message):
+        Emotion(window=1.0, picks=["eeg", "ecg"], **AS_IS).get_data(
+            Coded([make_trial()])
+        )
+
+
+@pytest.mark.parametrize("name", ["window", "stride", "tmin", "last", "resample"])
+def test_an_integer_is_the_same_number(name):
+    """One second and 1.0 seconds had two entries in the caches."""
+    whole, real, numpy = (digest(**{name: kind(2)}) for kind in (int, float, np.int64))
+    assert whole == real == numpy
+    assert Emotion(**{name: np.float32(2)}).settings == Emotion(**{name: 2}).settings
+
+
+def test_settings_make_the_same_paradigm():
+    kwargs = {
+        "target": "valence",
+        "n_classes": np.int64(3),
+        "last": 30,
+        "picks": ("eeg", "gsr"),
+        "baseline": [-3, 0],
+        "standardize": "recording",
+        "features": "de",
+    }
+    settings = Emotion(**kwargs, cache_dir="somewhere").settings
+    assert json.loads(json.dumps(settings)) == settings
+    assert settings["last"] == 30.0 and settings["picks"] == ["eeg", "gsr"]
+    again = Emotion(**settings)
+    assert again.settings == settings
+    corpus = DEAP()
+    first, second = (
+        repr(paradigm.make_process_pipelines(corpus)[0].get_params())
+        for paradigm in (Emotion(**kwargs), again)
+    )
+    assert first == second
+
+
 def test_baseline_subtracts_the_mean_of_the_interval(deap_root):
     dataset = DEAP(subjects=[1], path=deap_root, return_all_modalities=True)
     X, _, _ = Emotion(window=1.0, **AS_IS).get_data(dataset)
@@ -354,7 +464,7 @@ def test_baseline_of_neighbouring_trials():
 
 def test_baseline_outside_the_recording(seed_root):
     dataset = SEED(subjects=[1], sessions=[0], path=seed_root)
-    message = r"baseline \(-3, 0\) s of trial 0 \(starts at 0 s\) leaves its recording"
+    message = r"baseline \(-3.0, 0.0\) s of trial 0 \(starts at 0 s\) leaves its rec"
     with pytest.raises(ValueError, match=message):
         Emotion(baseline=(-3, 0)).get_data(dataset)
 
@@ -673,15 +783,20 @@ CHANGES = {
     "stride": {"stride": 3.0},
     "tmin": {"tmin": 0.01},
     "tmax": {"tmax": 55.0},
+    "last": {"last": 30.0},
+    "shorter last": {"last": 29.0},
     "baseline": {"baseline": (-3, 0)},
     "baseline end": {"baseline": (-3, -1)},
     "channels": {"channels": ["Fz", "Cz"]},
     "channel order": {"channels": ["Cz", "Fz"]},
+    "picks": {"picks": "eog"},
+    "several picks": {"picks": ["eeg", "eog"]},
     "resample": {"resample": 128.0},
     "no resample": {"resample": None},
     "features": {"features": "de"},
     "transformer": {"features": Spy()},
     "its parameter": {"features": Spy(2.0)},
+    "standardize": {"standardize": "recording"},
     "scorer": {"scorer": "balanced_accuracy"},
     "dataset": {"dataset": SEED()},
     "modalities": {"dataset": DEAP(return_all_modalities=True)},
@@ -708,7 +823,9 @@ def test_every_parameter_is_in_the_digest(return_epochs):
 
 
 def test_changes_name_every_parameter():
-    assert set(Emotion.__init__.__code__.co_varnames[1:15]) <= set(CHANGES)
+    names = [*inspect.signature(Emotion).parameters]
+    assert set(names) - {"cache_dir"} <= set(CHANGES)
+    assert set(Emotion().settings) == set(names) - {"cache_dir"}
 
 
 def test_another_copy_of_a_corpus_has_another_digest(tmp_path):
@@ -815,7 +932,7 @@ def test_each_labelled_trial_is_a_raw_of_its_own(gap):
         assert annotation["onset"] == 0
         assert annotation["duration"] == pytest.approx((stop - 20) / 100)
         assert annotation["extras"]["stimulus"] == f"clip{number}"
-    with pytest.raises(ValueError, match=r"Trial 1 .* nothing is left from tmin=1.5 s"):
+    with pytest.raises(ValueError, match=r"Trial 1 .* is selected by tmin=1.5"):
         Emotion(tmin=1.5, **AS_IS).get_data(Coded(*runs), return_raws=True)
 
 
