@@ -1,4 +1,4 @@
-"""Sum of losses whose weights are learned."""
+"""Sum of losses with learned weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["AutomaticWeightedLoss"]
 
 
 class AutomaticWeightedLoss(nn.Module):
-    r"""Weigh several losses by learned scales and add them [1]_ [2]_.
+    r"""Sum of several losses, weighted by learned scales [1]_ [2]_.
 
     For the losses :math:`L_m` and the learned scales :math:`s_m`,
 
@@ -49,7 +49,7 @@ class AutomaticWeightedLoss(nn.Module):
         Parameters
         ----------
         *losses : torch.Tensor, shape ()
-            As many scalars as the constructor was told.
+            ``n_losses`` scalars.
 
         Returns
         -------

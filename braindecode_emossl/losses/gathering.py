@@ -1,9 +1,9 @@
 """Tensors of all processes of a distributed training, with their gradients.
 
-In a process group, every process computes the loss of the whole batch, of which it
-holds a part. The gradients of what it holds are added up over the processes, and so the
-mean over the processes that ``DistributedDataParallel`` takes of the gradients of the
-weights is the gradient of one process with the whole batch.
+In a process group, each process holds a part of the batch and computes the loss of the
+whole batch. The gradients of its part are summed over the processes. Therefore the mean
+of the weights' gradients over the processes, which ``DistributedDataParallel`` takes,
+equals the gradient of one process with the whole batch.
 """
 
 from __future__ import annotations
@@ -15,38 +15,39 @@ __all__ = ["gather", "total"]
 
 
 def gather(x: torch.Tensor, dim: int = 0) -> torch.Tensor:
-    """Concatenate a tensor over the processes; alone, return it as it is.
+    """Concatenate a tensor over the processes.
 
     Every process must call this, with a tensor of the same shape.
 
     Parameters
     ----------
     x : torch.Tensor, shape (..., n, ...)
-        What this process holds.
+        Part of this process.
     dim : int, default=0
         The dimension of ``n``.
 
     Returns
     -------
     torch.Tensor, shape (..., n_processes * n, ...)
-        What all hold, in the order of their ranks. Its gradients reach the process
-        that each part comes from, added up over the processes.
+        Parts of all processes in the order of their ranks; ``x`` itself if there is one
+        process. The gradient of each part is summed over the processes.
     """
     return _Gather.apply(x, dim) if _is_distributed() else x
 
 
 def total(x: torch.Tensor) -> torch.Tensor:
-    """Add up a tensor over the processes; alone, return it as it is.
+    """Sum a tensor over the processes.
 
     Parameters
     ----------
     x : torch.Tensor
-        What this process holds, of the same shape in all.
+        Part of this process, of the same shape in all processes.
 
     Returns
     -------
     torch.Tensor
-        The sum, with gradients as those of :func:`gather`.
+        The sum, with gradients as in :func:`gather`; ``x`` itself if there is one
+        process.
     """
     return gather(x[None]).sum(0) if _is_distributed() else x
 
@@ -56,7 +57,7 @@ def _is_distributed() -> bool:
 
 
 class _Gather(torch.autograd.Function):
-    """All-gather whose backward pass adds up; torch deprecates its own."""
+    """All-gather that sums gradients; the one of torch is deprecated."""
 
     @staticmethod
     def forward(ctx, x, dim):
@@ -68,7 +69,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        # A copy, as others may read the gradient that is given.
+        # A copy, as the given gradient may be used elsewhere.
         grad = grad.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
         return grad.narrow(ctx.dim, dist.get_rank() * ctx.length, ctx.length), None

@@ -13,8 +13,8 @@ class GroupContrastiveLoss(nn.Module):
     r"""Symmetric NT-Xent over groups, the loss of SGMC [1]_ [2]_.
 
     Each of :math:`P` items has two groups, whose embeddings :math:`a_p` and
-    :math:`b_p` are brought to unit length. A group is to find the other one of its
-    item among all groups but itself:
+    :math:`b_p` are scaled to unit length. Each group is matched with the other group
+    of its item, among all groups except itself:
 
     .. math::
 
@@ -36,7 +36,7 @@ class GroupContrastiveLoss(nn.Module):
 
     Notes
     -----
-    It is twice the usual NT-Xent, which is the mean over all :math:`2P` groups.
+    The loss is twice the usual NT-Xent, which is the mean over all :math:`2P` groups.
     Everything is computed in at least single precision, also under autocast.
 
     References

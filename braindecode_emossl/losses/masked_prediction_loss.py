@@ -32,8 +32,8 @@ class MaskedPredictionLoss(nn.Module):
     temperature : float, default=0.1
         :math:`\tau`.
     masked_weight : float, default=1.0
-        :math:`a`, between 0 and 1: the weight of the masked tokens; the visible ones
-        have the rest.
+        :math:`a`, between 0 and 1: the weight of the masked tokens; that of the visible
+        tokens is :math:`1 - a`.
 
     Raises
     ------
@@ -42,9 +42,9 @@ class MaskedPredictionLoss(nn.Module):
 
     Notes
     -----
-    The mean over no token is 0. In distributed training the means are over the tokens
-    of all processes. Everything is computed in at least single precision, also under
-    autocast.
+    The mean over an empty set of tokens is 0. In distributed training the means are
+    over the tokens of all processes. Everything is computed in at least single
+    precision, also under autocast.
 
     References
     ----------
@@ -110,6 +110,6 @@ def _normalize(x: torch.Tensor) -> torch.Tensor:
 
 
 def _mean_where(losses: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """Return the mean of the chosen losses of all processes, 0 of none."""
+    """Return the mean of the chosen losses of all processes, 0 if there are none."""
     n_chosen = total(chosen.sum()).clamp(min=1)
     return total(losses.masked_fill(~chosen, 0.0).sum()) / n_chosen

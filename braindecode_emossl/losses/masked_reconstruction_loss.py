@@ -11,12 +11,12 @@ from braindecode_emossl.losses.precision import at_least_single_precision
 
 __all__ = ["MaskedReconstructionLoss"]
 
-# As in masked autoencoders, so that a flat patch is not divided by zero.
+# As in masked autoencoders, against division by zero for a flat patch.
 _EPS = 1e-6
 
 
 class MaskedReconstructionLoss(nn.Module):
-    r"""Mean squared error of the masked patches alone [1]_.
+    r"""Mean squared error of the masked patches only [1]_.
 
     With the mask :math:`m_n` of patch :math:`n`, which holds :math:`P` values,
 
@@ -27,8 +27,8 @@ class MaskedReconstructionLoss(nn.Module):
     Parameters
     ----------
     normalize_targets : bool, default=False
-        Whether each patch of the target is first brought to mean 0 and variance 1 over
-        its values, so that loud patches count no more than quiet ones.
+        Whether each patch of the target is first scaled to mean 0 and variance 1, so
+        that patches of large amplitude do not dominate.
 
     Notes
     -----
@@ -53,7 +53,7 @@ class MaskedReconstructionLoss(nn.Module):
         Parameters
         ----------
         prediction : torch.Tensor, shape (batch, n_patches, patch_dim)
-            Reconstructed patches; what is not masked is ignored.
+            Reconstructed patches; those that are not masked are ignored.
         target : torch.Tensor, shape (batch, n_patches, patch_dim)
             Original patches.
         mask : torch.Tensor of bool, shape (batch, n_patches)

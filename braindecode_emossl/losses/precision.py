@@ -8,7 +8,7 @@ __all__ = ["at_least_single_precision"]
 
 
 def at_least_single_precision(x: torch.Tensor) -> torch.Tensor:
-    """Return a tensor in single precision, or as it is if it is finer.
+    """Return a tensor in single precision or, if it has it, in double precision.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Contrastive loss whose negatives count less the more alike their inputs are."""
+"""Contrastive loss with soft weights for negative pairs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SoftContrastiveLoss(nn.Module):
     A hard contrastive loss treats every other sample as equally wrong. Here each
     negative pair has a soft weight that comes from the distance between its
     *inputs*; positive pairs (two views of one sample) have weight 1. With the
-    similarities :math:`S = Z Z^T`, over the :math:`N - 1` others of each row,
+    similarities :math:`S = Z Z^T`, over the other :math:`N - 1` entries of each row,
 
     .. math::
 
@@ -46,7 +46,7 @@ class SoftContrastiveLoss(nn.Module):
         Distance between the flattened inputs; "cosine" is the negative cosine
         similarity.
     scaling : {"global", "column"}, default="global"
-        Range that is brought to [0, 1]: that of the whole distance matrix, which keeps
+        Range that is scaled to [0, 1]: that of the whole distance matrix, which keeps
         the weights symmetric, or that of each column, as in the authors' code.
 
     Raises
@@ -57,7 +57,7 @@ class SoftContrastiveLoss(nn.Module):
     Notes
     -----
     The embeddings are not normalised, so :math:`\tau` acts on unbounded dot products;
-    normalise them before the call where that is not wanted. No gradient flows through
+    normalise them first if this is not wanted. No gradient flows through
     the soft weights. Everything is computed in at least single precision, also under
     autocast, because the dot products can leave the range of half precision.
 
@@ -109,7 +109,7 @@ class SoftContrastiveLoss(nn.Module):
         embeddings : torch.Tensor, shape (n_views * batch, emb_dim)
             Row ``v * batch + i`` is view ``v`` of sample ``i``.
         inputs : torch.Tensor, shape (n_views * batch, ...)
-            What the embeddings were computed from, in the same order.
+            Inputs of the embeddings, in the same order.
         n_views : int
             Number of views of each sample.
 
@@ -118,8 +118,8 @@ class SoftContrastiveLoss(nn.Module):
         loss : torch.Tensor, shape ()
             The loss.
         similarity : torch.Tensor, shape (n_views * batch, n_views * batch)
-            Dot products of the embeddings, as they are: neither divided by the
-            temperature nor masked.
+            Dot products of the embeddings, neither divided by the temperature nor
+            masked.
         """
         n_rows = len(embeddings)
         _check_rows(n_rows, len(inputs), n_views)
@@ -142,7 +142,7 @@ class SoftContrastiveLoss(nn.Module):
 
     @torch.no_grad()
     def soft_weights(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the weight of every pair if it were a negative one.
+        """Return the weight that each pair has as a negative pair.
 
         Parameters
         ----------

@@ -14,10 +14,10 @@ SCHEDULES = (None, "cosine")
 
 
 class RecordTerms(Callback):
-    """Write the unweighted terms of an objective's loss into the history.
+    """Record the unweighted terms of an objective's loss in the history.
 
-    A term ``name`` appears as ``train_<name>`` or ``valid_<name>``, for each batch and,
-    averaged by batch size, for each epoch.
+    A term ``name`` is recorded as ``train_<name>`` or ``valid_<name>``, for each batch
+    and, as a mean weighted by batch size, for each epoch.
     """
 
     def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):

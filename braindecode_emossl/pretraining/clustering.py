@@ -1,4 +1,4 @@
-"""Clusters of tokens: the pseudo-labels of masked prediction."""
+"""Clusters of tokens, the pseudo-labels of masked prediction."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ __all__ = ["ClusterReport", "TokenClusters"]
 
 # Candidates for the number of clusters, as parts of the largest.
 _CANDIDATES = (0.25, 0.5, 1.0)
-# Windows held out to compare them, and how many of their tokens are enough: the
+# Fraction of windows held out to compare them, and number of their tokens to use: the
 # silhouette takes all pairs.
 _HELD_OUT = 0.2
 _MAX_SILHOUETTE_TOKENS = 2000
-# Moving a centroid can empty a cluster that was not.
+# Moving a centroid can empty another cluster.
 _MAX_RESEEDINGS = 10
 
 
 @dataclass(frozen=True)
 class ClusterReport:
-    """What became of a clustering; every tuple has one entry a codebook.
+    """Summary of a clustering; every tuple has one entry per codebook.
 
     Attributes
     ----------
     features : str
-        What was clustered.
+        Name of the clustered features.
     n_tokens : int
         Number of tokens the clusters were fitted on.
     n_clusters : tuple of int
@@ -39,10 +39,10 @@ class ClusterReport:
     counts : tuple of numpy.ndarray, each of shape (n_clusters,)
         Number of these tokens in each cluster.
     n_reseeded : tuple of int
-        How often a cluster without a token was moved to where tokens are.
+        How often a cluster without a token was moved to a token.
     silhouettes : tuple of dict of int to float
-        Silhouette on held-out windows by number of clusters; empty if the number was
-        given.
+        Silhouette on held-out windows by number of clusters; empty if the number is
+        fixed.
     """
 
     features: str
@@ -54,7 +54,7 @@ class ClusterReport:
 
     @property
     def n_dead(self) -> tuple[int, ...]:
-        """Number of clusters that have no token all the same."""
+        """Number of clusters without a token."""
         return tuple(int((counts == 0).sum()) for counts in self.counts)
 
     @property
@@ -66,14 +66,13 @@ class ClusterReport:
 class TokenClusters(nn.Module):
     """Several k-means clusterings of the same tokens, as a module without parameters.
 
-    Features are standardised first, each by its mean and standard deviation over the
-    tokens that :meth:`fit` was given. All that is fitted is in buffers, of a size that
-    does not change.
+    Each feature is standardised by its mean and standard deviation over the tokens that
+    :meth:`fit` was given. The fitted values are buffers of constant size.
 
     Parameters
     ----------
     n_clusters : sequence of int
-        Number of clusters of each codebook, the largest one where :meth:`fit` chooses.
+        Number of clusters of each codebook; the largest one if :meth:`fit` chooses.
     n_features : int
         Number of features of a token.
 
@@ -93,7 +92,7 @@ class TokenClusters(nn.Module):
 
     @property
     def centroids(self) -> list[torch.Tensor]:
-        """One buffer (n_clusters, n_features) a codebook."""
+        """One buffer (n_clusters, n_features) per codebook."""
         return [getattr(self, f"centroids_{i}") for i in range(len(self.n_active))]
 
     @torch.no_grad()
@@ -136,10 +135,10 @@ class TokenClusters(nn.Module):
         features : torch.Tensor, shape (n_windows, n_tokens, n_features)
             Features of the tokens of training windows.
         name : str
-            What the features are, for the report.
+            Name of the features, for the report.
         choose_n_clusters : bool, default=False
             Whether to take the best of a quarter, half and all of ``n_clusters``, by
-            the silhouette on a fifth of the windows, held out for that.
+            the silhouette on a held-out fifth of the windows.
         random_state : int, RandomState or None
             As in scikit-learn.
 
@@ -190,7 +189,7 @@ class TokenClusters(nn.Module):
         )
 
     def _standardize(self, windows: torch.Tensor) -> torch.Tensor:
-        """Set mean and scale, and return the features with both taken out."""
+        """Set mean and scale, and return the standardised features."""
         std, mean = torch.std_mean(windows, dim=(0, 1), correction=0)  # (n_features,)
         self.mean.copy_(mean)
         self.scale.copy_(std.masked_fill(std == 0, 1.0))
@@ -213,12 +212,12 @@ def _k_means(tokens: torch.Tensor, size: int, rng) -> torch.Tensor:
 def _nearest(
     tokens: torch.Tensor, centroids: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the distance (N,) to the nearest centroid, and which one it is (N,)."""
+    """Return the distance (N,) to the nearest centroid, and its index (N,)."""
     return torch.cdist(tokens, centroids).min(dim=1)
 
 
 def _reseed(tokens: torch.Tensor, centroids: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Move centroids without a token to the tokens that are farthest from theirs."""
+    """Move centroids without a token to the tokens farthest from their centroids."""
     n_moved = 0
     for _ in range(_MAX_RESEEDINGS):
         distances, nearest = _nearest(tokens, centroids)
@@ -236,8 +235,8 @@ def _compare_sizes(windows: torch.Tensor, largest: int, rng) -> dict[int, float]
     n_held_out = max(1, round(_HELD_OUT * len(windows)))
     if n_held_out == len(windows):
         raise ValueError(
-            "Choosing the number of clusters needs at least 2 windows, one of them to "
-            f"hold out, but got {len(windows)}."
+            "Choosing the number of clusters needs at least 2 windows, as one is held "
+            f"out, but got {len(windows)}."
         )
     order = rng.permutation(len(windows))
     held_out = windows[order[:n_held_out]].flatten(0, 1)  # (N, n_features)
@@ -251,7 +250,7 @@ def _compare_sizes(windows: torch.Tensor, largest: int, rng) -> dict[int, float]
 
 
 def _silhouette(sample: torch.Tensor, labels: torch.Tensor) -> float:
-    """Return the silhouette, the lowest possible where it is not defined."""
+    """Return the silhouette, or -1 where it is not defined."""
     if not 2 <= len(labels.unique()) < len(labels):
         return -1.0
     return float(silhouette_score(sample.cpu().numpy(), labels.cpu().numpy()))

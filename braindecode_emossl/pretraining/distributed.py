@@ -22,21 +22,21 @@ class DistributedPretrainer(SSLPretrainer):
     """Train a self-supervised objective in several processes.
 
     A :class:`~braindecode_emossl.pretraining.SSLPretrainer` for scripts that
-    ``accelerate launch`` or ``torchrun`` starts several times, once for each GPU or
-    CPU process; in a script that was started once, it trains alone. Each process takes
-    ``batch_size`` windows a step, so that a step sees ``n_processes * batch_size``.
-    Contrast and batch normalisation are over all of these, and so the gradients are
-    those that one process would have with the whole batch. Masks and dropout differ
-    from process to process.
+    ``accelerate launch`` or ``torchrun`` starts once per GPU or CPU process; in a
+    script that is started directly, it trains in one process. Each process takes
+    ``batch_size`` windows per batch, so that a batch has ``n_processes * batch_size``.
+    Contrast and batch normalisation are over all of these, so that the gradients are
+    those of one process with the whole batch. Masks and dropout differ between
+    processes.
 
-    All processes are given the same windows, and all end with the same weights. What an
-    objective fits to the windows, such as clusters, is taken from the first process,
-    which is also the only one that prints and writes the state of the training.
+    All processes are given the same windows, and all end with the same weights. Parts
+    that an objective fits to the windows, such as clusters, are taken from the first
+    process, which alone prints and writes the state of the training.
 
     Parameters
     ----------
     objective : PretrainingObjective
-        Encoder, heads and loss; the weights of the first process are taken.
+        Encoder, heads and loss; the weights of the first process are used.
     device : str or torch.device, default="auto"
         Where to train. "auto" is the GPU that belongs to this process, or the CPU on a
         machine without one; "cpu" leaves GPUs alone.
@@ -50,15 +50,18 @@ class DistributedPretrainer(SSLPretrainer):
         If accelerate is not installed.
     ValueError
         If several processes have no ``random_state``, the windows do not fill one batch
-        of each process, or accelerate was told a precision.
+        of each process, or accelerate is configured with a precision.
 
     Notes
     -----
-    As long as the process group stands, an objective waits for all processes in each
-    step: one that trains in the first process alone would wait forever.
+    While a process group exists, an objective waits for all processes in each step:
+    training in the first process only would wait forever.
 
-    Where the windows that validate do not fill the last batch of each process, some
-    come twice.
+    If the validation windows do not fill the last batch of each process, some are used
+    twice.
+
+    A training in several processes is resumed from the last completed epoch, one in a
+    single process also within an epoch.
 
     Examples
     --------
@@ -90,7 +93,7 @@ class DistributedPretrainer(SSLPretrainer):
         return [item for item in callbacks if item[0] not in ("print_log", "progress")]
 
     def initialize(self):
-        """Set everything up, with a seed that all processes have in common."""
+        """Set everything up; the processes must have a seed in common."""
         if self._accelerator.num_processes > 1 and self.random_state is None:
             raise ValueError(
                 "random_state must be the same seed in all processes, so that they "
@@ -153,16 +156,16 @@ class DistributedPretrainer(SSLPretrainer):
     def _arrange(self, n_windows, training):
         if training or self._accelerator.num_processes == 1:
             return super()._arrange(n_windows, training)
-        return {}  # the last batches are filled up, so that all processes have one
+        return {}  # accelerate fills up the last batches, one for each process
 
     def _identify(self, dataset):
         identity = super()._identify(dataset)
         n_processes = self._accelerator.num_processes
-        # What one process has begun alone, SSLPretrainer may go on with.
+        # SSLPretrainer may resume a training of one process.
         return identity if n_processes == 1 else {**identity, "processes": n_processes}
 
     def on_epoch_begin(self, net, dataset_train=None, **kwargs):
-        """Start the epoch alike, and go different ways in masks and dropout."""
+        """Begin the epoch with one order of windows, but masks of each process."""
         super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
         if self._accelerator.num_processes == 1:
             return
@@ -186,10 +189,10 @@ class DistributedPretrainer(SSLPretrainer):
         return state
 
     def save_state(self):
-        """Write all that the next epoch depends on, in the first process."""
+        """Write the state of the training, in the first process."""
         if self._accelerator.is_main_process:
             super().save_state()
-        # Else another could read an older one in its next training.
+        # Else another process could read an older state in its next training.
         self._accelerator.wait_for_everyone()
 
     def save_trained(self):
@@ -199,15 +202,15 @@ class DistributedPretrainer(SSLPretrainer):
 
 
 def synchronize(module: nn.Module) -> None:
-    """Let batch normalisation see the batch of all processes, while it trains.
+    """Let batch normalisation use the batch of all processes in training.
 
-    As :class:`torch.nn.SyncBatchNorm`, but also on the CPU. All processes must have
-    equally large batches.
+    As :class:`torch.nn.SyncBatchNorm`, but also on the CPU. The batches of all
+    processes must be of one size.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Changed in place; its weights and their names stay as they are.
+        Changed in place; weights and their names do not change.
     """
     for layer in module.modules():
         if isinstance(layer, _BATCH_NORMS):
@@ -229,7 +232,7 @@ def desynchronize(module: nn.Module) -> None:
 
 
 class _OfAllProcesses:
-    """Mixin of a batch normalisation: statistics are those of the whole batch."""
+    """Mixin of batch normalisation with the statistics of all processes."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
@@ -255,7 +258,7 @@ class _OfAllProcesses:
 
 
 def _make_accelerator(device=None):
-    """Return what tells this process from the others, and share out batches."""
+    """Return the accelerator, which knows the processes and deals out batches."""
     try:
         from accelerate import Accelerator
     except ImportError as error:
@@ -266,7 +269,8 @@ def _make_accelerator(device=None):
     accelerator = Accelerator(cpu=str(device) == "cpu" or not torch.cuda.is_available())
     if accelerator.mixed_precision != "no":
         raise ValueError(
-            "The precision must be set in DistributedPretrainer, but accelerate was "
-            f"told mixed_precision={accelerator.mixed_precision!r}. Leave it out there."
+            "The precision must be set in DistributedPretrainer, but accelerate is "
+            f"configured with mixed_precision={accelerator.mixed_precision!r}. Set it "
+            "to 'no' there."
         )
     return accelerator

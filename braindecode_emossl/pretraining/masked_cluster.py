@@ -35,17 +35,17 @@ class MaskedClusterPretraining(PretrainingObjective):
 
     ``x (batch, n_chans, n_times)`` → ``encoder.extract_features``,
     ``encoder.projection`` → tokens ``(batch, n_tokens, emb_dim)`` → spans of them
-    replaced by ``mask_token`` → ``encoder.encode`` → one linear map a codebook →
+    replaced by ``mask_token`` → ``encoder.encode`` → one linear map per codebook →
     ``(batch, n_tokens, code_dim)`` →
     :class:`~braindecode_emossl.losses.MaskedPredictionLoss` against the cluster of
     every masked token, summed over the codebooks.
 
     The clusters come from the training windows alone (:meth:`fit_clusters`), by
-    mini-batch k-means, once for each codebook. At first they are clusters of the
-    log power of every channel in five bands, token by token; later, every
-    ``recluster_every`` epochs, of a layer of the encoder as it then is. A copy of the
-    encoder up to that layer gives the targets until the next time, so that they stand
-    still while the encoder learns.
+    mini-batch k-means, once for each codebook. The first clusters are those of the log
+    power of every channel in five bands, token by token. Every ``recluster_every``
+    epochs they are replaced by clusters of a layer of the encoder. A copy of the
+    encoder up to that layer computes the targets until the next clustering, so that
+    they do not change while the encoder is trained.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class MaskedClusterPretraining(PretrainingObjective):
         The model to pre-train. Its ``norm`` and ``final_layer`` get no gradient. It
         must know its ``sfreq``.
     preset : {"default"}, default="default"
-        The only one, as there is no official code.
+        Only one preset, as there is no official code.
     n_clusters : tuple of int, default=(50, 100, 200)
         Number of clusters of each codebook. [inferred]
     mask_prob : float, default=0.8
@@ -64,12 +64,12 @@ class MaskedClusterPretraining(PretrainingObjective):
     temperature : float, default=0.1
         Temperature of the cosine logits. [inferred] As in HuBERT.
     masked_weight : float, default=1.0
-        Weight of the masked tokens in the loss; the visible ones have the rest.
-        [inferred] As in HuBERT.
+        Weight of the masked tokens in the loss, from 0 to 1; that of the visible tokens
+        is the remainder. [inferred] As in HuBERT.
     intermediate_weight : float, default=0.0
-        Weight of the same loss at ``cluster_layer``, with a head of its own; 0 leaves
-        it out. [inferred] The abstract speaks of enhanced features in intermediate
-        layers, which this or the clustering of one may mean.
+        Weight of the same loss at ``cluster_layer``, with its own head; 0 omits it.
+        [inferred] The abstract mentions enhanced features in intermediate layers, which
+        may refer to this loss or to the clustering of such a layer.
     feature_penalty : float, default=0.0
         Weight of the mean square of the tokeniser's output. [inferred] HuBERT has 10.
     code_dim : int, default=256
@@ -78,18 +78,18 @@ class MaskedClusterPretraining(PretrainingObjective):
     cluster_layer : int, optional
         Layer that is clustered, from 1; by default the middle one. [inferred]
     recluster_every : int or None, default=20
-        Epochs between two clusterings; None keeps the first. [inferred] In so many the
+        Epochs between two clusterings; None keeps the first one. [inferred] By then the
         encoder must have learned to predict the clusters, see Notes.
     adaptive_n_clusters : bool, default=False
         Whether each codebook takes the best of a quarter, half and all of its
         ``n_clusters``, by the silhouette on held-out training windows. [inferred] The
-        abstract calls the clustering adaptive; this and ``recluster_every`` are the
-        two things that it may mean.
+        abstract calls the clustering adaptive, which may refer to this or to
+        ``recluster_every``.
     max_fit_tokens : int, default=100_000
-        Number of tokens that clusters are fitted on; of more windows, some are drawn.
-        [inferred]
+        Largest number of tokens to fit clusters on; if there are more, windows are
+        drawn at random. [inferred]
     random_state : int, RandomState or None, default=None
-        Seeds the clustering. None draws from torch's global generator, which
+        Seed of the clustering. None draws from torch's global generator, which
         :class:`~braindecode_emossl.pretraining.SSLPretrainer` seeds.
 
     Attributes
@@ -97,7 +97,7 @@ class MaskedClusterPretraining(PretrainingObjective):
     encoder : MaskedClusterTransformer
         The model being pre-trained.
     reports : list of ClusterReport
-        One for every clustering, the last one last.
+        One for each clustering, in order.
 
     Raises
     ------
@@ -109,27 +109,26 @@ class MaskedClusterPretraining(PretrainingObjective):
 
     Notes
     -----
-    Of the paper only the abstract was available, and no code; what is tagged
-    [inferred] follows HuBERT [2]_. This is not a reproduction of the paper's results.
+    Only the abstract of the paper was available, and no code; choices tagged [inferred]
+    follow HuBERT [2]_. This is not a reproduction of the paper's results.
 
-    Clusters are worth predicting on two conditions:
+    Predicting clusters is useful under two conditions:
 
-    * The first ones must not tell subjects apart. Heads differ in their spectra, and
-      more than emotions do: to bring each channel to variance 1 in each recording does
-      not suffice. Bring its frequencies to the same power there, and set the model's
-      ``pre_emphasis`` to 0.
-    * A layer must not be clustered before it has learned. Until then it follows the
-      waves themselves and the place of a token in its window, and training on clusters
-      of these undoes what was learned before. The term "prediction" should be clearly
-      below ``np.log(objective.reports[-1].perplexity).sum()``, which is what it costs
-      to know no more than how frequent each cluster is. With few windows that takes
-      more epochs than 20.
+    * The first clusters must not identify subjects. Spectra differ more between
+      subjects than between emotions, and scaling each channel to variance 1 in each
+      recording is not enough. Flatten the spectrum of each channel within each
+      recording, and set the model's ``pre_emphasis`` to 0.
+    * A layer must not be clustered before it is trained. Until then its features
+      reflect the waveform and the position of a token in its window, and training on
+      clusters of these destroys earlier progress. The term "prediction" should be well
+      below ``np.log(objective.reports[-1].perplexity).sum()``, the loss of a model that
+      knows only how frequent each cluster is. With few windows this takes more than 20
+      epochs.
 
     Deviations from HuBERT:
 
-    * Features are standardised over the training windows, as an objective does not
-      know which recording a window is of.
-    * Training goes on after a new clustering, with new embeddings of the clusters; all
+    * Features are standardised over all training windows, not within recordings.
+    * After a new clustering, training continues with new cluster embeddings; all
       clusterings have the same number of codebooks.
     * Clusters without a token are moved to the tokens that are farthest from theirs.
 
@@ -222,21 +221,23 @@ class MaskedClusterPretraining(PretrainingObjective):
             }
         )
         self.target_encoder = _make_target_encoder(encoder, cluster_layer)
-        # Which of these gives the targets, counted from 1; 0 as long as none does.
+        # Which of these gives the targets, from 1; 0 before the first clustering.
         self.register_buffer("clustered", torch.tensor(0))
 
-    def prepare(self, X) -> None:
+    def prepare(self, X, metadata=None) -> None:
         """Find the first clusters, those of band power.
 
         Parameters
         ----------
         X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
             All training windows.
+        metadata : DataFrame, n_windows rows, or None
+            Ignored.
         """
         self.fit_clusters(X)
 
-    def on_epoch_begin(self, epoch: int, X) -> None:
-        """Cluster the encoder's layer anew, every ``recluster_every`` epochs.
+    def on_epoch_begin(self, epoch: int, X, metadata=None) -> None:
+        """Cluster the encoder's layer again, every ``recluster_every`` epochs.
 
         Parameters
         ----------
@@ -244,21 +245,23 @@ class MaskedClusterPretraining(PretrainingObjective):
             Number of epochs done.
         X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
             All training windows.
+        metadata : DataFrame, n_windows rows, or None
+            Ignored.
         """
         if self.recluster_every and epoch and epoch % self.recluster_every == 0:
             self.fit_clusters(X, features="layer")
 
     @torch.no_grad()
     def fit_clusters(self, X, features: str = "band_power") -> ClusterReport:
-        """Find the clusters that are predicted from now on.
+        """Find clusters, and use them as targets from now on.
 
         Parameters
         ----------
         X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
-            Training windows. They may live on another device than the model.
+            Training windows, on any device.
         features : {"band_power", "layer"}, default="band_power"
-            What is clustered: the log power of the signal, or ``cluster_layer`` of the
-            encoder as it is now.
+            Features to cluster: the log power of the signal, or the present output of
+            ``cluster_layer``.
 
         Returns
         -------
@@ -300,7 +303,7 @@ class MaskedClusterPretraining(PretrainingObjective):
         )
         self.clustered.fill_(1 + list(self.clusters).index(features))
         for head in self._heads():
-            # The clusters of before are gone, and what was learned of them.
+            # The embeddings of the previous clusters are meaningless for the new ones.
             head.reset_codes()
         self.reports.append(report)
         return report
@@ -433,7 +436,7 @@ class MaskedClusterPretraining(PretrainingObjective):
         return PretrainingOutput(loss, terms)
 
     def train(self, mode: bool = True) -> MaskedClusterPretraining:
-        """Set the training mode of all but what gives the targets.
+        """Set the training mode of all parts except the target encoder.
 
         Parameters
         ----------
@@ -460,7 +463,7 @@ class MaskedClusterPretraining(PretrainingObjective):
         )
 
     def _token_features(self, X, features: str) -> torch.Tensor:
-        """Return what is clustered, (n_windows, n_tokens, n_features)."""
+        """Return the features to cluster, (n_windows, n_tokens, n_features)."""
         x = torch.as_tensor(X).to(self.mask_token)  # (n_windows, n_chans, n_times)
         # Targets must not depend on the precision that training runs in.
         with torch.autocast(x.device.type, enabled=False):
@@ -474,7 +477,7 @@ class MaskedClusterPretraining(PretrainingObjective):
             return self.target_encoder.encode(tokens)[-1]
 
     def _current(self) -> str:
-        """Return which of the clusters give the targets, or will at first."""
+        """Return the name of the clusters that give the targets."""
         return list(self.clusters)[max(int(self.clustered) - 1, 0)]
 
     def _heads(self) -> list[_ClusterHead]:
@@ -487,7 +490,7 @@ class MaskedClusterPretraining(PretrainingObjective):
 
 
 class _ClusterHead(nn.Module):
-    """A prediction for each codebook, and the embeddings to compare it with."""
+    """Predictions for each codebook, and cluster embeddings to compare them with."""
 
     def __init__(self, emb_dim: int, code_dim: int, n_clusters: tuple[int, ...]):
         super().__init__()
@@ -500,7 +503,7 @@ class _ClusterHead(nn.Module):
         self.reset_codes()
 
     def reset_codes(self) -> None:
-        """Draw the embeddings of the clusters anew."""
+        """Draw new embeddings of the clusters."""
         for codes in self.codes:
             nn.init.normal_(codes)
 

@@ -20,7 +20,7 @@ from braindecode_emossl.samplers.stimulus_group import StimulusGroupSampler
 
 __all__ = ["MEMHACLPretraining"]
 
-#: What each preset says where ``MEMHACLPretraining`` is not told otherwise.
+#: Defaults of each preset, for arguments of ``MEMHACLPretraining`` that are None.
 _PRESETS: dict[str, dict[str, Any]] = {
     "default": {"meiosis_axis": "time", "meiosis_per_item": True},
     "legacy": {"meiosis_axis": "channel", "meiosis_per_item": False},
@@ -34,31 +34,32 @@ class MEMHACLPretraining(PretrainingObjective):
 
     ``x (P, 2Q, n_chans, n_times)`` → ``encoder.normalize`` →
     :func:`~braindecode_emossl.augmentation.meiosis` → two groups of crossed windows per
-    item, each ``(P, Q, n_chans, n_times)`` → ``encoder.encode`` → tokens of all
-    modalities side by side, ``(2 * P * Q, n_modalities * n_features)`` → ``projector``
-    → the largest value over the ``Q`` windows of a group → ``(P, 4096)`` for each of
-    the two groups → :class:`~braindecode_emossl.losses.GroupContrastiveLoss`.
+    item, each ``(P, Q, n_chans, n_times)`` → ``encoder.encode`` → concatenated tokens
+    of all modalities, ``(2 * P * Q, n_modalities * n_features)`` → ``projector`` → the
+    maximum over the ``Q`` windows of a group → ``(P, 4096)`` for each of the two groups
+    → :class:`~braindecode_emossl.losses.GroupContrastiveLoss`.
 
-    The two groups of an item hold complementary parts of the same windows. As the same
-    subjects may stand behind every item, it is the stimulus that tells items apart.
+    The two groups of an item hold complementary parts of the same windows. As all items
+    may come from the same subjects, items differ by their stimulus.
 
-    A plain batch of windows, ``x (batch, n_chans, n_times)``, tells no stimulus. Then
-    ``2 * group_size`` windows in a row count as an item, and up to ``2 * group_size -
-    1`` windows left at the end are not used. A shuffled batch thus gives groups of any
-    windows: the two groups of an item still share their windows, and nothing but them.
-    That is a pretext task without the idea of the paper. For that, give items whose
-    windows are aligned by the stimulus.
+    :class:`~braindecode_emossl.pretraining.SSLPretrainer` forms the items by
+    :class:`~braindecode_emossl.samplers.StimulusGroupSampler`, 16 per batch, which
+    needs metadata with the columns subject, stimulus and window. In a plain batch of
+    windows, ``x (batch, n_chans, n_times)``, each ``2 * group_size`` consecutive
+    windows count as an item, and up to ``2 * group_size - 1`` windows at the end are
+    not used. The groups of a shuffled batch share no stimulus, which is a pretext task
+    without the idea of the paper.
 
     Parameters
     ----------
     encoder : MEMHACL
         The model to pre-train. Its ``fusion`` and ``final_layer`` get no gradient.
     preset : {"default", "legacy"}, default="default"
-        What ``meiosis_axis`` and ``meiosis_per_item`` are where they are None: "time"
+        Values of ``meiosis_axis`` and ``meiosis_per_item`` if these are None: "time"
         and True, or "channel" and False as in SGMC's official code for DEAP.
     group_size : int, default=2
-        :math:`Q` of a plain batch; items tell it by their shape. [official code] of
-        SGMC
+        :math:`Q` of the default sampler and of a plain batch; items have it in their
+        shape. [official code] of SGMC
     temperature : float, default=0.1
         Temperature of the contrast. [official code] of SGMC
     projector_widths : tuple of int, default=(1024, 2048, 4096)
@@ -66,12 +67,12 @@ class MEMHACLPretraining(PretrainingObjective):
     drop_prob : float, default=0.2
         Dropout after each layer of ``projector`` but the last. [official code] of SGMC
     meiosis_axis : {"time", "channel"}, optional
-        What is cut. "time" is [official code] of SGMC for SEED; "channel" is a fault
-        of that for DEAP, where it exchanges electrodes between subjects, or, for three
-        cuts of four, nothing.
+        Axis along which windows are crossed. "time" is [official code] of SGMC for
+        SEED; "channel" is an error of that code for DEAP, where it exchanges electrodes
+        between subjects, or, for three of four cuts, nothing.
     meiosis_per_item : bool, optional
-        Whether each item has its own pairs and cut [inferred], or the batch one of each
-        [official code].
+        Whether each item has its own pairs and cut [inferred], or the whole batch
+        shares them [official code].
 
     Attributes
     ----------
@@ -91,17 +92,17 @@ class MEMHACLPretraining(PretrainingObjective):
     Notes
     -----
     The full text of ME-MHACL was not available, and no public code of it was found:
-    [official code] is the public code of SGMC. That tokens of several modalities enter
-    the projector side by side, and that all are crossed alike, is [inferred].
+    [official code] is the public code of SGMC. Concatenating the tokens of several
+    modalities, and crossing all modalities alike, is [inferred].
 
-    Authors' settings for SGMC: 8 items a batch on DEAP and 16 on SEED, Adam with a
+    Authors' settings for SGMC: 8 items per batch on DEAP and 16 on SEED, Adam with a
     learning rate of 1e-4 on DEAP and 1e-3 on SEED. [official code]
 
     ``preset="legacy"`` with an encoder whose ``normalization`` is "instant" follows the
     official code for DEAP; with ``meiosis_axis="time"`` and "l2" it follows that for
-    SEED, but for the choice of groups, which there are not complementary. The dropout
-    of the projector, which in the official code is active in evaluation too, stops in
-    evaluation here.
+    SEED, except that the groups of the official code are not complementary. The dropout
+    of the projector is active in training only; in the official code it is active in
+    evaluation too.
 
     References
     ----------
@@ -210,13 +211,13 @@ class MEMHACLPretraining(PretrainingObjective):
         return self.compute_loss(torch.stack(groups))
 
     def compute_loss(self, groups: torch.Tensor) -> PretrainingOutput:
-        """Compute the loss of windows that are crossed already.
+        """Compute the loss of windows that are already crossed.
 
         Parameters
         ----------
         groups : torch.Tensor, shape (2, n_items, group_size, n_chans, n_times)
             Two groups of crossed windows of each item, scaled by ``encoder.normalize``
-            before they were crossed.
+            before crossing.
 
         Returns
         -------

@@ -22,7 +22,7 @@ from braindecode_emossl.pretraining.objective import (
 
 __all__ = ["MoodReaderPretraining"]
 
-#: What each preset says where ``MoodReaderPretraining`` is not told otherwise.
+#: Defaults of each preset, for arguments of ``MoodReaderPretraining`` that are None.
 _PRESETS = {
     "default": {"decoder_dim": 128, "n_decoder_layers": 4, "n_decoder_heads": 8},
     "mind-vis": {"decoder_dim": 512, "n_decoder_layers": 8, "n_decoder_heads": 16},
@@ -32,29 +32,29 @@ _PRESETS = {
 class MoodReaderPretraining(PretrainingObjective):
     r"""Masked brain-signal modelling, in the style of Dong et al. (2024) [1]_.
 
-    ``x (batch, n_chans, n_times)`` → ``encoder.extract_patches`` → of the patches
-    ``(batch, n_patches, patch_dim)`` most are masked, and ``encoder.encode_patches``
-    sees the others alone → a mask token is set in the places of the masked ones → a
-    small ``decoder`` → ``(batch, n_patches, patch_dim)`` → mean squared error of the
+    ``x (batch, n_chans, n_times)`` → ``encoder.extract_patches`` → patches
+    ``(batch, n_patches, patch_dim)``, most of which are masked →
+    ``encoder.encode_patches`` of the visible ones → a mask token in each masked place →
+    a small ``decoder`` → ``(batch, n_patches, patch_dim)`` → mean squared error of the
     masked patches.
 
-    What is reconstructed is what the encoder reads of a patch: its spectrum or, with
-    ``patch_domain="signal"``, its samples. Only the signal branch of the model is
-    trained; eye features are not looked at.
+    The targets are the patches as the encoder receives them: spectra or, with
+    ``patch_domain="signal"``, samples. Only the signal branch of the model is trained;
+    eye features are ignored.
 
     Parameters
     ----------
     encoder : MoodReader
         The model to pre-train.
     preset : {"default", "mind-vis"}, default="default"
-        Sizes of the decoder that are None: 128 wide with 4 layers and 8 heads, or 512
-        with 8 and 16 as in MinD-Vis [2]_.
+        Default sizes of the decoder: width 128, 4 layers and 8 heads, or 512, 8 and 16
+        as in MinD-Vis [2]_.
     mask_ratio : float, default=0.75
         Fraction of masked patches: ``round(mask_ratio * n_patches)`` of each window.
-        [inferred] A review of the paper tells of about 75 %.
+        [inferred] A review of the paper mentions about 75 %.
     normalize_targets : bool, default=False
-        Whether each patch to reconstruct is brought to mean 0 and variance 1 first.
-        [inferred] MinD-Vis does not.
+        Whether each target patch is scaled to mean 0 and variance 1. [inferred]
+        MinD-Vis does not.
     decoder_dim : int, optional
         Width of the decoder, even and a multiple of ``n_decoder_heads``. [inferred]
     n_decoder_layers : int, optional
@@ -84,7 +84,7 @@ class MoodReaderPretraining(PretrainingObjective):
     The full text of the paper was not available: this is the masked modelling of
     MinD-Vis and DreamDiffusion, which the abstract and a review of the paper match.
     Those train with AdamW (betas 0.9 and 0.95, learning rate 2.5e-4, weight decay 0.05)
-    for 500 epochs of batches of 100, the first 40 of them warm-up.
+    for 500 epochs with batches of 100, of which the first 40 epochs are warm-up.
 
     :meth:`prepare` fits the scaling of the model on the training windows.
 
@@ -131,7 +131,8 @@ class MoodReaderPretraining(PretrainingObjective):
         dim, n_layers, n_heads = {**_PRESETS[preset], **given}.values()
         check_width("decoder_dim", dim, "n_decoder_heads", n_heads)
         self.mask_ratio = mask_ratio
-        self.n_masked = int(self.sample_mask(1).sum())
+        with torch.device("cpu"):  # checkpoints are first built on "meta"
+            self.n_masked = int(self.sample_mask(1).sum())
         if not 0 < self.n_masked < encoder.n_patches:
             raise ValueError(
                 "mask_ratio must mask at least one of the patches of a window and "
@@ -156,13 +157,15 @@ class MoodReaderPretraining(PretrainingObjective):
         self.to_patch = nn.Linear(dim, encoder.patch_dim)
         self.loss = MaskedReconstructionLoss(normalize_targets)
 
-    def prepare(self, X) -> None:
+    def prepare(self, X, metadata=None) -> None:
         """Fit the scaling of the encoder on the training windows.
 
         Parameters
         ----------
         X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
             All training windows, as the encoder receives them.
+        metadata : DataFrame, n_windows rows, or None
+            Ignored.
         """
         self.encoder.fit_normalization(X)
 
@@ -218,7 +221,7 @@ class MoodReaderPretraining(PretrainingObjective):
         x : torch.Tensor, shape (batch, n_chans, n_times)
             Windows, as the encoder receives them.
         mask : torch.Tensor of bool, shape (batch, n_patches)
-            True where a patch is masked, at equally many places in each window.
+            True where a patch is masked; the number is the same in each window.
 
         Returns
         -------
@@ -228,8 +231,8 @@ class MoodReaderPretraining(PretrainingObjective):
         Raises
         ------
         ValueError
-            If the mask is of another shape, is not equally dense in all windows, or
-            masks all patches or none.
+            If the mask has another shape, a different number of masked patches in
+            some windows, or masks all patches or none.
         """
         patches = self.encoder.extract_patches(x)  # (batch, n_patches, patch_dim)
         tokens = self.encoder.encode_patches(patches, mask)
@@ -240,6 +243,6 @@ class MoodReaderPretraining(PretrainingObjective):
         """Reconstruct (batch, n_patches, patch_dim) from the encoder's tokens."""
         visible = self.to_decoder(tokens)  # (batch, n_visible, decoder_dim)
         masked = self.mask_token.to(visible.dtype).expand(*mask.shape, -1)
-        # Visible tokens lie in the order of their places, which this fills in turn.
+        # masked_scatter fills the visible places in order, as the tokens are sorted.
         patches = masked.masked_scatter(~mask[..., None], visible) + self.positions
         return self.to_patch(self.decoder(patches))

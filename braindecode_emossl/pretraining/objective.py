@@ -89,7 +89,7 @@ class PretrainingObjective(nn.Module):
 
     @property
     def sampler_settings(self) -> dict[str, Any]:
-        """Arguments of the default sampler that depend on the objective."""
+        """The arguments of the default sampler that depend on the objective."""
         return {}
 
     @property

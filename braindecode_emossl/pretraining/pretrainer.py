@@ -434,7 +434,7 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
         Returns
         -------
         str or torch.device
-            ``device``, or what "auto" stands for on this machine.
+            ``device``, or the device that "auto" selects on this machine.
         """
         return find_device(self.device)
 

@@ -20,7 +20,7 @@ from braindecode_emossl.pretraining.objective import (
 
 __all__ = ["SCMMPretraining"]
 
-#: What each preset says where ``SCMMPretraining`` is not told otherwise.
+#: Defaults of each preset, for arguments of ``SCMMPretraining`` that are None.
 _PRESETS = {
     "default": {"scaling": "global", "reconstruction_target": "original"},
     "legacy": {"scaling": "column", "reconstruction_target": "input"},
@@ -50,8 +50,8 @@ class SCMMPretraining(PretrainingObjective):
     encoder : SCMM
         The model to pre-train. Its ``final_layer`` gets no gradient.
     preset : {"default", "legacy"}, default="default"
-        What ``scaling`` and ``reconstruction_target`` are where they are None:
-        "global" and "original", or "column" and "input" as in the official code.
+        Values of ``scaling`` and ``reconstruction_target`` if these are None: "global"
+        and "original", or "column" and "input" as in the official code.
     upper_bound : float, default=0.5
         Weight of the closest negative pair. [official code] 0.5 for SEED-IV and DEAP
         to SEED and for SEED to DEAP, 0.75 for SEED to SEED-IV.
@@ -72,11 +72,11 @@ class SCMMPretraining(PretrainingObjective):
     n_masked_views : int, default=1
         Masked copies of each window. [official code]
     scaling : {"global", "column"}, optional
-        How the distances are brought to [0, 1]. [inferred] "global" keeps the weights
-        symmetric; "column" is the official code's.
+        How the distances are scaled to [0, 1]. [inferred] "global" keeps the weights
+        symmetric; "column" follows the official code.
     reconstruction_target : {"original", "input"}, optional
-        Whether a masked view is to be reconstructed as its original [paper], or as
-        itself, masked [official code].
+        Whether the target of a masked view is its original [paper] or the masked view
+        itself [official code].
     normalize : bool, default=False
         Whether to divide the projections by their norm, so that the temperature acts
         on cosines. [official code] The authors' code does not.
@@ -102,27 +102,27 @@ class SCMMPretraining(PretrainingObjective):
     The full text of the paper was not available. [official code] means the authors'
     public code, [paper] the paper's figures.
 
-    When to set ``normalize``: without it, the similarity of two windows grows with the
-    lengths of their projections, not with the likeness of their patterns alone. On
-    synthetic windows whose subjects differ in the level of a band, a linear readout of
-    the features gained nothing by such a pre-training, and something with
-    ``normalize=True`` and a temperature of 0.2. It gained more, with and without, when
-    each band was brought to one level in each recording before. So do both where
-    several subjects are pre-trained on; the default is there to follow the authors.
+    When to set ``normalize``: without it, the similarity of two windows depends on the
+    norms of their projections as well as on their patterns. On synthetic windows whose
+    subjects differ in the level of a band, pre-training without it did not improve a
+    linear readout of the features; with ``normalize=True`` and a temperature of 0.2 it
+    did. Both variants improved further when the level of each band was equalized
+    within each recording beforehand. Do both when pre-training on several subjects; the
+    default follows the authors.
 
     With ``preset="legacy"``, both terms, the loss and all gradients are those of the
-    official code for the same weights and views. What else is odd there lies outside
-    the loss, and is left to the caller:
+    official code for the same weights and views. The other peculiarities of that code
+    lie outside the loss and are left to the caller:
 
     * It pre-trains on the first 2,560 windows, shuffled, of the corpus: ``X[:2560]``.
     * It scales each file by its own extremes, the test file included. :meth:`prepare`
-      takes those of the training windows; the other way is
-      ``encoder.fit_normalization(X_test)`` before a prediction.
-    * Its cosine schedule is given the loss as the number of the epoch, so that the
-      learning rate stays as it is: that of a pre-training without a schedule.
-    * Its fine-tuning adds up the gradients of all batches, goes back to the weights of
+      takes those of the training windows; to follow the official code, call
+      ``encoder.fit_normalization(X_test)`` before predicting.
+    * Its cosine schedule receives the loss as the epoch number, so that the learning
+      rate is constant, as without a schedule.
+    * Its fine-tuning adds up the gradients of all batches, returns to the weights of
       the best training accuracy after each epoch, and reports the best epoch on the
-      test set. None of the three is offered.
+      test set. None of the three is available here.
 
     References
     ----------
@@ -197,13 +197,15 @@ class SCMMPretraining(PretrainingObjective):
         )
         self.total_loss = AutomaticWeightedLoss(2)
 
-    def prepare(self, X) -> None:
+    def prepare(self, X, metadata=None) -> None:
         """Fit the scaling of the encoder's features on the training windows.
 
         Parameters
         ----------
         X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
             All training windows, as the encoder receives them.
+        metadata : DataFrame, n_windows rows, or None
+            Ignored.
         """
         self.encoder.fit_normalization(X)
 
@@ -238,7 +240,7 @@ class SCMMPretraining(PretrainingObjective):
         return self.compute_loss(views, n_views=1 + self.n_masked_views)
 
     def compute_loss(self, views: torch.Tensor, n_views: int = 2) -> PretrainingOutput:
-        """Compute the loss of views that are masked already.
+        """Compute the loss of views that are already masked.
 
         Parameters
         ----------
@@ -294,11 +296,11 @@ class SCMMPretraining(PretrainingObjective):
     def load_official_state_dict(self, state_dict: Mapping[str, torch.Tensor]) -> None:
         """Load the weights of the official repository's pre-training module.
 
-        Its layers are those here: three blocks of convolution and batch normalisation,
-        projector, decoder, and the two scales of the losses. [inferred] How they are
-        named is not relied on: entries that share all of their name but the last part
-        are one layer, and each layer here takes the first one left with tensors of the
-        same shapes. Nothing is changed unless all fit.
+        It has the layers of this class: three blocks of convolution and batch
+        normalisation, projector, decoder, and the two scales of the losses. [inferred]
+        Layers are matched by shape, not by name: entries whose names differ only in
+        the last part form a layer, and each layer of this class takes the first unused
+        one with tensors of the same shapes. Nothing is changed unless all match.
 
         The scaling of the features and ``encoder.final_layer`` are not part of the
         official module and stay as they are.
@@ -312,10 +314,10 @@ class SCMMPretraining(PretrainingObjective):
         Raises
         ------
         TypeError
-            If an entry is no tensor.
+            If an entry is not a tensor.
         ValueError
-            If a layer here has no counterpart, or one there is left over. The message
-            names the first one.
+            If a layer of either module has no counterpart. The message names the first
+            one.
         """
         official = _group_by_layer(state_dict)
         pairs: list[tuple[torch.Tensor, torch.Tensor]] = []

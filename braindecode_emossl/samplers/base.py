@@ -13,7 +13,7 @@ from braindecode.samplers import RecordingSampler
 
 __all__ = ["EpochSampler"]
 
-#: Units made into Python objects at a time; more do not stay in the caches.
+#: Units made into Python objects at a time, so few that they fit the CPU caches.
 _CHUNK = 64
 
 
@@ -36,8 +36,8 @@ class EpochSampler(RecordingSampler):
     rank : int, optional
         Number of this process; by default that of :mod:`torch.distributed`, or 0.
     num_replicas : int, optional
-        Number of processes; by default that of :mod:`torch.distributed`, or 1. Give 1,
-        and ``rank=0``, where something else deals out the batches, such as accelerate.
+        Number of processes; by default that of :mod:`torch.distributed`, or 1. Pass 1,
+        and ``rank=0``, if the batches are dealt out by other means, such as accelerate.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class EpochSampler(RecordingSampler):
         without.
     info : DataFrame
         Positions of the windows of each recording, see
-        :class:`braindecode.samplers.RecordingSampler`. Recordings are told apart by
+        :class:`braindecode.samplers.RecordingSampler`. A recording is identified by
         those of the columns corpus, subject, session and run that the metadata have.
 
     Raises
@@ -128,7 +128,7 @@ class EpochSampler(RecordingSampler):
         return iter(self.examples if hasattr(self, "examples") else self._draw_part())
 
     def presample(self) -> EpochSampler:
-        """Draw an epoch that is the same in all iterations from now on.
+        """Draw the epoch that all further iterations return.
 
         Returns
         -------
@@ -140,8 +140,8 @@ class EpochSampler(RecordingSampler):
 
     def _draw_part(self) -> Iterator:
         """Draw an epoch and return the examples of this process."""
-        # As in torch's DistributedSampler, the first units fill up the last round: a
-        # process with fewer would keep the others waiting.
+        # As in torch's DistributedSampler, the first units fill up the last round:
+        # the others would wait for a process with fewer units.
         n_dealt = self._n_units_each * self.num_replicas
         dealt = np.arange(self.rank, n_dealt, self.num_replicas) % self.n_units
         units = self._draw()[dealt]
@@ -153,7 +153,7 @@ class EpochSampler(RecordingSampler):
         raise NotImplementedError
 
     def _to_examples(self, units: np.ndarray) -> Iterable:
-        """Return the examples that some units stand for."""
+        """Return the examples of some units."""
         return units.tolist()
 
 

@@ -1,4 +1,4 @@
-"""Batches in which windows have their neighbours in time."""
+"""Batches of stretches of consecutive windows."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["ContinuityBatchSampler"]
 
 
 class ContinuityBatchSampler(EpochSampler):
-    """Sample batches that are made of stretches of consecutive windows.
+    """Sample batches made of stretches of consecutive windows.
 
-    Emotions last longer than a window, so that neighbours in time are alike. An
-    objective that compares the windows of a batch, such as the soft contrast of
-    :class:`~braindecode_emossl.pretraining.SCMMPretraining`, meets few neighbours in a
-    shuffled batch of a large corpus. Here a batch has ``batch_size // n_windows``
-    stretches of ``n_windows`` consecutive windows, each stretch of one trial, drawn
-    from all trials at random. It is meant as ``batch_sampler`` of a
-    :class:`torch.utils.data.DataLoader`.
+    Emotions last longer than a window, so that consecutive windows are similar. A
+    shuffled batch of a large corpus holds few of them for an objective that compares
+    the windows of a batch, such as the soft contrast of
+    :class:`~braindecode_emossl.pretraining.SCMMPretraining`. Here a batch has
+    ``batch_size // n_windows`` stretches of ``n_windows`` consecutive windows, each
+    from one trial, drawn at random from all trials. The sampler is a ``batch_sampler``
+    of a :class:`torch.utils.data.DataLoader`.
 
     Parameters
     ----------
@@ -41,14 +41,14 @@ class ContinuityBatchSampler(EpochSampler):
     Raises
     ------
     ValueError
-        If ``batch_size`` is no multiple of ``n_windows``, or the trials do not have
+        If ``batch_size`` is not a multiple of ``n_windows``, or the trials do not have
         enough stretches for one batch.
 
     Notes
     -----
-    In each epoch a trial is cut into stretches from another place on, so that all its
-    windows have their turn. No window comes twice in an epoch; those that make no full
-    stretch, and stretches that make no full batch, are left out of it.
+    In each epoch a trial is cut into stretches from another offset, so that all its
+    windows are used in the course of training. No window is repeated within an epoch;
+    incomplete stretches and incomplete batches are left out.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Windows of corpora of very different size, in a balance between both extremes."""
+"""Windows of several corpora in balanced proportions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["CorpusBalancedSampler"]
 
 
 class CorpusBalancedSampler(EpochSampler):
-    r"""Sample windows so that no corpus drowns in a larger one.
+    r"""Sample windows so that large corpora do not dominate.
 
-    Of :math:`n_c` windows, a corpus :math:`c` makes the fraction
-    :math:`n_c^\alpha / \sum_k n_k^\alpha` of an epoch: as the corpora are at a
-    temperature :math:`\alpha` of 1, the same of each at 0. Within a corpus no window
-    comes once more before all have come as often, so that an epoch repeats windows of a
-    small corpus and leaves out some of a large one, others each time.
+    A corpus :math:`c` of :math:`n_c` windows contributes the fraction
+    :math:`n_c^\alpha / \sum_k n_k^\alpha` of an epoch: in proportion to its size for a
+    temperature :math:`\alpha` of 1, equally for 0. Within a corpus, no window is
+    repeated before all have been drawn equally often. An epoch thus repeats windows of
+    a small corpus and leaves out a random part of a large one.
 
     Parameters
     ----------

@@ -14,33 +14,33 @@ __all__ = ["StimulusGroupSampler"]
 
 
 class StimulusGroupSampler(EpochSampler):
-    """Sample groups of subjects who all are at the same second of a stimulus.
+    """Sample groups of subjects at the same second of a stimulus.
 
     The sampler of SGMC [1]_ and ME-MHACL [2]_. An example is a tuple of
-    ``2 * group_size`` window indices: windows with the same number in their trials, of
-    trials with the same stimulus of the same corpus, each of another subject, in random
-    order. Subjects are drawn for each example anew; of a subject who saw the stimulus
-    in several recordings one window is drawn.
+    ``2 * group_size`` window indices: windows with the same number in their trials,
+    from trials with the same stimulus of the same corpus, each from another subject, in
+    random order. Subjects are drawn independently for each example. If a subject saw
+    the stimulus in several recordings, one of the windows is drawn.
 
-    ``n_stimuli`` examples make a batch, in which no second of a stimulus comes twice:
-    with a data set that takes tuples of indices, such as braindecode's, and the batch
+    ``n_stimuli`` examples form a batch, in which no second of a stimulus is repeated.
+    With a data set that takes tuples of indices, such as braindecode's, and the batch
     size ``n_stimuli``, a batch is ``(n_stimuli, 2 * group_size, n_chans, n_times)``.
 
     Parameters
     ----------
     metadata : DataFrame, n_windows rows
         One row for each window, in the order of the data set, as
-        :meth:`~braindecode_emossl.paradigms.Emotion.get_data` returns it. It must have
-        the columns ``subject``, ``stimulus`` and ``window`` (or braindecode's
-        ``i_window_in_trial``).
+        :meth:`~braindecode_emossl.paradigms.Emotion.get_data` returns it. Required
+        columns are ``subject``, ``stimulus`` and ``window`` (or braindecode's
+        ``i_window_in_trial``); ``corpus`` is used if it is there.
     n_stimuli : int, default=8
         Number of examples in a batch. [official code] of SGMC for DEAP; 16 for SEED
     group_size : int, default=2
-        Half the number of subjects in an example: meiosis makes two groups of this
-        size. [official code] of SGMC
+        Half the number of subjects in an example, the size of each of the two groups
+        that meiosis forms. [official code] of SGMC
     n_batches : int, optional
-        Number of batches of an epoch, for all processes together. By default as many as
-        have each second of each stimulus at most once.
+        Number of batches per epoch, for all processes together. By default as many as
+        possible without repeating a second of a stimulus.
     random_state : int, RandomState or None
         Seed of the draws, in distributed training the same for all processes.
     rank, num_replicas : int, optional
@@ -114,8 +114,8 @@ class StimulusGroupSampler(EpochSampler):
         window = window_column(self.metadata)
         seconds = encode(self.metadata, "stimulus", window)
         subjects = encode(self.metadata, "subject")
-        # Windows by second, and there by subject: the windows of a subject are a run of
-        # `_order`, and the subjects of a second are a run of those runs.
+        # Windows sorted by second, then by subject: the windows of a subject are a run
+        # of `_order`, and the subjects of a second are a run of those runs.
         self._order = np.lexsort((subjects, seconds))
         seconds, subjects = seconds[self._order], subjects[self._order]
         self._first_window, self._n_windows = find_runs(seconds, subjects)
@@ -143,7 +143,7 @@ class StimulusGroupSampler(EpochSampler):
     def _draw(self) -> np.ndarray:
         """Return windows of an epoch, shape (n_batches, n_stimuli, 2 * group_size)."""
         seconds = self._draw_seconds()[..., None]  # (n_batches, n_stimuli, 1)
-        # Those with the smallest keys are drawn; who is not there gets none.
+        # The subjects with the smallest keys are drawn; absent ones have infinite keys.
         n_subjects = self._n_subjects[seconds]
         n_most = n_subjects.max()
         keys = self.rng.random_sample((*seconds.shape[:2], n_most))

@@ -1,4 +1,4 @@
-"""Sequences of windows that follow each other in a trial."""
+"""Sequences of consecutive windows of a trial."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["TrialSequenceSampler"]
 
 
 class TrialSequenceSampler(EpochSampler):
-    """Sample sequences of consecutive windows, none across a trial.
+    """Sample sequences of consecutive windows within trials.
 
-    Unlike :class:`braindecode.samplers.SequenceSampler`, which goes by recordings, it
-    goes by trials and by the numbers of their windows: where a window is missing, such
-    as in a part of a trial that is used for training, no sequence passes. An example is
-    a tuple of ``n_windows`` window indices; an epoch has all sequences in random order.
+    Unlike those of :class:`braindecode.samplers.SequenceSampler`, which samples within
+    recordings, sequences do not cross trials or missing windows, such as windows that
+    are held out. An example is a tuple of ``n_windows`` window indices; an epoch has
+    all sequences in random order.
 
     Parameters
     ----------
