@@ -1,6 +1,7 @@
 """Protocols that cannot leak, the audit that shows it, and statistics."""
 
 from braindecode_emossl.evaluation.audit import AuditReport, audit
+from braindecode_emossl.evaluation.baselines import EEGBandFeatures, with_baselines
 from braindecode_emossl.evaluation.pipelines import (
     load_pipelines,
     pipelines_folder,
@@ -12,6 +13,7 @@ from braindecode_emossl.evaluation.splitters import (
     ChronologicalSplit,
     LeaveOneCorpusOut,
     StimulusKFold,
+    SubjectSplit,
     SubjectStimulusKFold,
     TrialKFold,
     check_disjoint,
@@ -23,16 +25,18 @@ from braindecode_emossl.evaluation.statistics import (
     score_interval,
     summarize_results,
 )
-from braindecode_emossl.evaluation.store import read_predictions
+from braindecode_emossl.evaluation.store import read_evaluations, read_predictions
 
 __all__ = [
     "PROTOCOLS",
     "AuditReport",
     "ChanceLevel",
     "ChronologicalSplit",
+    "EEGBandFeatures",
     "LeaveOneCorpusOut",
     "Protocol",
     "StimulusKFold",
+    "SubjectSplit",
     "SubjectStimulusKFold",
     "TrialKFold",
     "audit",
@@ -42,9 +46,11 @@ __all__ = [
     "evaluate",
     "load_pipelines",
     "pipelines_folder",
+    "read_evaluations",
     "read_predictions",
     "score_interval",
     "score_predictions",
     "summarize_results",
     "vote",
+    "with_baselines",
 ]

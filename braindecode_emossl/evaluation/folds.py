@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from time import perf_counter
 from typing import Any
 
@@ -234,7 +236,7 @@ def find_unlabeled(
     ndarray of int
         Row numbers of ``trials``.
     """
-    allowed = (trials["label"] == UNLABELED).to_numpy()
+    allowed = (trials["label"] == UNLABELED).to_numpy(copy=True)
     if not allowed.any():
         return _none()
     held_out = np.concatenate([parts.test, parts.validation])
@@ -275,9 +277,8 @@ def draw_labeled(trials: pd.DataFrame, n_trials: int | None, seed: int) -> np.nd
     """
     if n_trials is None:
         return np.ones(len(trials), bool)
-    # Sorted, so that the draw does not depend on the order of loading.
-    order = np.argsort(group_ids(trials, "trial"), kind="stable")
-    order = order[np.random.default_rng(seed).permutation(len(order))]
+    # A key for each trial, so that a subject has the same labelled trials in all folds.
+    order = np.argsort([_draw_key(name, seed) for name in group_ids(trials, "trial")])
     shuffled = trials.iloc[order]
     keys = [*KEYS["subject"], "label"]
     chosen = shuffled.groupby(keys, observed=True).cumcount().to_numpy() < n_trials
@@ -293,6 +294,12 @@ def draw_labeled(trials: pd.DataFrame, n_trials: int | None, seed: int) -> np.nd
             stacklevel=2,
         )
     return mask
+
+
+def _draw_key(name: str, seed: int) -> int:
+    """Return a number that is random, but the same for the same name and seed."""
+    digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 def group_ids(metadata: pd.DataFrame, what: str) -> np.ndarray:
@@ -588,7 +595,7 @@ def run_fold(X, job: FoldJob) -> Predicted | FailedFold:
         return _predict(estimator, X, job, seconds)
     except LeakageError:
         raise
-    except Exception as error:  # told by name of pipeline and fold by the caller
+    except Exception as error:  # the caller names the pipeline and the fold
         return FailedFold(error)
 
 
@@ -656,6 +663,7 @@ class _Responses:
         if name not in _RESPONSES:
             return method
 
+        @wraps(method)  # scikit-learn looks at the name
         def respond(X, **params):
             if X is not self._windows or params:
                 return method(X, **params)

@@ -39,8 +39,7 @@ from braindecode_emossl.evaluation.scores import score_predictions
 from braindecode_emossl.evaluation.signal import set_signal
 from braindecode_emossl.evaluation.store import FoldStore, PipelineStore, read_fold
 from braindecode_emossl.evaluation.tasks import Task, make_tasks
-from braindecode_emossl.pretraining.checkpoints import identify_checkpoint
-from braindecode_emossl.storage import hash_object
+from braindecode_emossl.storage import digest_files, hash_object
 
 __all__ = ["evaluate"]
 
@@ -399,11 +398,21 @@ def _identify(name: str, pipeline: BaseEstimator, grid) -> dict[str, Any]:
         "search": hash_object(grid, f"param_grid of the pipeline {name!r}"),
         # Another training may have filled the same folder.
         "pretrained": {
-            key: identify_checkpoint(value)
+            key: _identify_weights(value)
             for key, value in pipeline.get_params().items()
             if key.rpartition("__")[2] == "pretrained" and value is not None
         },
     }
+
+
+def _identify_weights(pretrained) -> dict[str, str] | str:
+    """Return the digests of a checkpoint's files, or the name of a hub repository."""
+    folder = Path(pretrained).expanduser()
+    if not folder.is_dir():
+        return str(pretrained)
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    names = [file.name for file in files]
+    return dict(zip(names, digest_files(files), strict=True))
 
 
 # -- running the folds ---------------------------------------------------------

@@ -23,6 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from braindecode_emossl.datasets import SEED
+from braindecode_emossl.errors import FoldError
 from braindecode_emossl.evaluation import (
     PROTOCOLS,
     TrialKFold,
@@ -47,6 +48,14 @@ COLUMNS = {
     "balanced_accuracy_trial": "f",
     "f1_macro_trial": "f",
     "kappa_trial": "f",
+    "recall_calm": "f",
+    "recall_wild": "f",
+    "roc_auc": "f",
+    "ece": "f",
+    "brier": "f",
+    "seed": "i",
+    "n_labeled_trials": "i",
+    "target_access": "O",
     "channels": "i",
     "n_sessions": "i",
     "subject": "O",
@@ -135,19 +144,15 @@ def rows_of(X, given):
 
 
 @pytest.mark.parametrize("protocol", ONE_CORPUS)
-def test_table(protocol, toy, paradigm, classifier, tmp_path):
+def test_table(protocol, toy, paradigm, classifier, tmp_path, options_of):
     """One row a recording, in order, and scores as computed by hand."""
-    options = {
-        "within-session": {"n_splits": 3},
-        "subject-stimulus": {"n_stimulus_splits": 3},
-    }
     table = run(
         classifier,
         toy,
         paradigm,
         protocol,
         results_dir=tmp_path,
-        **options.get(protocol, {}),
+        **options_of(protocol),
     )
 
     assert set(table) == set(COLUMNS)
@@ -156,9 +161,13 @@ def test_table(protocol, toy, paradigm, classifier, tmp_path):
             assert all(isinstance(value, str) for value in table[name]), name
         else:
             assert table[name].dtype.kind == kind, name
-    assert list(zip(table["subject"], table["session"], strict=True)) == [
-        (subject, session) for subject in ("1", "2", "10") for session in "01"
-    ]
+    tested = list(zip(table["subject"], table["session"], strict=True))
+    everything = [(subject, key) for subject in ("1", "2", "10") for key in "01"]
+    if protocol == "subject-split":
+        assert [key for _, key in tested] == ["0", "1"]
+        assert len({subject for subject, _ in tested}) == 1
+    else:
+        assert tested == everything
     assert (table["protocol"] == protocol).all()
     assert (table["train_corpora"] == "Toy").all()
     assert (table["n_sessions"] == 2).all() and (table["channels"] == 4).all()
@@ -166,9 +175,16 @@ def test_table(protocol, toy, paradigm, classifier, tmp_path):
     predictions = read_predictions(tmp_path)
     ids = ["subject", "session", "trial", "window"]
     assert not predictions.duplicated(ids).any()
-    n_test = 2 if protocol == "chronological" else 6
-    assert (table["n_trials_test"] == n_test).all()
-    assert len(predictions) == 6 * n_test * 3
+    assert len(predictions) == 3 * table["n_trials_test"].sum()
+    n_test = {
+        "chronological": [2] * 6,
+        "subject-calibration": [4, 6] * 3,
+        "subject-split": [6] * 2,
+    }
+    assert table["n_trials_test"].tolist() == n_test.get(protocol, [6] * 6)
+    assert table[["seed", "n_labeled_trials"]].isna().all(axis=None)
+    calibrated = protocol == "subject-calibration"
+    assert set(table["target_access"]) == {"calibration" if calibrated else "none"}
     truth = paradigm.get_data(toy)
     merged = predictions.merge(truth[2].assign(y=truth[1]), on=ids)
     assert len(merged) == len(predictions)
@@ -244,10 +260,9 @@ def test_seed_as_with_moabb(seed_root, tmp_path):
 
 @pytest.mark.parametrize("effect", [0.0, 3.0])
 @pytest.mark.parametrize("protocol", ONE_CORPUS)
-def test_chance_without_effect(protocol, effect, toy, paradigm, classifier):
+def test_chance_without_effect(protocol, effect, toy, paradigm, classifier, options_of):
     toy.effect = effect
-    options = {"n_splits": 3} if protocol == "within-session" else {}
-    table = run(classifier, toy, paradigm, protocol, **options)
+    table = run(classifier, toy, paradigm, protocol, **options_of(protocol))
     n_trials = table["n_trials_test"].sum()
     score = np.average(table["score_trial"], weights=table["n_trials_test"])
     error = np.sqrt(0.25 / n_trials)
@@ -286,7 +301,7 @@ def test_own_threshold(toy, paradigm, tmp_path):
 
 def test_probabilities_that_are_no_numbers(toy, paradigm):
     """They were taken for a class of probability 0, without a word."""
-    with pytest.raises(ValueError, match="finite numbers"):
+    with pytest.raises(FoldError, match="'pipeline' failed .* finite numbers"):
         run(Diverged(), toy, paradigm)
 
 
@@ -412,21 +427,24 @@ def test_search_is_reproducible(toy, paradigm, classifier):
         ({"datasets": ["SEED"]}, "datasets must hold corpora, but got 'SEED'"),
         ({"paradigm": "emotion"}, "paradigm must be an Emotion, but got 'emotion'"),
         ({"pipelines": {}}, "at least one classifier by name, but got {}"),
-        ({"pipelines": {"a": StandardScaler()}}, "'a' must be a classifier"),
-        ({"param_grid": {"b": {}}}, r"param_grid must name .*\['b'\]"),
-        ({"share": 3}, "share must be .*, but got 3"),
-        ({"share": (2, 2)}, r"share must be .*, but got \(2, 2\)"),
-        ({"share": (0, 2)}, "share needs results_dir"),
-        ({"share": (0, 2), "results_dir": "x", "random_state": None}, "random_state="),
         (
-            {"share": (0, 2), "results_dir": "x", "overwrite": True},
-            "share needs resume=True and overwrite=False",
+            {"pipelines": {"a": StandardScaler()}},
+            "'a' must be a scikit-learn classifier",
+        ),
+        ({"param_grid": {"b": {}}}, r"param_grid must name .*\['b'\]"),
+        ({"shard": 3}, "shard must be .*, but got 3"),
+        ({"shard": (2, 2)}, r"shard must be .*, but got \(2, 2\)"),
+        ({"shard": (0, 2)}, "shard needs results_dir"),
+        ({"shard": (0, 2), "results_dir": "x", "random_state": None}, "random_state="),
+        (
+            {"shard": (0, 2), "results_dir": "x", "overwrite": True},
+            "shard needs resume=True and overwrite=False",
         ),
         ({"protocol": "cross-corpus"}, r"at least two corpora, but got \['Toy'\]"),
     ],
 )
 def test_refused_arguments(changes, message, toy, paradigm, classifier, tmp_path):
-    """With ``overwrite`` one share deleted the finished folds of another."""
+    """With ``overwrite`` one shard deleted the finished folds of another."""
     arguments = {
         "pipelines": {"a": classifier},
         "datasets": [toy],
@@ -448,6 +466,7 @@ def test_refused_arguments(changes, message, toy, paradigm, classifier, tmp_path
         ("subject-stimulus", {"subjects": [2]}, {}, r"two subjects.*Toy has \[2"),
         ("cross-session", {"sessions": [1]}, {}, "Toy, subject 1, session 1.*second"),
         ("within-session", {}, {"n_splits": 7}, "divide Toy, subject 1: .*7 folds"),
+        ("within-session", {}, {"adapt": "all"}, "adapt must be .*'all'"),
         ("chronological", {}, {"train_size": 1.5}, "train_size must .*1.5"),
         ("chronological", {}, {"train_size": 1}, "Toy, subject 1: .*two classes"),
     ],

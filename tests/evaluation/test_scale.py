@@ -1,4 +1,4 @@
-"""Backends, shares of a cluster's jobs, and what one call gives: the same table."""
+"""Backends, shards for a cluster's jobs, and one call: the same table."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 
 from braindecode_emossl.datasets import DEAP
+from braindecode_emossl.errors import FoldError
 from braindecode_emossl.evaluation import PROTOCOLS, evaluate
 from braindecode_emossl.paradigms import Emotion
 
@@ -24,7 +25,7 @@ def assert_same(first, second):
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_shares_merge(protocol, toy, toy_b, paradigm, tmp_path):
+def test_shards_merge(protocol, toy, toy_b, paradigm, tmp_path, options_of):
     cross = PROTOCOLS[protocol].across_corpora
     arguments = {
         "pipelines": {"a": make_pipeline(Vectorizer(), GaussianNB())},
@@ -32,18 +33,18 @@ def test_shares_merge(protocol, toy, toy_b, paradigm, tmp_path):
         "paradigm": paradigm,
         "protocol": protocol,
         "random_state": 0,
-        **({"n_splits": 3} if protocol == "within-session" else {}),
-        **({"n_stimulus_splits": 2} if protocol == "subject-stimulus" else {}),
+        **options_of(protocol),
     }
     whole = evaluate(**arguments)
-    folds = tmp_path / "shares"
+    folds = tmp_path / "shards"
     seen = set()
     for k in range(3):
-        evaluate(**arguments, results_dir=folds, share=(k, 3))
+        evaluate(**arguments, results_dir=folds, shard=(k, 3))
         files = set(folds.rglob("*.parquet"))
         seen.add(len(files))
         assert len(files) >= max(seen)
-    assert len(seen) > 1  # they did share the work
+    # They did share the work, if there is more than one fold.
+    assert len(seen) > 1 or protocol == "subject-split"
     times = {file: file.stat().st_mtime_ns for file in files}
     merged = evaluate(**arguments, results_dir=folds)
     assert {f: f.stat().st_mtime_ns for f in folds.rglob("*.parquet")} == times
@@ -135,9 +136,10 @@ def test_a_fold_that_fails(n_jobs, toy, paradigm, tmp_path):
     arguments = ({"a": pipeline}, [toy], paradigm, "leave-one-subject-out")
     with (
         joblib.parallel_config("threading"),
-        pytest.raises(OSError, match=r"The disk is full\."),
+        pytest.raises(FoldError, match=r"'a' failed .*: The disk is full\.") as caught,
     ):
         evaluate(*arguments, random_state=0, n_jobs=n_jobs, results_dir=tmp_path)
+    assert isinstance(caught.value.__cause__, OSError)
     if n_jobs == 1:
         assert len(list(tmp_path.rglob("*.parquet"))) == 1
     assert not list(tmp_path.rglob(".*"))

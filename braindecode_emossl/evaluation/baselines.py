@@ -1,0 +1,159 @@
+"""Baselines that a claim about pre-training needs."""
+
+from __future__ import annotations
+
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import check_array
+
+from braindecode_emossl.features import BANDS, DifferentialEntropy
+from braindecode_emossl.models.modalities import find_modalities
+from braindecode_emossl.pretraining.classifier import SSLClassifier
+
+__all__ = ["DE_BASELINE", "EEGBandFeatures", "with_baselines"]
+
+#: Name of the row of differential entropy with logistic regression.
+DE_BASELINE = "DE + logistic regression"
+
+
+def with_baselines(pipelines):
+    """Add the baselines that a claim about pre-training needs.
+
+    Parameters
+    ----------
+    pipelines : dict of str to estimator
+        Classifiers by name. Self-supervised ones are or contain an
+        :class:`~braindecode_emossl.pretraining.SSLClassifier` that is pre-trained.
+
+    Returns
+    -------
+    dict of str to estimator
+        The pipelines and, for each self-supervised pipeline, ``"<name>, random
+        weights"`` (the same network and fine-tuning, without pre-training) and
+        ``"<name>, frozen"`` (a probe on frozen features); then ``"DE + logistic
+        regression"``, ``"most frequent"`` and ``"stratified"``. A pipeline of yours
+        that has one of these names is kept.
+
+    Examples
+    --------
+    >>> pipelines = with_baselines({"SCMM": SSLClassifier("SCMM", random_state=0)})
+    >>> list(pipelines)
+    ['SCMM', 'SCMM, random weights', 'SCMM, frozen', 'DE + logistic regression',
+    'most frequent', 'stratified']
+    """
+    rows = {}
+    for name, pipeline in pipelines.items():
+        rows[name] = pipeline
+        if prefixes := _find_pretrained(pipeline):
+            rows[f"{name}, random weights"] = _without_pretraining(pipeline, prefixes)
+            rows[f"{name}, frozen"] = clone(pipeline).set_params(
+                **{f"{prefix}finetune": "linear-probe" for prefix in prefixes}
+            )
+    general = {
+        DE_BASELINE: make_pipeline(
+            EEGBandFeatures(), StandardScaler(), LogisticRegression(max_iter=1000)
+        ),
+        "most frequent": DummyClassifier(strategy="most_frequent"),
+        "stratified": DummyClassifier(strategy="stratified", random_state=0),
+    }
+    return rows | {name: row for name, row in general.items() if name not in pipelines}
+
+
+class EEGBandFeatures(TransformerMixin, BaseEstimator):
+    """Differential entropy of the EEG channels of windows, as a flat table.
+
+    Windows that hold one value for each of the five bands, as those of
+    ``Emotion(features="de")`` do, are taken to be differential entropy already.
+
+    Parameters
+    ----------
+    sfreq : float or None
+        Sampling rate in Hz; :func:`evaluate` sets it.
+    chs_info : list of dict or None
+        Channels as in ``mne.Info["chs"]``; :func:`evaluate` sets it. Channels of other
+        types than EEG are left out. None: all channels are EEG.
+    """
+
+    def __init__(self, sfreq=None, chs_info=None):
+        self.sfreq = sfreq
+        self.chs_info = chs_info
+
+    def __sklearn_tags__(self):
+        """Return the tags: windows have three dimensions, and nothing is fitted."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.requires_fit = False
+        return tags
+
+    def fit(self, X, y=None):
+        """Do nothing.
+
+        Parameters
+        ----------
+        X : array, shape (n_windows, n_chans, n_times)
+            Ignored.
+        y : object
+            Ignored.
+
+        Returns
+        -------
+        EEGBandFeatures
+            Itself.
+        """
+        return self
+
+    def transform(self, X):
+        """Return the features.
+
+        Parameters
+        ----------
+        X : array, shape (n_windows, n_chans, n_times) or (n_windows, n_chans, 5)
+            Windows in microvolts, or their differential entropy.
+
+        Returns
+        -------
+        ndarray, shape (n_windows, n_eeg_chans * 5)
+            Channel by channel.
+
+        Raises
+        ------
+        ValueError
+            If the windows are signals and ``sfreq`` is None, or there is no EEG.
+        """
+        X = check_array(X, allow_nd=True, ensure_all_finite=False)
+        if self.chs_info is not None:
+            eeg = find_modalities(self.chs_info, X.shape[1]).get("eeg")
+            if eeg is None:
+                raise ValueError("The windows must have EEG channels, but have none.")
+            X = X[:, eeg]
+        if X.shape[-1] == len(BANDS):
+            return X.reshape(len(X), -1)
+        if self.sfreq is None:
+            raise ValueError(
+                "sfreq must be the sampling rate of the windows in Hz, but is None. "
+                "evaluate sets it; elsewhere pass it."
+            )
+        return DifferentialEntropy(self.sfreq).fit_transform(X)
+
+
+def _find_pretrained(pipeline) -> list[str]:
+    """Return the prefixes of the parameters of each classifier that is pre-trained."""
+    parts = {"": pipeline} | {f"{k}__": v for k, v in pipeline.get_params().items()}
+    return [
+        prefix
+        for prefix, part in parts.items()
+        if isinstance(part, SSLClassifier) and part.is_pretrained
+    ]
+
+
+def _without_pretraining(pipeline, prefixes):
+    """Return a clone whose networks start from random weights."""
+    pipeline = clone(pipeline)
+    parts = {"": pipeline} | {f"{k}__": v for k, v in pipeline.get_params().items()}
+    for prefix in prefixes:
+        parts[prefix].set_params(**parts[prefix].random_weights_params())
+    return pipeline
