@@ -1,10 +1,11 @@
-"""What the command line prints: bars, tables, JSON and errors."""
+"""Output of the command line: progress bars, tables, JSON and errors."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
+import sys
 import warnings
 from contextlib import contextmanager
 
@@ -35,20 +36,16 @@ __all__ = [
     "tabulate_scores",
 ]
 
+# Signs in our own texts, and how to write them where the encoding lacks them.
+_PLAIN = {"±": "+/-", "…": "..."}
+
 
 def make_progress() -> Progress:
-    """Return a bar on the error stream, so that a script can read the output.
-
-    Nothing is shown where the error stream is not a terminal.
-
-    Returns
-    -------
-    Progress
-        A context; its tasks may have no total.
-    """
+    """Return a progress bar on the error stream, nothing if it is not a terminal."""
     console = Console(stderr=True)
+    spinner = "dots" if console.encoding.startswith("utf") else "line"
     return Progress(
-        SpinnerColumn(),
+        SpinnerColumn(spinner),
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
@@ -60,7 +57,7 @@ def make_progress() -> Progress:
 
 @contextmanager
 def calm():
-    """Keep the remarks of the hosts from the progress bar."""
+    """Suppress messages of the hosts, which would interrupt the progress bar."""
     import mne
 
     with mne.utils.use_log_level("ERROR"), warnings.catch_warnings():
@@ -69,114 +66,100 @@ def calm():
 
 
 def make_stopping_text(unit: str, *, without: str = "") -> str:
-    """Return what Ctrl-C says of a command that goes on where it was stopped.
-
-    Parameters
-    ----------
-    unit : str
-        What is kept as soon as it is finished.
-    without : str
-        Option that would delete or refuse what is kept.
-
-    Returns
-    -------
-    str
-        One or two sentences.
-    """
-    same = f"Without {without} the same" if without else "The same"
-    return f"Stopped. {same} command goes on after the last finished {unit}."
+    """Return how to resume a command from the last unit after Ctrl-C."""
+    option = f" without {without}" if without else ""
+    return (
+        f"Stopped. Run the same command again{option} to resume from the last "
+        f"completed {unit}."
+    )
 
 
 def print_error(text: str) -> None:
-    """Print a line to the error stream, red where there are colours.
-
-    Parameters
-    ----------
-    text : str
-        What went wrong.
-    """
+    """Print a line to the error stream, in red if it supports colours."""
     console = Console(stderr=True)
+    text = _fit(text, sys.stderr)
     console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_text(text: str) -> None:
-    """Print a line to the output, as it is: folders may have brackets in their names.
-
-    Parameters
-    ----------
-    text : str
-        What to say.
-    """
-    Console().print(text, markup=False, soft_wrap=True)
+    """Print a line to the output as it is: names of folders may contain brackets."""
+    Console().print(_fit(text, sys.stdout), markup=False, soft_wrap=True)
 
 
 def print_json(content) -> None:
-    """Print JSON, with null for what is not a finite number.
-
-    Parameters
-    ----------
-    content : object
-        Dicts, lists, numbers, strings and None.
-    """
+    """Print JSON, with null for numbers that are not finite."""
     typer.echo(json.dumps(_replace_nan(content), indent=2, allow_nan=False))
 
 
 def _replace_nan(content):
+    """Return JSON content with None for missing and infinite numbers."""
     if isinstance(content, dict):
         return {key: _replace_nan(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
         return [_replace_nan(value) for value in content]
+    if type(content).__name__ == "NAType":  # a missing integer in a table of pandas
+        return None
     is_number = not isinstance(content, float) or math.isfinite(content)
     return content if is_number else None
 
 
+def _fit(text: str, stream) -> str:
+    """Return a text that a stream can encode, such as that of an ASCII locale."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        for sign, plain in _PLAIN.items():
+            text = text.replace(sign, plain)
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
 def tabulate_scores(scores, protocol: str) -> Table:
-    """Return the accuracies of an evaluation.
+    """Return a table of the accuracies that an evaluation returned.
 
-    Parameters
-    ----------
-    scores : DataFrame
-        What :func:`~braindecode_emossl.evaluation.evaluate` returned.
-    protocol : str
-        For the title.
-
-    Returns
-    -------
-    Table
-        One row a corpus and pipeline.
+    Numbers of labelled trials and target access have columns only if they vary. Rows
+    with different target access are separated, as they must not be ranked together.
     """
     from braindecode_emossl.evaluation import summarize_results
 
-    table = Table(title=f"Accuracy, {protocol}, mean ± sd over subjects")
-    for name in ("corpus", "pipeline", "subjects"):
-        table.add_column(name)
-    for name in ("windows", "trials (vote)"):
-        table.add_column(name, justify="right", no_wrap=True)
-    windows = summarize_results(scores, "accuracy")
+    summary = summarize_results(scores, "accuracy")
     trials = summarize_results(scores, "score_trial")
-    for row, voted in zip(windows.itertuples(), trials.itertuples(), strict=True):
-        numbers = [_format_score(part.mean, part.sd) for part in (row, voted)]
-        _add_row(table, row.dataset, row.pipeline, str(row.n_subjects), *numbers)
+    summary = summary.assign(mean_trial=trials["mean"], sd_trial=trials["sd"])
+    varying = {
+        name: column
+        for name, column in {
+            "n_labeled_trials": "labels",
+            "target_access": "access",
+        }.items()
+        if name in summary and summary[name].nunique(dropna=False) > 1
+    }
+    title = f"Accuracy, {protocol}, mean ± sd over n subjects"
+    numbers = (*varying.values(), "n", "windows", "trials (vote)")
+    table = _make_table(title, ("corpus", "pipeline"), numbers)
+    parts = [summary]
+    if "target_access" in varying:
+        parts = [rows for _, rows in summary.groupby("target_access", sort=False)]
+    for rows in parts:
+        for row in rows.to_dict("records"):
+            _add_row(
+                table,
+                row["dataset"],
+                row["pipeline"],
+                *(_format_group(row[name]) for name in varying),
+                str(row["n_subjects"]),
+                _format_score(row["mean"], row["sd"]),
+                _format_score(row["mean_trial"], row["sd_trial"]),
+            )
+        table.add_section()
     return table
 
 
 def tabulate_demo(summary) -> Table:
-    """Return the accuracies of the demo.
-
-    Parameters
-    ----------
-    summary : DataFrame
-        What :func:`~braindecode_emossl.demo.summarize` returned.
-
-    Returns
-    -------
-    Table
-        One row a corpus and pipeline.
-    """
-    table = Table(title="Accuracy, leave one subject out")
-    for name in ("corpus", "target", "pipeline"):
-        table.add_column(name)
-    table.add_column("mean ± sd over subjects", justify="right")
+    """Return a table of the accuracies that :func:`demo.summarize` returned."""
+    texts = ("corpus", "target", "pipeline")
+    numbers = ("mean ± sd over subjects",)
+    table = _make_table("Accuracy, leave one subject out", texts, numbers)
     for row in summary.itertuples():
         score = _format_score(row.mean, row.std)
         _add_row(table, row.dataset, row.target, row.pipeline, score)
@@ -184,34 +167,42 @@ def tabulate_demo(summary) -> Table:
 
 
 def tabulate_inspections(inspections) -> Table:
-    """Return what was found of corpora.
-
-    Parameters
-    ----------
-    inspections : list of Inspection
-        One a corpus.
-
-    Returns
-    -------
-    Table
-        One row a corpus.
-    """
-    table = Table(title="Corpora")
-    for name in ("corpus", "subjects", "sessions", "trials", "verdict", "where"):
-        table.add_column(name, overflow="fold")
+    """Return a table with one row for each inspected corpus."""
+    texts = ("corpus", "subjects", "sessions", "trials", "verdict", "where")
+    table = _make_table("Corpora", texts)
     for found in inspections:
         counts = [
             f"{getattr(found, f'n_{name}')} of {getattr(found, f'expected_{name}')}"
             for name in ("subjects", "sessions", "trials")
         ]
-        where = found.root or f"ask for it at {found.access_url}"
+        where = found.root or f"request it at {found.access_url}"
         _add_row(table, found.corpus, *counts, found.verdict, where)
     return table
 
 
+def _make_table(title: str, texts, numbers=()) -> Table:
+    """Return an empty table with columns of texts, which wrap, and of numbers."""
+    table = Table(title=_fit(title, sys.stdout))
+    for name in texts:
+        table.add_column(_fit(name, sys.stdout), overflow="fold")
+    # The ellipsis is a character of its own, which ASCII lacks.
+    overflow = "fold" if _fit("…", sys.stdout) != "…" else "ellipsis"
+    for name in numbers:
+        heading = _fit(name, sys.stdout)
+        table.add_column(heading, justify="right", no_wrap=True, overflow=overflow)
+    return table
+
+
 def _add_row(table: Table, *cells: str) -> None:
-    """Add texts as they are: a name with brackets is no markup."""
-    table.add_row(*map(Text, cells))
+    """Add texts as they are: a name in brackets is not markup."""
+    table.add_row(*(Text(_fit(cell, sys.stdout)) for cell in cells))
+
+
+def _format_group(value) -> str:
+    """Return a kind of target access or a number of labelled trials as text."""
+    from pandas import isna
+
+    return "all" if isna(value) else str(value)
 
 
 def _format_score(mean: float, sd: float) -> str:
@@ -219,13 +210,7 @@ def _format_score(mean: float, sd: float) -> str:
 
 
 def print_problems(inspection) -> None:
-    """Print what is missing or wrong of a corpus.
-
-    Parameters
-    ----------
-    inspection : Inspection
-        What was found.
-    """
+    """Print the missing and damaged parts of an inspected corpus."""
     lines = [*inspection.missing_sessions, *inspection.missing_trials]
     if inspection.n_subjects and inspection.missing_subjects:
         subjects = inspection.missing_subjects
@@ -234,20 +219,10 @@ def print_problems(inspection) -> None:
     for line in lines:
         print_text(line)
     for problem in inspection.problems:
+        problem = _fit(problem, sys.stdout)
         Console().print(problem, style="red", markup=False, soft_wrap=True)
 
 
 def inspection_to_dict(inspection) -> dict:
-    """Return what was found of a corpus, for JSON.
-
-    Parameters
-    ----------
-    inspection : Inspection
-        What was found.
-
-    Returns
-    -------
-    dict
-        Its attributes, with ``verdict``.
-    """
+    """Return the attributes of an inspection and its verdict, for JSON."""
     return {**dataclasses.asdict(inspection), "verdict": inspection.verdict}

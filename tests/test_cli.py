@@ -237,14 +237,14 @@ def test_other_settings_keep_the_tables_of_the_first(run, seed, quick, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "without"),
     [
-        ((), "The same command goes on"),
-        (("--overwrite",), "Without --overwrite the same command goes on"),
-        (("--no-resume",), "Without --no-resume the same command goes on"),
+        ((), ""),
+        (("--overwrite",), " without --overwrite"),
+        (("--no-resume",), " without --no-resume"),
     ],
 )
-def test_ctrl_c_says_how_to_go_on(run, seed, quick, monkeypatch, option, said):
+def test_ctrl_c_says_how_to_resume(run, seed, quick, monkeypatch, option, without):
     """It ended in "Aborted."; then it said to repeat what deletes all folds."""
 
     def evaluate(*args, **kwargs):
@@ -253,8 +253,8 @@ def test_ctrl_c_says_how_to_go_on(run, seed, quick, monkeypatch, option, said):
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
     result = run("evaluate", seed, *OPTIONS, "--pipelines", quick, *option)
     assert result.exit_code == 130
-    said = f"Stopped. {said} after the last finished fold."
-    assert result.stderr.splitlines() == [said]
+    advice = f"again{without} to resume from the last completed fold."
+    assert result.stderr.splitlines() == [f"Stopped. Run the same command {advice}"]
 
 
 def test_a_name_with_brackets_is_no_markup(run, seed, quick, tmp_path):
@@ -349,8 +349,8 @@ def test_pretrain_goes_on_where_it_was_stopped(run, seed, tmp_path, monkeypatch)
         patch.setattr(SSLPretrainer, "on_epoch_begin", stop)
         stopped = run(*arguments, str(tmp_path / "parts"))
     assert stopped.exit_code == 130
-    said = "Stopped. The same command goes on after the last finished epoch."
-    assert said in stopped.stderr.splitlines()
+    advice = "again to resume from the last completed epoch."
+    assert f"Stopped. Run the same command {advice}" in stopped.stderr.splitlines()
     refused = run(*arguments, str(tmp_path / "parts"), "--no-resume")
     assert refused.exit_code == 2 and "earlier training" in refused.stderr
     assert run(*arguments, str(tmp_path / "parts")).exit_code == 0

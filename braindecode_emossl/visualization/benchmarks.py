@@ -191,7 +191,7 @@ class _Panel:
                 p = pair.p_corrected
                 text = f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
                 style = {"ha": "center", "va": "bottom", "fontsize": "small"}
-                ax.text(np.mean(ends), height, text, **style)
+                ax.text(np.mean(ends), height + 0.1 * gap, text, **style)
 
 
 def _name_group(by: list[str], key: tuple) -> list[str]:

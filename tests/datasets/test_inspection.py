@@ -117,7 +117,7 @@ def test_datasets_says_what_is_where(run, seed_root, monkeypatch, tmp_path):
     assert found["SEED"]["n_trials"] == 135
     assert found["DEAP"]["verdict"] == "not found"
     table = run("datasets").stdout
-    assert "3 of 15" in table and "ask for it at" in table
+    assert "3 of 15" in table and "request it at" in table
 
 
 def test_replica_can_be_checked(run, tmp_path):
