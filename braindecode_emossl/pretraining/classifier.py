@@ -22,6 +22,7 @@ from skorch.helper import predefined_split
 from torch import nn
 
 from braindecode_emossl.pretraining.finetuning import FineTuner, check_strategy
+from braindecode_emossl.pretraining.memory import PretrainingMemory
 from braindecode_emossl.pretraining.model_factory import (
     build_model,
     find_model_class,
@@ -39,7 +40,6 @@ from braindecode_emossl.pretraining.signal_identity import (
     align_windows,
     read_model_signal,
 )
-from braindecode_emossl.pretraining.memory import PretrainingMemory
 from braindecode_emossl.pretraining.training_data import (
     WindowSet,
     encode_labels,

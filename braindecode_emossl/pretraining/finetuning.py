@@ -13,8 +13,8 @@ from skorch.callbacks import EarlyStopping, GradientNormClipping
 from torch import nn
 from torch.utils.data import Dataset
 
-from braindecode_emossl.pretraining.model_factory import list_forward_arguments
 from braindecode_emossl.pretraining.loop import RaiseInterrupt
+from braindecode_emossl.pretraining.model_factory import list_forward_arguments
 
 __all__ = ["STRATEGIES", "FineTuner", "check_strategy", "find_layers"]
 

@@ -131,8 +131,7 @@ class MoodReaderPretraining(PretrainingObjective):
         dim, n_layers, n_heads = {**_PRESETS[preset], **given}.values()
         check_width("decoder_dim", dim, "n_decoder_heads", n_heads)
         self.mask_ratio = mask_ratio
-        with torch.device("cpu"):  # checkpoints are first built on "meta"
-            self.n_masked = int(self.sample_mask(1).sum())
+        self.n_masked = int(self.sample_mask(1).sum())
         if not 0 < self.n_masked < encoder.n_patches:
             raise ValueError(
                 "mask_ratio must mask at least one of the patches of a window and "

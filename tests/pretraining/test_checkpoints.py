@@ -150,7 +150,9 @@ def test_what_is_read_is_what_was_written(name, tmp_path):
     """All that was trained and fitted, to the bit, and how it was built."""
     objective = make_objective(name)
     # Two epochs: the clusters of the second one are of a layer of the encoder.
-    trained = SSLPretrainer(objective, max_epochs=2, batch_size=8, random_state=0)
+    trained = SSLPretrainer(
+        objective, sampler=None, max_epochs=2, batch_size=8, random_state=0
+    )
     trained = trained.fit(make_windows()).module_
     save_checkpoint(tmp_path / "a", trained, PROVENANCE)
     assert {file.name for file in (tmp_path / "a").iterdir()} == NAMES
@@ -386,7 +388,7 @@ def test_a_head_of_another_size_is_saved(tmp_path):
         ({"corpora": {"SEED": {"subjects": 1}}}, " be such as"),
         ({"corpora": {"SEED": {"subjects": [1.5]}}}, " be such as"),
         ({"corpora": {"SEED": {"subjects": [1], "sessions": "0"}}}, " be such as"),
-        ({"corpora": {"SEED": {"subjects": {1}}}}, "set is no type of JSON"),
+        ({"corpora": {"SEED": {"subjects": {1}}}}, "set cannot be written as JSON"),
     ],
 )
 def test_a_provenance_of_another_form_is_refused(provenance, message, tmp_path):
