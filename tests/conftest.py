@@ -1,4 +1,4 @@
-"""What the tests share: miniature corpora, and an MNE that reads nobody's settings."""
+"""Fixtures of all tests: miniature corpora, and settings apart from the user's."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from braindecode_emossl.datasets import write_replica
 
 @pytest.fixture(scope="session", autouse=True)
 def own_mne_settings(tmp_path_factory):
-    """Keep MNE off the settings, the data and the environment of the user."""
+    """Keep MNE and the package off the settings, the data and the caches of the user."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         for name in list(os.environ):
             if name.startswith(("MNE_DATA", "MNE_DATASETS_")):
                 monkeypatch.delenv(name)
         home = str(tmp_path_factory.mktemp("mne-home"))
         monkeypatch.setenv("_MNE_FAKE_HOME_DIR", home)
+        monkeypatch.setenv("EMOSSL_CACHE_DIR", home)
         old_level = mne.set_log_level("ERROR", return_old_level=True)
         yield
         mne.set_log_level(old_level)
@@ -27,7 +28,7 @@ def own_mne_settings(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def one_torch_thread():
-    """Small networks lose more than they gain by threads, on a busy machine much."""
+    """Small networks are slower with several threads, above all on a busy machine."""
     torch.set_num_threads(1)
 
 

@@ -158,7 +158,11 @@ def test_readable(toy, paradigm):
         (3, {}, "name of a protocol, a cross-validator or an evaluation .*got 3"),
         (KFold(2), {"groups": "film"}, "groups must be among .*'film'"),
         (KFold(2), {"n_splits": 2}, r"no option but groups.*n_splits"),
-        ("chronological", {"n_splits": 2}, r"among \['adapt', 'train_size'\].*n_splits"),
+        (
+            "chronological",
+            {"n_splits": 2},
+            r"among \['adapt', 'train_size'\].*n_splits",
+        ),
     ],
 )
 def test_refused(protocol, options, message, toy, paradigm):

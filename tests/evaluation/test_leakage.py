@@ -30,13 +30,7 @@ def write_checkpoint(path, corpus, subjects, seed=0):
     objective = SCMMPretraining(model)
     objective.prepare(np.random.default_rng(0).normal(size=(10, 4, 5)))
     save_checkpoint(path, objective, {"corpora": {corpus: {"subjects": subjects}}})
-    return SSLClassifier(
-        "SCMM",
-        checkpoint=path,
-        model_params={"input_domain": "de"},
-        finetune_epochs=2,
-        random_state=0,
-    )
+    return SSLClassifier(pretrained=path, finetune_steps=4, random_state=0)
 
 
 def run(classifier, dataset, paradigm, tmp_path, protocol="leave-one-subject-out"):
@@ -65,12 +59,11 @@ def test_a_checkpoint_of_subjects_who_take_no_part_is_taken(
             run(classifier, [toy], paradigm, tmp_path, protocol)
 
 
-def test_a_checkpoint_that_saw_the_only_subject_who_trains_is_doubted(
-    make_toy, paradigm, tmp_path
-):
+def test_a_checkpoint_that_saw_held_out_trials_is_refused(make_toy, paradigm, tmp_path):
+    """Within a subject it had seen the test trials too, and was only doubted."""
     toy = make_toy(subjects=[1])
     classifier = write_checkpoint(tmp_path / "weights", toy.code, [1, 2])
-    with pytest.warns(LeakageWarning, match="held-out trials too"):
+    with pytest.raises(LeakageError, match="subject 1 of Toy"):
         run(classifier, [toy], paradigm, tmp_path, "chronological")
 
 

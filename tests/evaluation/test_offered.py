@@ -224,8 +224,8 @@ def test_test_subjects_stay_away(protocol, make_toy, fast, options_of):
             if "subject" in kind.unlabeled_apart:
                 assert not {s for _, s, _ in tested} & set(rows["subject"])
             if kind.never_shared == ("session",):
-                sessions = zip(rows["corpus"], rows["subject"], rows["session"])
-                assert not tested & set(sessions)
+                sessions = rows[["corpus", "subject", "session"]].to_numpy().tolist()
+                assert not tested & set(map(tuple, sessions))
     if protocol in ("leave-one-subject-out", "within-session", "cross-session"):
         # The neutral third, which valence in two classes has no label for.
         given = [set(known.y[known.rows(f["X_unlabeled"]).index]) for f in Asks.seen]
@@ -421,7 +421,7 @@ def test_a_subject_of_one_class(make_toy, paradigm, classifier):
     OneClass.n_read = 0
     toy = make_toy(OneClass)
     options = {"n_splits": 3}
-    with pytest.raises(ValueError, match="divide OneClass, subject 2.*two classes"):
+    with pytest.raises(ValueError, match=r"divide OneClass, subject 2.*two classes"):
         run(classifier, toy, paradigm, "within-session", **options)
     assert OneClass.n_read == 0  # known before any signal is read
     with pytest.warns(UserWarning, match="Left out: .*OneClass, subject 2"):

@@ -301,7 +301,7 @@ def test_own_threshold(toy, paradigm, tmp_path):
 
 def test_probabilities_that_are_no_numbers(toy, paradigm):
     """They were taken for a class of probability 0, without a word."""
-    with pytest.raises(FoldError, match="'pipeline' failed .* finite numbers"):
+    with pytest.raises(FoldError, match=r"'pipeline' failed .* finite numbers"):
         run(Diverged(), toy, paradigm)
 
 
@@ -429,7 +429,7 @@ def test_search_is_reproducible(toy, paradigm, classifier):
         ({"pipelines": {}}, "at least one classifier by name, but got {}"),
         (
             {"pipelines": {"a": StandardScaler()}},
-            "'a' must be a scikit-learn classifier",
+            "'a' must be a scikit-learn",
         ),
         ({"param_grid": {"b": {}}}, r"param_grid must name .*\['b'\]"),
         ({"shard": 3}, "shard must be .*, but got 3"),

@@ -1,53 +1,46 @@
-"""Finished folds: found again by all they depend on, and never half written."""
+"""Finished folds: found again by everything they depend on, and never half written."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import linecache
+import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from mne.decoding import Vectorizer
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import fbeta_score, make_scorer
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from braindecode_emossl import storage
 from braindecode_emossl.datasets import DEAP, SEED, write_replica
 from braindecode_emossl.evaluation import evaluate, read_predictions
 from braindecode_emossl.evaluation.folds import FoldResult
-from braindecode_emossl.evaluation.store import FoldStore, hash_object, read_fold
+from braindecode_emossl.evaluation.store import (
+    FoldStore,
+    read_evaluations,
+    read_fold,
+)
 from braindecode_emossl.paradigms import Emotion
 
 
-class Counting(GaussianNB):
-    """Count the fits; ``module`` and ``table`` are there to be told apart."""
-
-    n_fits = 0
-    stop_at = None
+class Bayes(GaussianNB):
+    """A classifier with parameters of any kind, which change nothing."""
 
     def __init__(self, var_smoothing=1e-9, module=None, table=None):
         super().__init__(var_smoothing=var_smoothing)
         self.module = module
         self.table = table
-
-    def fit(self, X, y, sample_weight=None):
-        if Counting.n_fits == Counting.stop_at:
-            raise KeyboardInterrupt
-        Counting.n_fits += 1
-        return super().fit(X, y)
 
 
 class Metric:
@@ -60,27 +53,29 @@ class Metric:
         return self.value
 
 
-@pytest.fixture(autouse=True)
-def forget():
-    Counting.n_fits, Counting.stop_at = 0, None
-
-
 @pytest.fixture
 def run(toy, paradigm, tmp_path):
-    """Return a function that evaluates and says how many folds were fitted."""
+    """Return a function that evaluates and returns the number of folds computed."""
 
-    def run(counting=None, *, name="a", **changes):
+    def run(classifier=None, *, name="a", stop_after=None, **changes):
+        done = []
+
+        def count(corpus, n_done, n_folds):
+            done.append(n_done)
+            if n_done == stop_after:
+                raise KeyboardInterrupt
+
         arguments = {
             "datasets": [toy],
             "paradigm": paradigm,
             "protocol": "leave-one-subject-out",
             "random_state": 0,
             "results_dir": tmp_path / "results",
+            "on_fold": count,
         } | changes
-        pipeline = make_pipeline(Vectorizer(), counting or Counting())
-        before = Counting.n_fits
+        pipeline = make_pipeline(Vectorizer(), classifier or Bayes())
         run.table = evaluate({name: pipeline}, **arguments)
-        return Counting.n_fits - before
+        return len(done)
 
     return run
 
@@ -108,53 +103,38 @@ def test_second_call_fits_nothing(run):
     pd.testing.assert_frame_equal(run.table, first)
 
 
-def test_changed_files_count(run, seed_root, tmp_path):
-    """A replica written anew into its folder came back with the scores of the old."""
-    root = shutil.copytree(seed_root, tmp_path / "SEED")
-    subjects = {"datasets": [SEED([1, 2], path=root, sessions=[0])]}
+def test_only_contents_of_files_count(run, seed_root, tmp_path):
+    """A copy of the corpus found nothing, and one with other contents old results."""
+    root = shutil.copytree(seed_root, tmp_path / "SEED", copy_function=shutil.copyfile)
     paradigm = Emotion(window=1.0, features="de")
-    n_fits = run(paradigm=paradigm, **subjects)
-    assert n_fits and run(paradigm=paradigm, **subjects) == 0
+
+    def run_on(path, subjects=(1, 2)):
+        corpus = SEED(list(subjects), path=path, sessions=[0])
+        return run(paradigm=paradigm, datasets=[corpus])
+
+    assert run_on(root) == 2
+    assert run_on(seed_root, (2, 1)) == 0
     (file,) = SEED([2], sessions=[0], path=root).data_path(2)
     os.utime(file, ns=(0, 0))
-    assert run(paradigm=paradigm, **subjects) == n_fits
+    assert run_on(root) == 0
+    other = tmp_path / "other"
+    write_replica("SEED", other, subjects=[2], seconds=4, seed=1, sessions=[0])
+    shutil.copyfile(*SEED([2], sessions=[0], path=other).data_path(2), file)
+    assert run_on(root) == 2
 
 
 def test_changed_labels_count(run, tmp_path):
-    """Only the files of signals counted: changed ratings came back with old scores."""
+    """Only the files of signals counted: changed ratings gave the old scores."""
     root = write_replica("DEAP", tmp_path / "DEAP", subjects=[1, 2], seconds=4, seed=0)
     arguments = {
         "datasets": [DEAP([1, 2], path=root)],
         "paradigm": Emotion("valence", window=1.0, features="de"),
     }
-    n_fits = run(**arguments)
+    assert run(**arguments) == 2
     (table,) = root.rglob("participant_ratings.csv")
     table.unlink()  # trials are then numbered in another order
     arguments["datasets"] = [DEAP([1, 2], path=root)]
-    assert n_fits and run(**arguments) == n_fits
-
-
-def test_changed_functions_count(tmp_path):
-    """A function counted by its name: edited, it came back with its old scores."""
-    hashes = []
-    for power in (1, 2):
-        file = tmp_path / "edited.py"
-        file.write_text(f"def function(x):\n    return x ** {power}\n")
-        spec = importlib.util.spec_from_file_location("edited", file)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        linecache.checkcache()
-        sys.modules["edited"] = module
-        hashes.append(hash_object(FunctionTransformer(module.function), "it"))
-    del sys.modules["edited"]
-    assert hashes[0] != hashes[1]
-
-
-def test_the_order_of_any_dict_counts():
-    """Of an OrderedDict it did not: features in another order were found."""
-    a, b = (OrderedDict(pairs) for pairs in ([(1, 2), (3, 4)], [(3, 4), (1, 2)]))
-    assert hash_object(a, "a") != hash_object(b, "b")
-    assert hash_object(a, "a") == hash_object(OrderedDict(a), "a")
+    assert run(**arguments) == 2
 
 
 def test_the_name_of_a_pipeline_does_not_count(run, tmp_path):
@@ -164,22 +144,22 @@ def test_the_name_of_a_pipeline_does_not_count(run, tmp_path):
     assert set(read_predictions(tmp_path / "results")["pipeline"]) == {"b"}
 
 
-def test_what_a_pipeline_learnt_before_does_not_count(run):
+def test_the_fitted_state_of_a_pipeline_does_not_count(run):
     """Each fold fits a clone, but a fitted pipeline was taken for another one."""
     assert run() == 3
-    fitted = Counting().fit(np.eye(4), [0, 1, 0, 1])
+    fitted = Bayes().fit(np.eye(4), [0, 1, 0, 1])
     assert run(fitted) == 0
 
 
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (Counting(var_smoothing=0.1), Counting(var_smoothing=0.2)),
-        (Counting(table=np.zeros(2000)), Counting(table=np.arange(2000) // 1999)),
-        (Counting(module=linear(0)), Counting(module=linear(1))),
+        (Bayes(var_smoothing=0.1), Bayes(var_smoothing=0.2)),
+        (Bayes(table=np.zeros(2000)), Bayes(table=np.arange(2000) // 1999)),
+        (Bayes(module=linear(0)), Bayes(module=linear(1))),
         # Frozen weights were taken for those that train.
-        (Counting(module=linear(0)), Counting(module=frozen(0))),
-        (Counting(module=linear(0)), Counting(module=linear(0).double())),
+        (Bayes(module=linear(0)), Bayes(module=frozen(0))),
+        (Bayes(module=linear(0)), Bayes(module=linear(0).double())),
     ],
 )
 def test_changed_pipeline(before, after, run):
@@ -189,10 +169,8 @@ def test_changed_pipeline(before, after, run):
 
 
 @pytest.mark.slow
-def test_changed_setting(run, make_toy, toy, fast, tmp_path):
+def test_changed_setting(run, make_toy, fast):
     """MOABB gives the old score after most of these changes."""
-    other = tmp_path / "other"
-    other.mkdir()
     within = {"protocol": "within-session", "n_splits": 3}
     all_of = [
         ({}, 3),
@@ -210,11 +188,10 @@ def test_changed_setting(run, make_toy, toy, fast, tmp_path):
         ({"paradigm": Emotion("valence", threshold=6.8, **fast)}, 3),
         ({"paradigm": Emotion(**fast, scorer="f1_macro")}, 3),
         ({"paradigm": Emotion(**fast, scorer=["f1_macro", "accuracy"])}, 3),
-        ({"datasets": [make_toy(path=other)]}, 3),
         ({"datasets": [make_toy(subjects=[1, 2])]}, 2),
         ({"datasets": [make_toy(sessions=[0])]}, 3),
-        ({"param_grid": {"a": {"counting__var_smoothing": [0.1, 0.2]}}}, 21),
-        ({"param_grid": {"a": {"counting__var_smoothing": [0.1, 0.3]}}}, 21),
+        ({"param_grid": {"a": {"bayes__var_smoothing": [0.1, 0.2]}}}, 3),
+        ({"param_grid": {"a": {"bayes__var_smoothing": [0.1, 0.3]}}}, 3),
     ]
     for changes, n_fits in all_of:
         assert run(**changes) == n_fits, changes
@@ -253,30 +230,26 @@ def test_drawn_seed_is_found_again(run):
     pd.testing.assert_frame_equal(run.table, first)
 
 
-def test_two_processes_draw_one_seed(tmp_path):
-    """The second to start wrote its own seed over that of the first."""
-    identity = {"corpora": ["Toy"], "protocol": "chronological"}
+@pytest.mark.parametrize("has_links", [True, False])
+def test_two_processes_draw_one_seed(has_links, tmp_path, monkeypatch):
+    """The second to start replaced the seed of the first.
+
+    On a file system without hard links ``evaluate`` stopped.
+    """
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
     for folder in map(str, range(20)):
         with ThreadPoolExecutor(8) as pool:
             stores = pool.map(
-                lambda _, folder=folder: FoldStore(tmp_path / folder, identity, None),
+                lambda _, folder=folder: FoldStore(tmp_path / folder, IDENTITY, None),
                 range(8),
             )
             assert len({store.seed for store in stores}) == 1
-    assert not list(tmp_path.rglob(".*"))
-
-
-# -- hashes --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.complex64])
-def test_hash_of_any_tensor(dtype):
-    """NumPy has no bfloat16: such weights were called not picklable."""
-    values = torch.arange(6.0).reshape(2, 3).to(dtype)
-    assert hash_object(values, "") == hash_object(values.clone(), "")
-    assert hash_object(values, "") != hash_object(values + 1, "")
-    assert hash_object(values, "") != hash_object(values.reshape(3, 2), "")
-    assert hash_object(torch.tensor(1.0), "") != hash_object(torch.tensor(2.0), "")
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 # -- interruptions -------------------------------------------------------------
@@ -365,41 +338,114 @@ def test_kill(deap_root, tmp_path, monkeypatch):
 
 
 def test_interrupt(run, tmp_path):
-    Counting.stop_at = 2
     with pytest.raises(KeyboardInterrupt):
-        run()
+        run(stop_after=2)
     assert len(list((tmp_path / "results").glob("*/*/*.parquet"))) == 2
     assert not list((tmp_path / "results").rglob(".*"))
-    Counting.stop_at = None
     assert run() == 1
 
 
-def test_a_fold_is_whole_or_not_there(run, tmp_path, monkeypatch):
-    def write_half(table, file):
-        file.write_bytes(b"PAR1")
-        raise OSError("No space left on device")
+def test_a_full_disk_leaves_no_fold_and_names_it(run, tmp_path, monkeypatch):
+    """The error said only that there was no space left."""
 
+    def fail(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run(stop_after=None, shard=(0, 2))
     with monkeypatch.context() as patch:
-        patch.setattr(pd.DataFrame, "to_parquet", write_half)
-        with pytest.raises(OSError, match="No space"):
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match=rf"No space left .*{tmp_path}.*parquet"):
             run()
-    assert not [f for f in tmp_path.rglob("*") if "parquet" in f.name]
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert run() == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "copied"])
+def test_a_damaged_fold_is_unfinished(damage, run, tmp_path):
+    """An empty file counted for ever, an altered or copied one gave its scores."""
     assert run() == 3
+    first = run.table
+    other, file, _ = sorted(tmp_path.rglob("*.parquet"))
+    good = file.read_bytes()
+    middle = len(good) // 2
+    bad = {"cut": good[:100], "empty": b"", "copied": other.read_bytes()}
+    bad["flipped"] = good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :]
+    file.write_bytes(bad[damage])
+    with pytest.raises(ValueError, match=str(file)):
+        read_fold(file)
+    assert len(read_predictions(tmp_path / "results")) == 72  # of two folds
+    (evaluation,) = read_evaluations(tmp_path / "results")
+    assert not evaluation.pipelines[0].complete
+    assert run() == 1
+    pd.testing.assert_frame_equal(
+        run.table.drop(columns="time"), first.drop(columns="time")
+    )
+
+
+def test_an_empty_description_is_named(run, tmp_path):
+    """A JSONDecodeError named no file."""
+    run()
+    (file,) = tmp_path.rglob("run.json")
+    good = file.read_text()
+    for text in ("", good[:30], "[]"):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=rf"{file} .*delete the folder"):
+            run()
+        with pytest.raises(ValueError, match=rf"{file} .*delete the folder"):
+            read_evaluations(tmp_path / "results")
+    file.write_text(good)
+    (file,) = tmp_path.rglob("pipeline.json")
+    file.write_text("{")
+    with pytest.raises(ValueError, match=rf"{file} .*Repeat the call"):
+        read_predictions(tmp_path / "results")
+    assert run() == 0
+    assert len(read_predictions(tmp_path / "results")) == 108
+
+
+def test_read_only_results_are_read(run, monkeypatch):
+    """Even with all folds finished, the call stopped where nothing can be written."""
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EROFS, "Read-only file system")
+
+    run()
+    first = run.table
+    for name in ("mkdir", "write_bytes", "write_text", "replace", "unlink"):
+        monkeypatch.setattr(Path, name, refuse)
+    assert run(name="b") == 0
+    pd.testing.assert_frame_equal(
+        run.table.drop(columns="pipeline"), first.drop(columns="pipeline")
+    )
+
+
+def test_leftovers_of_a_killed_process_are_deleted(run, tmp_path):
+    """Half-written folds stayed for ever."""
+    run()
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    (fold, *_) = tmp_path.rglob("*.parquet")
+    scratch = storage._scratch_of(fold).name
+    fold.with_name(scratch.replace(f"-{os.getpid()}-", f"-{process.pid}-")).touch()
+    fold.with_name(scratch).touch()  # of a process that is still writing
+    run()
+    assert [file.name for file in tmp_path.rglob("*.tmp")] == [scratch]
 
 
 def test_resume_and_overwrite(run, tmp_path):
     assert run(resume=False) == 3
     with pytest.raises(FileExistsError, match=r"3 finished folds .*overwrite=True"):
         run(resume=False)
-    assert run(Counting(var_smoothing=0.2), resume=False) == 3
+    assert run(Bayes(var_smoothing=0.2), resume=False) == 3
     assert run(overwrite=True) == 3
-    assert run(Counting(var_smoothing=0.2)) == 0  # others' folds stay
+    assert run(Bayes(var_smoothing=0.2)) == 0  # others' folds stay
 
 
 # -- files ---------------------------------------------------------------------
 
+IDENTITY = {"corpora": ["Toy"], "protocol": "chronological", "options": {"a": (1,)}}
 
-def test_fold_survives_its_file(tmp_path):
+
+def test_a_fold_is_read_as_it_was_written(tmp_path):
     predictions = pd.DataFrame(
         {
             "subject": [1, 1],
@@ -410,9 +456,8 @@ def test_fold_survives_its_file(tmp_path):
         }
     )
     scores = [{"subject": "1", "session": "0", "score": 0.1 + 0.2, "score_auc": np.nan}]
-    result = FoldResult(predictions, scores, 1.5, 7, 4)
-    identity = {"corpora": ["Toy"], "protocol": "chronological"}
-    store = FoldStore(tmp_path, identity, 0).open_pipeline("a", {"hash": "b"}, "repr")
+    result = FoldResult(predictions, scores, 1.5, np.int64(7), 4, "statistics")
+    store = FoldStore(tmp_path, IDENTITY, 0).open_pipeline("a", {"hash": "b"}, {})
     assert not store.is_complete("1") and len(store) == 0
     store.write("1", 1, 2, result)
     assert list(store.find("1")) == [1] and not store.is_complete("1")
@@ -423,7 +468,59 @@ def test_fold_survives_its_file(tmp_path):
     pd.testing.assert_frame_equal(back.predictions, predictions)
     assert back.scores[0]["score"] == scores[0]["score"]
     assert np.isnan(back.scores[0]["score_auc"])
-    assert (back.seconds, back.n_train, back.n_chans) == (1.5, 7, 4)
+    others = asdict(back)
+    assert (others["seconds"], others["n_train"], others["n_chans"]) == (1.5, 7, 4)
+    assert others["target_access"] == "statistics"
+    store.clear()
+    assert len(store) == 0
+
+
+def test_any_altered_byte_of_a_fold_is_noticed(tmp_path):
+    """Of 1,500 altered files 137 were read as if nothing had happened."""
+    table = pd.DataFrame({"subject": [1] * 50, "proba_x": np.linspace(0, 1, 50)})
+    result = FoldResult(table, [{"score": 0.5}], 1.0, 7, 4)
+    store = FoldStore(tmp_path, IDENTITY, 0).open_pipeline("a", {"hash": "b"}, {})
+    store.write("1", 0, 1, result)
+    (file,) = store.find("1").values()
+    good, rng = file.read_bytes(), np.random.default_rng(0)
+    for place in rng.integers(len(good), size=300):
+        bad = bytearray(good)
+        bad[place] ^= rng.integers(1, 256)
+        file.write_bytes(bad)
+        with pytest.raises(ValueError, match="damaged"):
+            read_fold(file)
+    file.write_bytes(good)
+    assert read_fold(file).scores == result.scores
+
+
+def test_evaluations_are_described_as_data(tmp_path):
+    """Settings had to be parsed out of a repr."""
+    table = pd.DataFrame({"subject": [1, 2], "label": "a", "predicted": "a"})
+    store = FoldStore(tmp_path, IDENTITY, 3, notes={"units": 2})
+    for name, seed, number, access in (("b", 0, 2, "none"), ("a", None, None, "x")):
+        identity = {"hash": name, "seed": seed, "n_labeled_trials": number}
+        pipeline = store.open_pipeline(name, identity, {"C": np.float64(0.1)})
+        access = "unlabeled" if access == "x" else access
+        for index in range(1 + (name == "b")):
+            result = FoldResult(table, [], 1.0, 7, 4, access)
+            pipeline.write("1", index, 2, result)
+    (found,) = read_evaluations(tmp_path)
+    assert found.folder == store.folder
+    options = {"options": {"a": [1]}, "random_state": 3, "notes": {"units": 2}}
+    assert found.run == {**IDENTITY, **options}
+    a, b = found.pipelines
+    assert (a.name, a.complete, a.target_access) == ("a", False, "unlabeled")
+    assert (b.name, b.complete, b.target_access) == ("b", True, "none")
+    assert b.content["settings"] == {"C": 0.1} and b.content["seed"] == 0
+    assert len(b.predictions) == 4
+    # Notes do not change what is found again.
+    assert FoldStore(tmp_path, IDENTITY, 3).folder == store.folder
+    predictions = read_predictions(tmp_path)
+    numbers = predictions[["pipeline", "seed", "n_labeled_trials"]].drop_duplicates()
+    assert numbers.astype(object).fillna(-1).to_numpy().tolist() == [
+        ["a", -1, -1],
+        ["b", 0, 2],
+    ]
 
 
 def test_read_predictions(run, tmp_path):
@@ -437,22 +534,3 @@ def test_read_predictions(run, tmp_path):
         "chronological": 36,
     }
     assert predictions["evaluation"].nunique() == 2
-    described = [
-        json.loads(file.read_text()) for file in tmp_path.rglob("pipeline.json")
-    ]
-    assert all("Counting()" in content["pipeline"] for content in described)
-
-
-def test_steps_that_take_functions(run):
-    """What a representation shortens or names by address does not tell pipelines."""
-    steps = [
-        FunctionTransformer(np.log1p),
-        FunctionTransformer(np.sqrt),
-        StandardScaler(),
-        RandomForestClassifier(random_state=np.random.RandomState(0)),
-        RandomForestClassifier(random_state=np.random.RandomState(1)),
-    ]
-    hashes = [hash_object(step, "") for step in steps]
-    assert len(set(hashes)) == len(hashes)
-    again = RandomForestClassifier(random_state=np.random.RandomState(0))
-    assert hash_object(again, "") == hashes[3]
