@@ -1,13 +1,17 @@
-"""FineTuner: which layers learn, how fast, and from when on."""
+"""FineTuner: strategies, steps, schedule, clipping, early stopping and weights."""
 
 from __future__ import annotations
 
 import copy
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from skorch.callbacks import Callback
+from skorch.dataset import Dataset as SkorchDataset
+from skorch.helper import predefined_split
 from torch import nn
 
 from braindecode_emossl.pretraining.finetuning import FineTuner, find_layers
@@ -51,12 +55,18 @@ def data():
 
 
 def fit(model, data, **settings):
-    settings = {"max_epochs": 1, "batch_size": 8, "lr": 0.01, **settings}
+    settings = {
+        "max_epochs": 1,
+        "batch_size": 8,
+        "lr": 0.01,
+        "schedule": None,
+        **settings,
+    }
     return FineTuner(copy.deepcopy(model), **settings).fit(*data)
 
 
 def changed(model, net):
-    """Return the names of all that training has changed."""
+    """Return the names of the tensors that training has changed."""
     before, after = model.state_dict(), net.module_.state_dict()
     return {name for name in before if not torch.equal(before[name], after[name])}
 
@@ -66,7 +76,7 @@ def of_layers(model, layers):
     return {n for n in names if n.startswith(tuple(layers))}
 
 
-def test_layers_come_in_the_order_of_the_model_and_the_head_last(model):
+def test_layers_are_in_the_order_of_the_model_with_the_head_last(model):
     """Toy names its head first, as a model of braindecode may do."""
     assert find_layers(model) == ["blocks.0", "blocks.1", "mix", "final_layer"]
 
@@ -81,14 +91,14 @@ def test_a_model_without_a_head_is_refused(model, head, data):
         fit(model, data, finetune="linear-probe")
 
 
-def test_full_trains_all_but_what_the_model_keeps_frozen(model, data):
+def test_full_trains_all_weights_except_frozen_ones(model, data):
     assert changed(model, fit(model, data)) == {*model.state_dict()} - {"fixed"}
 
 
 def test_a_linear_probe_trains_the_head_on_the_features_of_prediction(model, data):
-    """Frozen batch normalisation went on following the batches, and dropout dropped.
+    """Frozen batch normalization was updated by batches, and dropout was active.
 
-    The head must come out as if it was trained on features computed once.
+    The head must be the same as one trained on precomputed features.
     """
     X, y = data
     net = fit(model, data, finetune="linear-probe", max_epochs=3)
@@ -107,12 +117,12 @@ def test_a_linear_probe_trains_the_head_on_the_features_of_prediction(model, dat
     )
 
 
-def test_gradual_takes_one_more_layer_an_epoch_from_the_head_down(model, data):
+def test_gradual_adds_one_layer_per_epoch_from_the_head_down(model, data):
     layers = find_layers(model)
     for n_epochs in range(1, N_LAYERS + 2):
         net = fit(model, data, finetune="gradual", max_epochs=n_epochs)
         expected = of_layers(model, layers[-n_epochs:])
-        # The token enters at the start, so with the first layer.
+        # The token enters at the start, so it belongs to the first layer.
         expected |= {"token"} if n_epochs >= N_LAYERS else set()
         assert changed(model, net) == expected, n_epochs
 
@@ -146,12 +156,144 @@ def test_without_decay_layer_decay_is_full(model, data):
     )
 
 
+@pytest.mark.parametrize("batch_size", [8, 30, 100])
+@pytest.mark.parametrize("max_steps", [0, 1, 7, 45])
+def test_the_number_of_steps_is_exact(model, data, batch_size, max_steps):
+    """Epochs meant 30 updates on one data set and thousands on another."""
+    net = fit(model, data, max_steps=max_steps, batch_size=batch_size)
+    assert net.n_steps_ == max_steps
+    assert sum(epoch["train_batch_count"] for epoch in net.history) == max_steps
+    assert len(net.history) <= 20
+
+
+def test_steps_are_those_of_epochs(model, data):
+    """Three epochs of four batches are twelve steps, with the same batches."""
+    nets = []
+    for length in ({"max_epochs": 3}, {"max_steps": 12}):
+        torch.manual_seed(3)
+        nets.append(fit(model, data, schedule="cosine", **length))
+    probabilities = [net.predict_proba(data[0]) for net in nets]
+    np.testing.assert_allclose(*probabilities, rtol=1e-6)
+
+
+@pytest.mark.parametrize("length", [{"max_steps": 12}, {"max_epochs": 3}])
+def test_the_cosine_falls_to_zero_over_the_whole_training(model, data, length):
+    class Rates(Callback):
+        def on_batch_end(self, net, training=False, **kwargs):
+            found.append(net.optimizer_.param_groups[0]["lr"])
+
+    found = []
+    fit(model, data, schedule="cosine", callbacks=[Rates()], **length)
+    expected = 0.01 * 0.5 * (1 + np.cos(np.pi * np.arange(12) / 12))
+    np.testing.assert_allclose(found, expected)
+
+
+def test_a_training_cut_short_is_the_start_of_the_long_one(model, data):
+    """Validation picks a number of steps; these must see the rates they were tried at.
+
+    The first entries of the history of both must agree.
+    """
+    histories = []
+    for settings in ({"max_steps": 40}, {"max_steps": 10, "schedule_length": 40}):
+        torch.manual_seed(3)
+        net = fit(model, data, schedule="cosine", **settings)
+        histories.append(net.history[:, "train_loss"])
+    assert histories[1] == histories[0][:5] and len(histories[0]) == 20
+
+
+def test_gradients_are_clipped_by_default(model, data):
+    """With SGD, a step is at most the learning rate times the largest norm."""
+    X, y = data
+    settings = {"optimizer": torch.optim.SGD, "lr": 1.0, "max_steps": 1}
+    lengths = []
+    for clip in ({"gradient_clip_value": None}, {}):
+        torch.manual_seed(3)
+        net = fit(model, (100 * X, y), **settings, **clip)
+        steps = [
+            (weight - model.get_parameter(name)).flatten()
+            for name, weight in net.module_.named_parameters()
+        ]
+        lengths.append(torch.cat(steps).norm().item())
+    assert lengths[0] > 1.5 and lengths[1] == pytest.approx(1.0, rel=1e-3)
+
+
+def test_weight_decay_is_settable(model, data):
+    """A large decay with a zero gradient shrinks a weight by 1 - lr * decay a step."""
+    net = fit(model, data, optimizer__weight_decay=10.0, max_steps=3, batch_size=32)
+    plain = fit(model, data, optimizer__weight_decay=0.0, max_steps=3, batch_size=32)
+    norms = [n.module_.mix.weight.norm().item() for n in (net, plain)]
+    assert norms[0] < 0.8 * norms[1]
+
+
+def test_early_stopping_restores_the_best_weights(model, data):
+    X, y = data
+    held_out = SkorchDataset(X[:8], 1 - y[:8])  # gets worse with training
+    net = fit(
+        model,
+        (X, y),
+        max_steps=400,
+        patience=2,
+        lr=0.05,
+        train_split=predefined_split(held_out),
+    )
+    losses = net.history[:, "valid_loss"]
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 3 < 20
+    with torch.no_grad():
+        net.module_.eval()
+        logits = net.module_(torch.tensor(X[:8]))
+    loss = nn.functional.cross_entropy(logits, torch.tensor(1 - y[:8]))
+    assert float(loss) == pytest.approx(losses[best], rel=1e-5)
+
+
+def test_weights_of_one_are_no_weights_and_a_zero_removes_a_window(model, data):
+    X, y = data
+    settings = {
+        "batch_size": 32,
+        "max_steps": 3,
+        "criterion__weight": torch.tensor([1.0, 3.0]),
+        "iterator_train__shuffle": False,
+        "finetune": "linear-probe",  # dropout and batch normalization are off
+    }
+    make = partial(FineTuner, lr=0.01, **settings)
+    plain = make(copy.deepcopy(model)).fit(X, y).predict_proba(X)
+    ones = make(copy.deepcopy(model)).fit(X, y, sample_weight=np.full(32, 2.0))
+    np.testing.assert_allclose(ones.predict_proba(X), plain, rtol=1e-6)
+    kept = np.arange(32) % 2 == 0
+    settings.pop("criterion__weight")
+    make = partial(FineTuner, lr=0.01, **settings)
+    zeros = make(copy.deepcopy(model)).fit(X, y, sample_weight=kept)
+    half = make(copy.deepcopy(model)).fit(X[kept], y[kept])
+    np.testing.assert_allclose(zeros.predict_proba(X), half.predict_proba(X), rtol=1e-5)
+
+
+def test_a_criterion_without_reduction_takes_no_weights(model, data):
+    class Own(nn.Module):
+        def forward(self, logits, labels):
+            return nn.functional.cross_entropy(logits, labels)
+
+    X, y = data
+    with pytest.raises(TypeError, match="sample_weight needs a criterion with a redu"):
+        FineTuner(model, criterion=Own).fit(X, y, sample_weight=np.ones(32))
+
+
+def test_a_single_window_left_over_is_skipped(model, data):
+    """Batch normalization raised on a batch of one window: 33 windows, batches of 8."""
+    X, y = (np.concatenate([part, part[:1]]) for part in data)
+    net = fit(model, (X, y))
+    assert [b["train_batch_size"] for b in net.history[0, "batches"]] == [8] * 4
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"finetune": "probe"}, "finetune must be one of .*'gradual'.* got 'probe'"),
         ({"finetune": "layer-decay", "layer_decay": 0}, r"in \(0, 1\], but got 0"),
         ({"finetune": "layer-decay", "layer_decay": 1.5}, r"in \(0, 1\], but got 1.5"),
+        ({"max_steps": -1}, "max_steps must be at least 0, but got -1"),
+        ({"schedule": "linear"}, "schedule must be 'cosine' or None, but got 'linear'"),
+        ({"gradient_clip_value": 0}, "gradient_clip_value must be .* but got 0"),
+        ({"patience": 3}, "patience must be .* with validation data, but got 3"),
     ],
 )
 def test_bad_settings_are_named(model, data, settings, message):
@@ -159,11 +301,10 @@ def test_bad_settings_are_named(model, data, settings, message):
         fit(model, data, **settings)
 
 
-def test_what_a_gpu_has_trained_is_unpickled_without_one(model, data):
-    """The model was pickled a second time, where skorch does not look for weights.
+def test_a_net_trained_on_a_gpu_is_unpickled_without_one(model, data):
+    """The model was pickled twice, once where skorch does not look for weights.
 
-    It then could not be read on a machine without a GPU. What skorch moves to the
-    device at hand is apart from the rest of the state.
+    It could not be read on a machine without a GPU then.
     """
     net = fit(model, data)
     rest = net.__getstate__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import mne
 import numpy as np
 import pandas as pd
@@ -16,7 +18,9 @@ from braindecode_emossl.paradigms import Emotion
 from braindecode_emossl.pretraining.windows import (
     WindowArray,
     WindowDataset,
+    find_metadata,
     gather_windows,
+    read_epochs,
 )
 
 
@@ -46,7 +50,7 @@ def test_a_batch_is_the_windows_of_its_numbers(X):
         np.testing.assert_array_equal(windows, X[numbers].astype(np.float32))
 
 
-def test_tuples_get_an_axis_of_their_own(X):
+def test_tuples_are_stacked_on_an_additional_axis(X):
     """Skorch's data set takes a tuple for an index along several axes."""
     order = [(0, 5, 1), (7, 7, 2), (19, 3, 4)]
     loader = make_loader(gather_windows(X), batch_size=2, sampler=order)
@@ -95,7 +99,7 @@ def test_a_data_set_of_braindecode_gives_its_windows_and_metadata(concat):
         concat,
         window_size_samples=100,
         window_stride_samples=100,
-        drop_last_window=True,
+        on_last_window="drop",
     )
     dataset = gather_windows(cut)
     assert dataset.windows.shape == (10, 3, 100)
@@ -142,13 +146,77 @@ def test_corpora_are_cut_by_the_paradigm_and_joined(tmp_path):
         gather_windows(corpora[0])
 
 
-def test_what_is_told_of_a_window_without_metadata(X):
+def test_a_window_without_metadata_is_described_by_its_index(X):
     assert gather_windows(X).take([3, 7]).describe(1) == "window 7"
     assert gather_windows(X).provenance is None
 
 
+@pytest.fixture
+def epochs(X):
+    """Epochs of two EEG channels and one of skin conductance, with metadata."""
+    info = mne.create_info(["Fz", "Cz", "GSR"], 100.0, ["eeg", "eeg", "gsr"])
+    metadata = pd.DataFrame({"subject": np.arange(20) // 10, "trial": np.arange(20)})
+    return mne.EpochsArray(X, info, metadata=metadata, verbose="error")
+
+
+def test_epochs_bring_their_metadata_and_microvolts(epochs, X):
+    """The metadata of Epochs were lost at the door of the pre-trainer."""
+    dataset = gather_windows(epochs)
+    assert dataset.metadata.equals(epochs.metadata.reset_index(drop=True))
+    scale = np.array([1e6, 1e6, 1])[:, np.newaxis]
+    np.testing.assert_allclose(dataset.windows[:], X * scale, rtol=1e-6)
+    other = pd.DataFrame({"subject": np.zeros(20)})
+    assert gather_windows(epochs, other).metadata.equals(other)
+    assert gather_windows(epochs[5:8]).metadata["trial"].tolist() == [5, 6, 7]
+
+
+def test_epochs_bring_their_signal(epochs):
+    _, signal = read_epochs(epochs)
+    assert signal.sfreq == 100 and signal.names == ["Fz", "Cz", "GSR"]
+    _, signal = read_epochs(np.zeros((2, 3, 4)))
+    assert signal.sfreq is None and signal.names is None
+
+
+def test_metadata_are_taken_from_the_argument_then_from_epochs_then_from_subjects(
+    epochs,
+):
+    given = pd.DataFrame({"subject": ["a"] * 20}, index=np.arange(20)[::-1])
+    find = partial(find_metadata, epochs, 20)
+    assert find(given, range(20))["subject"].tolist() == ["a"] * 20
+    assert find(None, range(20)).equals(epochs.metadata.reset_index(drop=True))
+    bare = find_metadata(np.zeros((20, 3, 8)), 20, None, list("ab") * 10)
+    assert bare["subject"].tolist() == list("ab") * 10 and list(bare) == ["subject"]
+    joined = find(pd.DataFrame({"trial": np.arange(20)}), range(20))
+    assert joined["subject"].tolist() == list(range(20))
+    assert find_metadata(np.zeros((2, 3, 8)), 2) is None
+
+
 @pytest.mark.parametrize(
-    ("X", "metadata", "error", "told"),
+    ("metadata", "subjects", "message"),
+    [
+        (pd.DataFrame({"subject": [1]}), None, "has 1 rows for 2 windows"),
+        ({"subject": [1, 2]}, None, "must be a DataFrame .* but got dict"),
+        (None, [1, 2, 3], "each of the 2 windows, but has 3 entries"),
+    ],
+)
+def test_metadata_of_other_windows_are_refused(metadata, subjects, message):
+    with pytest.raises(ValueError, match=message):
+        find_metadata(np.zeros((2, 3, 8)), 2, metadata, subjects)
+
+
+def test_provenance_is_incomplete_if_some_windows_are_unknown(X):
+    """Windows of unknown origin were left out, as if the model had not seen them."""
+    metadata = pd.DataFrame(
+        {"corpus": ["SEED"] * 10 + [None] * 10, "subject": [1] * 20}
+    )
+    assert gather_windows(X, metadata).provenance == {
+        "corpora": {"SEED": {"subjects": [1]}},
+        "complete": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("X", "metadata", "error", "message"),
     [
         (np.zeros((0, 2, 3)), None, ValueError, "is empty"),
         (np.zeros((4, 2, 3)), pd.DataFrame({"subject": [1]}), ValueError, "1 rows"),
@@ -157,6 +225,6 @@ def test_what_is_told_of_a_window_without_metadata(X):
         (np.zeros(4), None, TypeError, "ndarray of shape"),
     ],
 )
-def test_what_holds_no_windows_is_refused(X, metadata, error, told):
-    with pytest.raises(error, match=told):
+def test_other_data_are_refused(X, metadata, error, message):
+    with pytest.raises(error, match=message):
         gather_windows(X, metadata)
