@@ -169,7 +169,7 @@ def summarize_results(results: pd.DataFrame, score: str = "score") -> pd.DataFra
     that lacks a seed does not shift that seed's mean.
     """
     groups = _check_results(results, score)
-    # The pipeline comes before the columns that tell its variants apart.
+    # The pipeline comes before the columns of its variants.
     by = [name for name in groups if name not in _OPTIONAL]
     by += ["pipeline", *(name for name in groups if name in _OPTIONAL)]
     rows = []

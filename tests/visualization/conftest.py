@@ -1,4 +1,4 @@
-"""Pictures as the reader sees them: pixels, texts, and where these stand."""
+"""Figures as the reader sees them: pixels, texts and their positions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 
 @pytest.fixture(autouse=True)
 def no_windows():
-    """Draw off screen, leave no figure open, and find no setting changed.
+    """Draw off screen, close all figures, and check that no setting was changed.
 
     MOABB sets a style of its own for the whole process, whenever a test imports its
     plots.
@@ -26,7 +26,7 @@ def no_windows():
 
 
 class Picture:
-    """A figure once it is drawn."""
+    """A figure that is drawn."""
 
     def __init__(self, figure):
         figure.canvas.draw()
@@ -86,5 +86,5 @@ def _texts_of(ax):
 
 @pytest.fixture
 def draw():
-    """Return what makes a picture of a figure."""
+    """Return the function that draws a figure."""
     return Picture

@@ -1,4 +1,4 @@
-"""Use of clusters over clusterings: evenness, maps and their names."""
+"""Use of clusters over clusterings: evenness, maps and labels."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_names(draw):
     assert color_bar.get_ylabel() == "Tokens (1 = equal use)"
 
 
-def test_clusters_that_were_not_there_are_blank(draw):
-    """A dead cluster is dark; one that a smaller clustering had not is paper."""
+def test_missing_clusters_are_blank(draw):
+    """An unused cluster is dark; a cluster that a clustering lacks is white."""
     reports = [make_report([6, 2]), make_report([5, 3, 0, 0])]
     figure = plot_cluster_usage(reports)
     picture = draw(figure)

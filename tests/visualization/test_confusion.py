@@ -31,7 +31,7 @@ def cells_of(ax):
     return cells.tolist()
 
 
-def test_cells_tell_share_of_the_row_and_number():
+def test_cells_show_proportion_and_count():
     ax = plot_confusion_matrix(Y_TRUE, Y_PRED).axes[0]
     assert cells_of(ax) == [
         ["75%\n3", "25%\n1", "0%\n0"],
@@ -48,7 +48,7 @@ def test_cells_tell_share_of_the_row_and_number():
     assert ax.get_ylabel() == "True class"
 
 
-def test_pixels_darken_with_the_share_not_the_number(draw):
+def test_pixels_darken_with_the_proportion_not_the_count(draw):
     figure = plot_confusion_matrix(Y_TRUE, Y_PRED)
     picture = draw(figure)
     picture.check_layout()
@@ -57,7 +57,7 @@ def test_pixels_darken_with_the_share_not_the_number(draw):
     for (row, column), share in np.ndenumerate(
         [[0.75, 0.25, 0], [0, 1, 0], [0.5, 0, 0.5]]
     ):
-        corner = (column - 0.4, row + 0.4)  # beside the text
+        corner = (column - 0.4, row + 0.4)  # next to the text
         assert picture.look_for(ax, *corner, blues(share)) < 0.02
 
 
@@ -87,7 +87,7 @@ def test_order_and_classes_that_do_not_occur(draw):
     assert [t.get_text() for t in ax.get_xticklabels()] == labels
     cells = cells_of(ax)
     assert cells[0] == ["50%\n1", "0%\n0", "50%\n1", "0%\n0"]
-    assert cells[1] == ["-"] * 4  # never true: no share
+    assert cells[1] == ["-"] * 4  # no windows: no proportions
     draw(figure).check_layout()
 
 

@@ -1,4 +1,4 @@
-"""Training curves: the lines, and where the pixels of them are."""
+"""Training curves: lines, and the positions of their pixels."""
 
 from __future__ import annotations
 

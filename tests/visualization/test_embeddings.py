@@ -1,4 +1,4 @@
-"""Maps of embeddings: the points, their looks and their names."""
+"""Scatter plots of embeddings: points, styles and labels."""
 
 from __future__ import annotations
 

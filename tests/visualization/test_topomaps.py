@@ -114,7 +114,7 @@ def test_names_of_classes_and_bands(info, draw):
     assert {"happy\n(n = 3)", *BANDS} <= set(drawn)
 
 
-def test_contrast_leaves_what_tells_classes_apart(info, draw):
+def test_contrast_leaves_the_differences_between_classes(info, draw):
     features, y = make_features()
     common = np.random.default_rng(1).normal(size=(N_CHANS, 2))
     pictures = [
@@ -133,7 +133,7 @@ def test_contrast_leaves_what_tells_classes_apart(info, draw):
 
 
 def test_flat_map_has_no_contours(info):
-    """Levels were of each map by itself, so that noise looked as rich as an effect."""
+    """Each map had its own levels, so that noise looked like an effect."""
     features = np.zeros((2, N_CHANS, 1))
     features[0] += 1e-3 * np.random.default_rng(0).normal(size=(N_CHANS, 1))
     features[1, 5] = 1.0
@@ -199,7 +199,7 @@ def test_attention_by_class(info, draw):
     np.testing.assert_allclose(read_values(picture, zero)[INNER], 1.0, atol=0.05)
 
 
-def test_other_channels_of_the_recording_are_passed_over(info, draw):
+def test_other_channels_of_the_recording_are_ignored(info, draw):
     weights = np.random.default_rng(0).dirichlet(np.full(N_CHANS, 20.0))
     more = mne.create_info([*CHANNELS, "GSR", "eye"], 200.0)
     types = dict.fromkeys(CHANNELS, "eeg") | {"GSR": "gsr", "eye": "misc"}
