@@ -18,6 +18,8 @@ __all__ = [
     "GroupsConsumerMixin",
     "find_caller",
     "get_init_arguments",
+    "selected_sessions",
+    "set_n_outputs",
     "set_summary_table",
 ]
 
@@ -63,3 +65,13 @@ def selected_sessions(dataset) -> list | None:
     Waits for: a public attribute of ``moabb.datasets.base.BaseDataset``.
     """
     return getattr(dataset, "_selected_sessions", None)
+
+
+def set_n_outputs(model, n_outputs: int) -> None:
+    """Record a new number of outputs in a model of braindecode and its configs.
+
+    Reason: braindecode offers it to subclasses, for their ``reset_head``, but under a
+    private name.
+    Waits for: a public method of ``braindecode.models.base.EEGModuleMixin``.
+    """
+    model._set_n_outputs(n_outputs)

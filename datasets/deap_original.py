@@ -16,11 +16,11 @@ log = logging.getLogger(__name__)
 SFREQ = 512.0
 VIDEO_SECONDS = 60.0
 
-# A code that comes sooner after the start of a video than this belongs to the start.
+# An earlier code after the start of a video belongs to the start.
 _SHORTEST_VIDEO = 1.0
 _VIDEO_STARTS = 4
 
-# Leads whose difference is one channel of the preprocessed files.
+# Pairs of leads whose difference is one channel of the preprocessed files.
 BIPOLAR = {
     "hEOG": ("EXG1", "EXG2"),
     "vEOG": ("EXG3", "EXG4"),
@@ -33,38 +33,41 @@ _VOLTAGES = ("Resp", "Plet", *(lead for pair in BIPOLAR.values() for lead in pai
 # Subjects recorded in Twente, where the GSR is conductance in nanosiemens.
 _TWENTE = range(1, 23)
 
-# What MNE multiplies a channel by, so that it is in volts.
-_MNE_FACTORS = {"µV": 1e-6, "mV": 1e-3}
+# The factor by which MNE converts a channel to volts, by the unit in the file; the
+# micro sign and the Greek letter are both in use.
+_MNE_FACTORS = {"\u00b5V": 1e-6, "\u03bcV": 1e-6, "uV": 1e-6, "mV": 1e-3}
 
 _SECONDS_AT_ONCE = 60
 
 
 class OriginalRecording:
-    """One BDF file: when its videos start, and its signals, read when asked for.
+    """One BDF file: the onsets of its videos, and its signals, read on request.
 
     Parameters
     ----------
     file : Path
         The file.
     eeg_names : sequence of str
-        Electrodes by name, in the order that the signals are to have.
+        Electrodes by name, in the order of the signals to return.
     n_videos : int
-        How many starts the file must have.
+        Number of videos that the file must have.
 
     Raises
     ------
     ValueError
-        If it is not as published; MNE raises more where it is no BDF file at all.
+        If it differs from the published files; MNE raises other errors if it is not
+        a BDF file.
     """
 
     def __init__(self, file: Path, eeg_names, n_videos: int):
         self.file = file
         self.n_videos = n_videos
         _check_size(file)
+        self._units = _read_units(file)
         with warnings.catch_warnings():
-            # MNE infers the number of records where the header does not say it.
+            # MNE infers the number of records if the header does not give it.
             warnings.filterwarnings("ignore", "Number of records from the header")
-            # s24 to s32 do not call the last channel Status, nor anything else.
+            # In s24 to s32 the last channel has no name.
             self._raw = mne.io.read_raw_bdf(
                 file, stim_channel=[-1], preload=False, verbose="ERROR"
             )
@@ -131,9 +134,8 @@ class OriginalRecording:
         return data
 
     def _factor(self, pick: int) -> float:
-        """Return what makes volts of MNE's values, or undoes what it did to others."""
-        name = self._raw.ch_names[pick]
-        done = _MNE_FACTORS.get(self._raw._orig_units.get(name), 1.0)
+        """Return the factor from MNE's values to volts, or to the file's values."""
+        done = _MNE_FACTORS.get(self._units[pick], 1.0)
         if self._sources[self._picks.index(pick)] in self._voltages:
             return 1.0 if done != 1.0 else 1e-6
         return 1 / done
@@ -149,8 +151,17 @@ class OriginalRecording:
         return 1e9 / np.maximum(nanosiemens, 1.0)
 
 
+def _read_units(file: Path) -> list[str]:
+    """Return the unit of each channel as the header gives it."""
+    with file.open("rb") as stream:
+        stream.seek(252)
+        n_chans = int(stream.read(4))
+        stream.seek(256 + n_chans * 96)
+        return [stream.read(8).decode("latin-1").strip() for _ in range(n_chans)]
+
+
 def _check_size(file: Path) -> None:
-    """Raise where a file is shorter than its header says, or of several rates."""
+    """Raise if a file is shorter than its header states, or has several rates."""
     with file.open("rb") as stream:
         if stream.read(8) != b"\xffBIOSEMI":
             raise ValueError("it does not start as one")

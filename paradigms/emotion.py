@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
+from collections.abc import Sequence
 from functools import partial
 
 import mne
@@ -782,7 +783,7 @@ def _check_threshold(threshold, n_classes: int | None):
 def _check_baseline(baseline) -> tuple[float, float] | None:
     if baseline is None:
         return None
-    if isinstance(baseline, str) or len(baseline) != 2:
+    if not isinstance(baseline, Sequence) or len(baseline) != 2:
         raise ValueError(f"baseline must be (start, stop) in s, but got {baseline!r}.")
     start, stop = (check_number("baseline", value) for value in baseline)
     check_interval("baseline[0]", start, "baseline[1]", stop)

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import BaseCrossValidator
-from sklearn.model_selection._split import GroupsConsumerMixin
 from sklearn.utils import check_random_state, column_or_1d, indexable
+
+from braindecode_emossl.hosts import GroupsConsumerMixin
 
 __all__ = [
     "ChronologicalSplit",

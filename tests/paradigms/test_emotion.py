@@ -230,7 +230,7 @@ def test_windows_start_at_the_nearest_sample():
     [
         ({"last": 2.0}, {0: [200, 300], 1: [0], 2: [100, 200]}),
         ({"last": 2.0, "tmin": 2.5}, {0: [250], 2: []}),
-        ({"last": 1.1, "tmin": 0.2}, {0: [290], 1: [20], 2: [190]}),
+        ({"last": 1.1, "tmin": 0.2}, {0: [290], 1: [40], 2: [190]}),
     ],
 )
 def test_last_seconds_of_each_trial(kwargs, starts):

@@ -94,10 +94,10 @@ def test_no_label_and_no_other_recording_is_used(seed_root):
     assert_array_equal(other[three["emotion"] != "neutral"], alone)
 
 
-@pytest.mark.parametrize("step", ["epochs", "array"])
-@pytest.mark.parametrize("unlabeled", [False, True])
-def test_with_caches_of_moabb(step, unlabeled, seed, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("step", "unlabeled"), [("epochs", False), ("array", True)])
+def test_with_caches_of_moabb(step, unlabeled, seed_root, tmp_path, monkeypatch):
     """What is in the cache is not standardised, so that subjects may be added."""
+    seed = SEED([1, 10], [2], path=seed_root)
     paradigm = Emotion("valence", standardize="recording", **TWO)
     expected = paradigm.get_data(seed, unlabeled=unlabeled)
     config = {f"save_{step}": True, "use": True, "path": tmp_path}
@@ -109,7 +109,8 @@ def test_with_caches_of_moabb(step, unlabeled, seed, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("unlabeled", [False, True])
-def test_with_cache_dir(unlabeled, seed, tmp_path, monkeypatch):
+def test_with_cache_dir(unlabeled, seed_root, tmp_path, monkeypatch):
+    seed = SEED([1, 10], [2], path=seed_root)
     options = {"standardize": "recording", "features": "de", **TWO}
     paradigm = Emotion("valence", **options)
     expected = paradigm.get_data(seed, unlabeled=unlabeled)
