@@ -1,15 +1,23 @@
-"""Pipelines from MOABB's YAML files, those that ship with the package among them."""
+"""Pipelines from YAML files in MOABB's format, including those of the package."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, NoReturn
 
-from moabb.pipelines.utils import parse_pipelines_from_directory
-from sklearn.base import BaseEstimator
+import yaml
+from moabb.pipelines.utils import create_pipeline_from_config
+from sklearn.base import BaseEstimator, clone
+from sklearn.model_selection import ParameterGrid
+from sklearn.pipeline import Pipeline, make_pipeline
 
-__all__ = ["load_pipelines", "pipelines_folder"]
+__all__ = ["list_files", "load_pipelines", "pipelines_folder"]
+
+PARADIGM = "Emotion"
+_SUFFIXES = {".yml", ".yaml"}
+# Keys of a step of a pipeline, and whether they are needed.
+_STEP_KEYS = {"name": True, "from": True, "parameters": False}
 
 
 def pipelines_folder(features=None):
@@ -18,13 +26,18 @@ def pipelines_folder(features=None):
     Parameters
     ----------
     features : None or "de"
-        Form of the windows that they take: signals, or differential entropy as of
+        Kind of windows that the pipelines take: signals, or differential entropy as of
         ``Emotion(features="de")``.
 
     Returns
     -------
     Path
-        For ``python -m moabb.run -p`` or :func:`load_pipelines`.
+        A folder for ``python -m moabb.run -p`` or :func:`load_pipelines`.
+
+    Raises
+    ------
+    ValueError
+        If no pipelines ship for ``features``.
     """
     folder = Path(__file__).parents[1] / "pipelines"
     if features is None:
@@ -37,58 +50,238 @@ def pipelines_folder(features=None):
     return folder / "de"
 
 
-def load_pipelines(path, *, device=None):
-    """Read pipelines of the paradigm Emotion from MOABB's YAML files.
+def load_pipelines(path, *, device=None, keep_sfreq=True):
+    """Read pipelines for the paradigm Emotion from YAML files in MOABB's format.
+
+    A pipeline file is code: it imports the modules and calls the classes that it names.
+    Load only files that you trust. Files for other paradigms are left out before
+    anything is imported.
 
     Parameters
     ----------
     path : str or Path
-        A ``.yml`` file, or a folder of them.
+        A YAML file, or a folder of files that end in ``.yml`` or ``.yaml``, in upper or
+        lower case. Subfolders are not searched.
     device : str or None
-        Where networks train, such as ``"cuda"``; None leaves what the files say.
+        Device that networks are trained on, such as ``"cuda"``. None keeps that of the
+        files.
+    keep_sfreq : bool
+        Whether the sampling rates in the files are kept, as stock evaluations of MOABB
+        need them. If False, parameters ``sfreq`` are set to None at any depth, so that
+        :func:`evaluate` sets them to the rate of the windows.
 
     Returns
     -------
     pipelines : dict of str to estimator
-        By name, in the order of the files' names.
+        Pipelines by name, in the order of the names of the files.
     param_grid : dict of str to dict
-        Hyper-parameters to search, of those pipelines that name some.
+        Hyper-parameters to search, by name of the pipeline.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file, or no pipeline in it.
+        If the path does not exist, or holds no pipeline for the paradigm Emotion.
     ValueError
-        If two pipelines have one name.
+        If a file is malformed, or names something that cannot be imported or called;
+        the message names the file and the key. If two pipelines have the same name.
+
+    Examples
+    --------
+    >>> pipelines, param_grid = load_pipelines(pipelines_folder("de"))
+    >>> results = evaluate(
+    ...     pipelines,
+    ...     [SEED()],
+    ...     Emotion(features="de"),
+    ...     "leave-one-subject-out",
+    ...     param_grid=param_grid,
+    ... )
     """
     path = Path(path).expanduser()
-    files = [path] if path.is_file() else sorted(path.glob("*.yml"))
-    pipelines, grids = {}, {}
-    for file in files:
-        (config,) = _parse(file)
-        if "Emotion" not in config["paradigms"]:
+    pipelines: dict[str, BaseEstimator] = {}
+    grids: dict[str, Any] = {}
+    others: set[str] = set()
+    for file in list_files(path):
+        config = _read(file)
+        if PARADIGM not in config["paradigms"]:
+            others |= set(config["paradigms"])
             continue
         name = config["name"]
         if name in pipelines:
-            raise ValueError(f"Two pipelines below {path} are named {name!r}.")
-        pipelines[name] = _move(config["pipeline"], device)
+            raise ValueError(f"Two pipelines in {path} are named {name!r}.")
+        pipelines[name] = _set_all(
+            _build(file, config["pipeline"]),
+            **({} if device is None else {"device": device}),
+            **({} if keep_sfreq else {"sfreq": None}),
+        )
         if "param_grid" in config:
+            _check_grid(file, pipelines[name], config["param_grid"])
             grids[name] = config["param_grid"]
     if not pipelines:
+        found = f", only of {sorted(others)}" if others else ""
         raise FileNotFoundError(
-            f"No .yml pipeline of the paradigm Emotion was found at {path.absolute()}."
+            f"No .yml or .yaml pipeline of the paradigm {PARADIGM} was found at "
+            f"{path.absolute()}{found}."
         )
     return pipelines, grids
 
 
-def _parse(file: Path) -> list[dict]:
-    # MOABB leaves a lock file beside what it reads.
-    with tempfile.TemporaryDirectory() as folder:
-        return parse_pipelines_from_directory(shutil.copy(file, folder))
+def list_files(path: Path) -> list[Path]:
+    """Return a file itself, or the YAML files in a folder.
+
+    Parameters
+    ----------
+    path : Path
+        A file or a folder.
+
+    Returns
+    -------
+    list of Path
+        The files, sorted by name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the path does not exist.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise FileNotFoundError(f"There is no pipeline file or folder {path}.")
+    return sorted(
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() in _SUFFIXES and file.is_file()
+    )
 
 
-def _move(pipeline: BaseEstimator, device: str | None) -> BaseEstimator:
-    if device is not None:
-        names = [k for k in pipeline.get_params() if k.rpartition("__")[2] == "device"]
-        pipeline.set_params(**dict.fromkeys(names, device))
-    return pipeline
+# -- reading -------------------------------------------------------------------
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Return the content of a file, without importing what it names."""
+    try:
+        config = yaml.safe_load(file.read_text("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{file} must be text in UTF-8, but byte {error.start} is not: save it as "
+            "UTF-8."
+        ) from error
+    except yaml.YAMLError as error:
+        raise ValueError(
+            f"{file} is not a YAML document: {_describe_fault(error)}."
+        ) from error
+    if not isinstance(config, dict):
+        raise ValueError(
+            f"{file} must be a mapping with the keys name, paradigms and pipeline, but "
+            f"is {config!r:.80}."
+        )
+    if not _is_list_of(str, paradigms := _get(file, config, "paradigms")):
+        _refuse(file, "paradigms", f"a list of names, such as [{PARADIGM}]", paradigms)
+    if PARADIGM in paradigms:
+        name = _get(file, config, "name")
+        if not isinstance(name, str) or not name.strip():
+            _refuse(file, "name", "text; write it in quotes", name)
+        steps = _get(file, config, "pipeline")
+        if not _is_list_of(dict, steps):
+            _refuse(file, "pipeline", "a list of steps with name and from", steps)
+        for number, step in enumerate(steps, start=1):
+            _check_step(file, f"step {number} of pipeline", step)
+    return config
+
+
+def _describe_fault(error: yaml.YAMLError) -> str:
+    """Return what is wrong with a YAML document, and where."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return " ".join(str(error).split())
+    mark = error.problem_mark or error.context_mark
+    where = "" if mark is None else f" in line {mark.line + 1}"
+    return ", ".join(filter(None, (error.context, error.problem))) + where
+
+
+def _check_step(file: Path, where: str, step: dict) -> None:
+    for key, needed in _STEP_KEYS.items():
+        if not needed and key not in step:
+            continue
+        value = _get(file, step, key, f" of {where}")
+        if needed and not isinstance(value, str):
+            _refuse(file, f"{key} of {where}", "text", value)
+        if not needed and not isinstance(value, Mapping):
+            _refuse(
+                file, f"{key} of {where}", "a mapping of arguments to values", value
+            )
+    if unknown := [key for key in step if key not in _STEP_KEYS]:
+        raise ValueError(
+            f"The keys of {where} in {file} must be among {[*_STEP_KEYS]}, but there "
+            f"is {unknown[0]!r}."
+        )
+
+
+def _get(file: Path, config: dict, key: str, where: str = ""):
+    if key not in config:
+        raise ValueError(f"{file} lacks the key {key}{where}.")
+    return config[key]
+
+
+def _is_list_of(kind: type, value) -> bool:
+    is_list = isinstance(value, list) and bool(value)
+    return is_list and all(isinstance(item, kind) for item in value)
+
+
+def _refuse(file: Path, key: str, wanted: str, value) -> NoReturn:
+    raise ValueError(f"{key} in {file} must be {wanted}, but got {value!r:.80}.")
+
+
+# -- building ------------------------------------------------------------------
+
+
+def _build(file: Path, steps: list[dict]) -> Pipeline:
+    """Import and call what a file names."""
+    made = []
+    for number, step in enumerate(steps, start=1):
+        where = f"step {number} of pipeline in {file}"
+        try:
+            made += [part for _, part in create_pipeline_from_config([step]).steps]
+        except ImportError as error:
+            raise ValueError(
+                f"The module {step['from']!r}, named by {where}, cannot be imported: "
+                f"{error}."
+            ) from error
+        except Exception as error:  # of a constructor, whatever it raises
+            raise ValueError(
+                f"{step['from']}.{step['name']}, named by {where}, cannot be called: "
+                f"{error}."
+            ) from error
+    return make_pipeline(*made)
+
+
+def _set_all(pipeline: BaseEstimator, **values) -> BaseEstimator:
+    """Set parameters of these names, at any depth."""
+    found = {
+        key: values[name]
+        for key in pipeline.get_params()
+        if (name := key.rpartition("__")[2]) in values
+    }
+    return pipeline.set_params(**found)
+
+
+def _check_grid(file: Path, pipeline: BaseEstimator, grid) -> None:
+    """Refuse a grid whose parameters the pipeline does not have."""
+    try:
+        ParameterGrid(grid)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"param_grid in {file} is not a grid: {error}.") from error
+    for key, value in _iterate(grid):
+        try:
+            clone(pipeline).set_params(**{key: value})
+        except (ValueError, AttributeError) as error:
+            raise ValueError(
+                f"param_grid in {file} names {key}, which is not a parameter of the "
+                "pipeline."
+            ) from error
+
+
+def _iterate(grid) -> Iterator[tuple[str, Any]]:
+    """Yield each parameter of a grid with its first value."""
+    for part in [grid] if isinstance(grid, Mapping) else grid:
+        for key, values in part.items():
+            yield key, values[0]
