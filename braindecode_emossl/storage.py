@@ -13,6 +13,7 @@ import errno
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import json
 import logging
 import os
@@ -312,6 +313,9 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        named = Path(str(error.filename or "")).parts
+        if named and not any(map(_SCRATCH.fullmatch, named)):
+            raise  # such as a file in the place of the folder
         hint = ""
         if error.errno in _FULL:
             hint = ". Free some space and run it again; complete files are kept"
@@ -519,6 +523,21 @@ _NO_MEMBERS = {
     "__weakref__",
 }
 _READS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
+_LOADS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_ATTR"}
+# Methods that change a list, a dict or a set in place.
+_MUTATORS = {
+    "add",
+    "append",
+    "clear",
+    "discard",
+    "extend",
+    "insert",
+    "pop",
+    "popitem",
+    "remove",
+    "setdefault",
+    "update",
+}
 _HEAP_TYPE = 1 << 9  # flag of classes that were made by a class statement
 _UNHASHABLE = (pickle.PicklingError, AttributeError, TypeError, RecursionError)
 
@@ -715,9 +734,36 @@ def _list_class(cls: type) -> list:
         and not name.startswith("_abc_")
         and not isinstance(value, MemberDescriptorType | GetSetDescriptorType)
     }
+    # Counters and logs that the methods write are state, which must not make a class
+    # another one after each fit.
+    state = {name for name in _written_by_methods(cls) if name in members}
+    state = {name for name in state if not callable(_unwrap(members[name]))}
     name = f"the class {cls.__qualname__}"
-    used = [_Used(name, m, _unwrap(members[m])) for m in sorted(members)]
-    return [cls.__qualname__, type(cls), cls.__bases__, *used]
+    used = [_Used(name, m, _unwrap(members[m])) for m in sorted(set(members) - state)]
+    return [cls.__qualname__, type(cls), cls.__bases__, _source_of(cls, state), *used]
+
+
+def _written_by_methods(cls: type) -> set[str]:
+    """Return the attributes that methods of the user's own classes write."""
+    members = [
+        member
+        for owner in cls.__mro__
+        if not _is_installed(owner)
+        for member in vars(owner).values()
+    ]
+    functions = [getattr(member, "__func__", member) for member in members]
+    codes = [f.__code__ for f in functions if isinstance(f, FunctionType)]
+    return {name for code in codes for name in _written_names(code)}
+
+
+def _source_of(cls: type, state: set[str]) -> str:
+    """Return the source of a class with state, as its first value may be edited."""
+    if not state:
+        return ""
+    try:
+        return inspect.getsource(cls)
+    except (OSError, TypeError):  # made by exec, or in a console
+        return ""
 
 
 def _unwrap(member):
@@ -744,8 +790,11 @@ def _list_globals(code: CodeType, variables: Mapping[str, Any]) -> list:
     codes = list(_nested(code))
     attributes = {name for part in codes for name in part.co_names}
     found = {}
+    written = {name for part in codes for name in _written_names(part)}
     for part in codes:
         for name in _read_names(part):
+            if name in written:
+                continue  # a counter or a log
             if name in variables:
                 found[name] = variables[name]
             elif not hasattr(builtins, name):
@@ -786,6 +835,23 @@ def _read_names(code: CodeType) -> Iterator[str]:
     for instruction in dis.get_instructions(code):
         if instruction.opname in _READS:
             yield instruction.argval
+
+
+def _written_names(code: CodeType) -> Iterator[str]:
+    """Yield the globals and attributes that code assigns, or changes in place."""
+    for part in _nested(code):
+        steps = list(dis.get_instructions(part))
+        for i, step in enumerate(steps):
+            before = steps[max(i - 1, 0)], steps[max(i - 2, 0)]
+            if step.opname in ("STORE_GLOBAL", "STORE_ATTR"):
+                yield step.argval
+            elif step.argval in _MUTATORS and before[0].opname in _LOADS:
+                yield before[0].argval  # name.append(...)
+            elif before[1].opname in _LOADS and (
+                step.opname == "STORE_SUBSCR"
+                or [s.opname for s in steps[i : i + 2]] == ["COPY", "COPY"]
+            ):
+                yield before[1].argval  # name[key] = ..., name[key] += ...
 
 
 def _imported(code: CodeType, variables: Mapping[str, Any]) -> Iterator[ModuleType]:

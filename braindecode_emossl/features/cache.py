@@ -105,7 +105,7 @@ class FeatureCache:
         path = self._path(corpus, files, parameters)
         try:
             return _read(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
         except _DAMAGED as error:
             log.warning("%s is damaged (%s) and computed again.", path, error)

@@ -90,13 +90,17 @@ class PretrainingMemory:
         # Checkpoints build models, which draws random numbers: what is drawn afterwards
         # must not depend on whether the entry existed.
         with torch.random.fork_rng(devices=[]):
-            if self._read(entry, pretrainer, X, metadata):
+            if _read(entry, pretrainer, X, metadata) is None:
                 return pretrainer
             with lock(self.folder / f".{entry.name}.lock"):
                 # Another process may have trained it in the meantime.
-                if not self._read(entry, pretrainer, X, metadata):
-                    pretrainer.fit(X, metadata=metadata)
-                    write_folder(entry, lambda folder: _write(folder, pretrainer))
+                problem = _read(entry, pretrainer, X, metadata)
+                if problem is None:
+                    return pretrainer
+                if not isinstance(problem, FileNotFoundError):
+                    log.warning("%s is damaged and trained again: %s", entry, problem)
+                pretrainer.fit(X, metadata=metadata)
+                write_folder(entry, lambda folder: _write(folder, pretrainer))
         return pretrainer
 
     def _key(self, pretrainer: SSLPretrainer, X, metadata) -> str:
@@ -117,25 +121,25 @@ class PretrainingMemory:
         }
         return hash_object(contents, "The pre-training")
 
-    def _read(self, entry: Path, pretrainer: SSLPretrainer, X, metadata) -> bool:
-        """Put an entry into a pretrainer, and return whether there was a sound one."""
-        folder = find_folder(entry)
-        if not folder.exists():
-            return False
-        try:
-            objective = load_checkpoint(folder / _CHECKPOINT, pretrainer.find_device())
-            history = History.from_file(str(folder / _HISTORY))
-        except (CheckpointError, OSError, ValueError) as error:
-            log.warning("%s is damaged and trained again. %s", folder, error)
-            return False
-        dataset = gather_windows(X, metadata)
-        pretrainer.initialize()
-        pretrainer.provenance_ = dataset.provenance
-        pretrainer.seed_ = draw_seed(pretrainer.random_state)
-        pretrainer.get_split_datasets(dataset)  # sets validation_subjects_
-        pretrainer.objective_.load_state_dict(objective.state_dict())
-        pretrainer.history_ = history
-        return True
+
+def _read(entry: Path, pretrainer: SSLPretrainer, X, metadata) -> Exception | None:
+    """Put an entry into a pretrainer, and return what is wrong with the entry."""
+    folder = find_folder(entry)
+    if not folder.exists():
+        return FileNotFoundError(folder)
+    try:
+        objective = load_checkpoint(folder / _CHECKPOINT, pretrainer.find_device())
+        history = History.from_file(str(folder / _HISTORY))
+    except (CheckpointError, OSError, ValueError) as error:
+        return CheckpointError(str(error))
+    dataset = gather_windows(X, metadata)
+    pretrainer.initialize()
+    pretrainer.provenance_ = dataset.provenance
+    pretrainer.seed_ = draw_seed(pretrainer.random_state)
+    pretrainer.get_split_datasets(dataset)  # sets validation_subjects_
+    pretrainer.objective_.load_state_dict(objective.state_dict())
+    pretrainer.history_ = history
+    return None
 
 
 def _write(folder: Path, pretrainer: SSLPretrainer) -> None:

@@ -147,7 +147,7 @@ def test_a_read_only_folder_is_read(folder, source, monkeypatch, caplog):
 
 def test_a_file_in_place_of_the_folder_is_named(tmp_path, source):
     (tmp_path / "cache").write_text("")
-    with pytest.raises(OSError, match=rf"{tmp_path}/cache"):
+    with pytest.raises(OSError, match=f"{tmp_path}/cache'"):
         get(tmp_path / "cache", Computation(), source)
 
 
