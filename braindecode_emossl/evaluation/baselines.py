@@ -10,13 +10,24 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_array
 
 from braindecode_emossl.features import BANDS, DifferentialEntropy
+from braindecode_emossl.hosts import get_init_arguments
 from braindecode_emossl.models.modalities import find_modalities
 from braindecode_emossl.pretraining.classifier import SSLClassifier
+from braindecode_emossl.pretraining.pretrained import load_pretrained
 
 __all__ = ["DE_BASELINE", "EEGBandFeatures", "with_baselines"]
 
 #: Name of the row of differential entropy with logistic regression.
 DE_BASELINE = "DE + logistic regression"
+# Arguments of a model that follow from the windows.
+_SIGNAL = {
+    "n_outputs",
+    "n_chans",
+    "n_times",
+    "sfreq",
+    "chs_info",
+    "input_window_seconds",
+}
 
 
 def with_baselines(pipelines):
@@ -142,18 +153,33 @@ class EEGBandFeatures(TransformerMixin, BaseEstimator):
 
 def _find_pretrained(pipeline) -> list[str]:
     """Return the prefixes of the parameters of each classifier that is pre-trained."""
-    parts = {"": pipeline} | {f"{k}__": v for k, v in pipeline.get_params().items()}
-    return [
-        prefix
-        for prefix, part in parts.items()
-        if isinstance(part, SSLClassifier) and part.is_pretrained
-    ]
+    return [p for p, part in _list_parts(pipeline).items() if _is_pretrained(part)]
+
+
+def _list_parts(pipeline) -> dict[str, object]:
+    """Return an estimator and its parts, by the prefix of their parameters."""
+    return {"": pipeline} | {f"{k}__": v for k, v in pipeline.get_params().items()}
+
+
+def _is_pretrained(part) -> bool:
+    if not isinstance(part, SSLClassifier):
+        return False
+    trains = 0 not in (part.pretrain_steps, part.pretrain_epochs)
+    return part.pretrained is not None or (part.objective is not None and trains)
 
 
 def _without_pretraining(pipeline, prefixes):
     """Return a clone whose networks start from random weights."""
     pipeline = clone(pipeline)
-    parts = {"": pipeline} | {f"{k}__": v for k, v in pipeline.get_params().items()}
     for prefix in prefixes:
-        parts[prefix].set_params(**parts[prefix].random_weights_params())
+        part = _list_parts(pipeline)[prefix]
+        changes = {"objective": None, "pretrained": None}
+        if part.pretrained is not None:  # then the checkpoint names the architecture
+            model = load_pretrained(part.pretrained, part.model)
+            arguments = get_init_arguments(model)
+            changes["model"] = type(model)
+            changes |= {
+                f"model__{k}": v for k, v in arguments.items() if k not in _SIGNAL
+            }
+        pipeline.set_params(**{f"{prefix}{k}": v for k, v in changes.items()})
     return pipeline

@@ -116,7 +116,7 @@ def test_arrays_of_moabb_are_refused(deap, tmp_path):
     )
     with (
         warnings.catch_warnings(),
-        pytest.raises(ValueError, match="(?s)stimulus.*evaluate.*return_epochs=True"),
+        pytest.raises(ValueError, match=r"(?s)stimulus.*evaluate.*return_epochs=True"),
     ):
         warnings.simplefilter("ignore")
         evaluation.process({"MEMHACL": make_classifier(sfreq=128.0)})

@@ -1,0 +1,128 @@
+"""The baselines that a claim about pre-training needs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from braindecode_emossl.evaluation import EEGBandFeatures, evaluate, with_baselines
+from braindecode_emossl.features import DifferentialEntropy
+from braindecode_emossl.models import SCMM
+from braindecode_emossl.pretraining import (
+    SCMMPretraining,
+    SSLClassifier,
+    save_checkpoint,
+)
+
+GENERAL = ["DE + logistic regression", "most frequent", "stratified"]
+
+
+def make_scmm(**settings):
+    return SSLClassifier(
+        "SCMM",
+        model__input_domain="de",
+        pretrain_steps=2,
+        finetune_steps=2,
+        random_state=0,
+        **settings,
+    )
+
+
+def test_rows():
+    nested = make_pipeline(FunctionTransformer(), make_scmm())
+    rows = with_baselines({"SCMM": make_scmm(), "nested": nested})
+    assert list(rows) == [
+        "SCMM",
+        "SCMM, random weights",
+        "SCMM, frozen",
+        "nested",
+        "nested, random weights",
+        "nested, frozen",
+        *GENERAL,
+    ]
+    random, frozen = rows["nested, random weights"][-1], rows["nested, frozen"][-1]
+    assert random.objective is None and random.finetune == "full"
+    assert frozen.objective == "auto" and frozen.finetune == "linear-probe"
+    for name, row in (("objective", random), ("finetune", frozen)):
+        params = {k: v for k, v in row.get_params().items() if k != name}
+        given = nested[-1].get_params()
+        assert params == {k: v for k, v in given.items() if k != name}
+    assert nested[-1].objective == "auto"  # the caller's is left alone
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        LogisticRegression(),
+        make_scmm(objective=None),
+        SSLClassifier("SCMM", pretrain_steps=0),
+        SSLClassifier("SCMM", pretrain_epochs=0),
+    ],
+)
+def test_rows_of_supervised_pipelines(pipeline):
+    assert list(with_baselines({"a": pipeline})) == ["a", *GENERAL]
+
+
+def test_rows_of_the_caller_are_kept():
+    mine = DummyClassifier(strategy="uniform")
+    rows = with_baselines({"most frequent": mine})
+    assert rows["most frequent"] is mine and len(rows) == 3
+
+
+def test_random_weights_of_a_checkpoint(tmp_path):
+    """The architecture is that of the checkpoint, the weights are not."""
+    model = SCMM(n_outputs=2, n_chans=4, n_times=5, input_domain="de", drop_prob=0.125)
+    objective = SCMMPretraining(model)
+    objective.prepare(np.random.default_rng(0).normal(size=(10, 4, 5)))
+    save_checkpoint(tmp_path / "trained", objective)
+    classifier = SSLClassifier(
+        pretrained=tmp_path / "trained", finetune_steps=1, random_state=0
+    )
+    row = with_baselines({"SCMM": classifier})["SCMM, random weights"]
+    assert row.pretrained is None and row.model is SCMM
+    X = np.random.default_rng(1).normal(size=(8, 4, 5))
+    fitted = row.fit(X, [0, 1] * 4).net_.module_
+    assert fitted.get_config()["input_domain"] == "de"
+    assert fitted.get_config()["drop_prob"] == 0.125
+    name = next(k for k, v in fitted.state_dict().items() if v.ndim > 1)
+    assert not torch.equal(fitted.state_dict()[name], model.state_dict()[name])
+
+
+def test_band_features():
+    """All-modality windows lost their EEG among the other channels."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(6, 3, 128))
+    chs_info = [
+        {"ch_name": name, "kind": kind}
+        for name, kind in (("Fz", "eeg"), ("GSR", "gsr"), ("Cz", "eeg"))
+    ]
+    features = EEGBandFeatures(128.0, chs_info).fit_transform(X)
+    wanted = DifferentialEntropy(128.0).fit_transform(X[:, [0, 2]])
+    assert_allclose(features, wanted)
+    de = rng.normal(size=(6, 3, 5))
+    assert_allclose(EEGBandFeatures().fit_transform(de), de.reshape(6, 15))
+    with pytest.raises(ValueError, match="sfreq must be"):
+        EEGBandFeatures().fit_transform(X)
+    with pytest.raises(ValueError, match="must have EEG channels"):
+        EEGBandFeatures(128.0, chs_info[1:2]).fit_transform(X[:, :1])
+
+
+def test_in_an_evaluation(toy, paradigm):
+    table = evaluate(
+        with_baselines({"SCMM": make_scmm(device="cpu")}),
+        [toy],
+        paradigm,
+        "leave-one-subject-out",
+        n_labeled_trials=[1, None],
+        random_state=0,
+    )
+    assert len(table) == 6 * 6 * 2
+    frequent = table[table["pipeline"] == "most frequent"]
+    assert_allclose(frequent["accuracy"], 0.5)
+    assert table["score"].notna().all()
