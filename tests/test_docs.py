@@ -1,8 +1,9 @@
-"""The documentation: it is whole, its links lead somewhere, its code is of today."""
+"""The documentation: complete, without dead links, with code that runs."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import inspect
 import re
@@ -20,7 +21,7 @@ from braindecode_emossl.registration import DATASETS, MODELS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-# What a build makes, and what is no page.
+# Folders that a build writes, or that hold no pages.
 NO_PAGES = {"_build", "_templates", "generated", "auto_examples"}
 PAGES = [ROOT / "README.md"] + [
     page
@@ -30,7 +31,7 @@ PAGES = [ROOT / "README.md"] + [
 LISTED = re.findall(
     r"^   (braindecode_emossl\S+)$", (DOCS / "api.rst").read_text(), re.M
 )
-# Arguments that are no setting of the method.
+# Arguments that are not settings of the method.
 NO_SETTINGS = {"encoder", "preset", "random_state"}
 
 
@@ -40,7 +41,7 @@ def by_name(pages):
     )
 
 
-# -- it is whole ---------------------------------------------------------------
+# -- completeness ---------------------------------------------------------------
 
 
 def test_every_public_module_is_in_the_reference():
@@ -149,9 +150,9 @@ def strip_code(text: str) -> str:
 
 
 @by_name([page for page in PAGES if page.suffix == ".md"])
-def test_relative_links_lead_to_a_file(page):
+def test_relative_links_lead_to_files(page):
     for target in re.findall(r"\]\(([^)#\s]+)", strip_code(page.read_text())):
-        # The gallery is there after a build only.
+        # The gallery exists only after a build.
         if ":" not in target and not target.startswith("auto_examples"):
             assert (page.parent / target).is_file(), target
 
@@ -166,13 +167,46 @@ def find_code(page: Path) -> list[str]:
 
 
 @by_name([page for page in PAGES if find_code(page)])
-def test_code_of_the_pages_imports_what_is_there(page):
+def test_code_of_the_pages_imports_existing_names(page):
     for code in find_code(page):
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.ImportFrom) and node.module.startswith("braindec"):
                 module = importlib.import_module(node.module)
                 for alias in node.names:
                     assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
+
+
+def run_code(page: Path, folder: Path) -> dict:
+    """Run the Python blocks of a page in order, as one script; return its variables."""
+    found: dict = {}
+    with contextlib.chdir(folder):
+        for number, code in enumerate(find_code(page)):
+            exec(compile(code, f"{page.name}, block {number}", "exec"), found)
+    return found
+
+
+@pytest.mark.slow
+def test_readme_runs_as_written(tmp_path, capsys):
+    """The block that loads a checkpoint could not be fitted, and nobody noticed.
+
+    The classifier did not read ``input_domain`` from the checkpoint.
+    """
+    found = run_code(ROOT / "README.md", tmp_path)
+    assert found["probe"].predict(found["X"]).shape == found["y"].shape
+    assert found["probe"].net_.module_.input_domain == "de"
+    assert found["probe"].n_steps_ > 0
+    results = found["results"]  # of the last block
+    assert len(results) == 6 * 2 * 2  # pipelines, numbers of labelled trials, seeds
+    assert set(results["n_labeled_trials"].dropna()) == {1}
+    assert set(results["target_access"]) == {"none"}
+    assert (tmp_path / "pretrained" / "trained").is_dir()
+    assert "score_trial" in capsys.readouterr().out
+
+
+def test_readme_holds_the_commands_that_ci_runs():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    commands = [line for line in lines if line.startswith("pip install ")]
+    assert [line.rpartition(" && ")[2] for line in commands] == ["emossl demo", "pytest"]
 
 
 # -- the build -----------------------------------------------------------------
