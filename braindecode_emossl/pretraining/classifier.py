@@ -361,6 +361,8 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             settings = self._list_finetuner_settings(labeled)
             model = self._build_model(source)
             self._check_leakage(model, [train, unlabeled], held_out)
+            monitored = validation is not None or rows is not None
+            _check_finetuner(model, settings, monitored)
             model = self._pretrain(model, [train, unlabeled, target])
             self._finetune(model, labeled, validation, rows, settings)
         return self
@@ -720,6 +722,13 @@ def _drop_unsampled(sets: list[WindowSet], pretrainer) -> list[WindowSet]:
                 "them. Pass metadata_unlabeled, or Epochs with metadata."
             )
     return kept
+
+
+def _check_finetuner(model, settings: dict[str, Any], monitored: bool) -> None:
+    """Raise for settings that skorch refuses, before the long pre-training."""
+    if monitored:  # then there will be validation data to be patient with
+        settings = {**settings, "patience": None}
+    FineTuner(model, **settings).initialize()
 
 
 def _validate_on(held_out: WindowSet) -> dict[str, Any]:
