@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from braindecode.models.base import EEGModuleMixin
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from braindecode_emossl.models.head import ReplaceableHead
 from braindecode_emossl.models.modalities import find_modalities
@@ -382,8 +381,8 @@ class _AttentionFusion(nn.Module):
         return self.norm(tokens + attended).mean(dim=1)  # (batch, width)
 
 
-class _SingleWindow(_BatchNorm):
-    """Batch normalisation where a batch of one gets the running statistics."""
+class _SingleWindow:
+    """Mixin of batch normalisation: a batch of one gets the running statistics."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or len(x) > 1:

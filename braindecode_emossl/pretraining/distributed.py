@@ -101,15 +101,15 @@ class DistributedPretrainer(SSLPretrainer):
             )
         return super().initialize()
 
-    def partial_fit(self, X, y=None, *, metadata=None, **fit_params):
+    def partial_fit(self, X, y=None, classes=None, *, metadata=None, **fit_params):
         """Train further, together with the other processes.
 
         Parameters
         ----------
         X : array, Epochs, BaseConcatDataset or WindowDataset
             Windows, the same in all processes.
-        y : None
-            Ignored.
+        y, classes : None
+            Ignored: part of skorch's interface.
         metadata : DataFrame, n_windows rows, optional
             One row per window.
         **fit_params

@@ -38,10 +38,10 @@ class RaiseInterrupt:
             )
             raise
 
-    def partial_fit(self, *args, **kwargs):
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Train, and raise the interrupt that skorch has swallowed."""
         self.interrupted_ = False
-        super().partial_fit(*args, **kwargs)
+        super().partial_fit(X, y, classes=classes, **fit_params)
         if self.interrupted_:
             raise KeyboardInterrupt
         return self

@@ -337,15 +337,15 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
         trained = Path(self.checkpoint_dir, "trained")
         save_checkpoint(trained, self.objective_, self.provenance_)
 
-    def partial_fit(self, X, y=None, *, metadata=None, **fit_params):
+    def partial_fit(self, X, y=None, classes=None, *, metadata=None, **fit_params):
         """Train for ``max_steps`` or ``max_epochs`` more, from the present weights.
 
         Parameters
         ----------
         X : array, Epochs, BaseConcatDataset or WindowDataset
             Windows, see :meth:`fit`.
-        y : None
-            Ignored.
+        y, classes : None
+            Ignored: part of skorch's interface.
         metadata : DataFrame, n_windows rows, optional
             One row per window, see :meth:`fit`.
         **fit_params

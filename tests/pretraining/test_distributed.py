@@ -461,7 +461,7 @@ def test_training_is_resumed_to_the_bit(found):
 def test_a_training_is_not_resumed_by_another_number_of_processes(found):
     """It went on with batches of another size, unasked."""
     for rank in range(N_PROCESSES):
-        assert "processes = 2, but it is now None" in found[rank]["other number"]
+        assert "processes was 2, but is now unset" in found[rank]["other number"]
 
 
 def test_first_process_alone_writes_what_is_trained(found):

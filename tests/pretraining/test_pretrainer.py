@@ -12,7 +12,10 @@ import pandas as pd
 import pytest
 import torch
 from braindecode.samplers import SequenceSampler
+from sklearn import config_context
 from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback, LRScheduler, TensorBoard
 from skorch.dataset import ValidSplit
 from tqdm import tqdm
@@ -542,6 +545,16 @@ def test_the_default_sampler_reads_the_metadata_of_epochs():
     assert_grouped(pretrainer.module_.seen, metadata)
 
 
+def test_the_metadata_are_routed_through_a_pipeline():
+    """The signature of partial_fit lacked what skorch declares of it."""
+    metadata = make_metadata(6)
+    pretrainer = SSLPretrainer(Groups(), max_steps=4, random_state=0)
+    pipeline = make_pipeline(FunctionTransformer(), pretrainer)
+    with config_context(enable_metadata_routing=True):
+        pipeline.fit(make_numbered(metadata), metadata=metadata)
+    assert_grouped(pretrainer.module_.seen, metadata)
+
+
 def test_memhacl_groups_subjects_by_stimulus():
     assert MEMHACLPretraining.default_sampler is StimulusGroupSampler
     encoder = MEMHACL(
@@ -632,7 +645,7 @@ def test_another_sampler_can_be_set_after_training(X, tmp_path):
     pretrainer.fit(X, metadata=metadata).set_params(sampler__n_windows=2)
     assert pretrainer.fit(X, metadata=metadata).sampler_.n_windows == 2
     pretrainer.set_params(sampler=None, checkpoint_dir=tmp_path).fit(X)
-    assert load_state(tmp_path / "state.safetensors")["sampler"] is None
+    assert load_state(tmp_path / "state.safetensors")["generators"]["sampler"] is None
 
 
 def test_samplers_can_be_given_to_the_iterator_as_in_skorch(X):
