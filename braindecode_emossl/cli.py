@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json as json_module
+import inspect
 import os
 import re
 import shlex
@@ -18,6 +17,7 @@ import yaml
 from rich.console import Console
 
 from braindecode_emossl.errors import EmosslError
+from braindecode_emossl.storage import digest_files, hash_json
 from braindecode_emossl.terminal import (
     calm,
     inspection_to_dict,
@@ -27,7 +27,6 @@ from braindecode_emossl.terminal import (
     print_json,
     print_problems,
     print_text,
-    tabulate_demo,
     tabulate_inspections,
     tabulate_scores,
 )
@@ -62,6 +61,12 @@ def _list_models() -> list[str]:
     return sorted(OBJECTIVES)
 
 
+def _list_targets() -> list[str]:
+    from braindecode_emossl.paradigms.labels import TARGETS
+
+    return list(TARGETS)
+
+
 _Corpus = Annotated[
     str,
     typer.Argument(
@@ -78,27 +83,62 @@ _Corpora = Annotated[
 _Protocol = Annotated[
     str,
     typer.Option(
-        help="How windows are divided, such as within-session or cross-corpus.",
+        help="How trials are divided into training and test sets, such as "
+        "within-session or cross-corpus.",
         autocompletion=_list_protocols,
     ),
 ]
-_Target = Annotated[str, typer.Option(help="emotion, valence, arousal, ...")]
-_NClasses = Annotated[int | None, typer.Option(help="2 or 3, for one dimension.")]
-_Window = Annotated[float, typer.Option(help="Length of a window in seconds.")]
-_Features = Annotated[
-    str | None, typer.Option(help='"de" or "psd"; signals by default.')
+_Target = Annotated[
+    str,
+    typer.Option(
+        help="What the labels describe: emotion, valence, arousal, ...",
+        autocompletion=_list_targets,
+    ),
 ]
-_Subjects = Annotated[str | None, typer.Option(help="Such as 1-3,7; all by default.")]
+_NClasses = Annotated[
+    int | None,
+    typer.Option(help="Number of classes of a single dimension: 2 or 3."),
+]
+_Window = Annotated[float, typer.Option(help="Length of the windows in seconds.")]
+_Last = Annotated[
+    float | None,
+    typer.Option(help="Use only the last seconds of each trial, such as 30."),
+]
+_Features = Annotated[
+    str | None, typer.Option(help='"de" or "psd" of each window. Default: signals.')
+]
+_Standardize = Annotated[
+    str | None,
+    typer.Option(
+        help='"recording" scales each channel or feature within each recording.'
+    ),
+]
+_Subjects = Annotated[
+    str | None, typer.Option(help="Subjects to use, such as 1-3,7. Default: all.")
+]
 _AllModalities = Annotated[
     bool,
     typer.Option(
         "--all-modalities",
-        help="Beside EEG what else the corpus has, such as GSR or eye movements.",
+        help="Use all channels of the corpus, such as GSR or eye movements, not only "
+        "EEG.",
     ),
 ]
 _Option = Annotated[
     list[str] | None,
-    typer.Option(help="Option of the protocol, such as n_splits=10."),
+    typer.Option(
+        help="Option of the protocol, such as n_splits=10 or adapt=unlabeled. May be "
+        "repeated."
+    ),
+]
+_Seed = Annotated[
+    int, typer.Option("--seed", "--random-state", help="Seed of all random numbers.")
+]
+_Results = Annotated[
+    Path,
+    typer.Option(
+        "--results", "--results-dir", help="Folder for finished folds and tables."
+    ),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -109,11 +149,11 @@ def _options(
         bool, typer.Option("--debug", help="Show the traceback of an error.")
     ] = False,
 ):
-    """Take the options that all commands share."""
+    """Read the options that all commands share."""
 
 
 def _one_sentence_errors(command):
-    """Let bad input end in one clear sentence and exit code 2, Ctrl-C in 130."""
+    """Turn errors into one sentence and exit code 2, and Ctrl-C into 130."""
 
     @functools.wraps(command)
     def run(context: typer.Context, **options):
@@ -122,7 +162,7 @@ def _one_sentence_errors(command):
         except KeyboardInterrupt:
             print_error(context.meta.get(_STOPPED, "Stopped."))
             raise typer.Exit(130) from None
-        except BrokenPipeError:  # whoever reads the output has seen enough
+        except BrokenPipeError:  # the reader of the output has closed it
             raise
         except (
             EmosslError,
@@ -139,7 +179,7 @@ def _one_sentence_errors(command):
     return run
 
 
-# Where a command leaves what Ctrl-C is to say.
+# Key under which a command keeps the message for Ctrl-C.
 _STOPPED = "emossl.stopped"
 
 
@@ -156,37 +196,40 @@ def demo(
     corpora: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the replicas, kept. By default one that is removed."
+            help="Folder for the replicas, which are kept. Default: a temporary folder."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same numbers.")] = 0,
-    device: Annotated[str, typer.Option(help="Where to train, e.g. cuda.")] = "cpu",
+    seed: _Seed = 0,
+    device: Annotated[str, typer.Option(help="Device to train on.")] = "auto",
 ):
-    """Load miniature corpora, pre-train, evaluate leave-one-subject-out, print a table.
+    """Evaluate SCMM and its baselines on miniature corpora, and print a table.
 
     The corpora are synthetic replicas of SEED and DEAP in the real file formats.
-    The numbers show that the software works and say nothing about emotion.
-    It takes one to two minutes.
+    The results show that the software works. They say nothing about emotion.
+    The demo takes one to two minutes.
 
     Example: emossl demo --output results --seed 1
     """
-    from braindecode_emossl.demo import run_demo, summarize
+    from braindecode_emossl.demo import PROTOCOL, run_demo
 
+    _check_device(device)
     with make_progress() as progress:
         task = progress.add_task("starting", total=None)
-
-        def on_step(what: str, n_steps: int) -> None:
-            done = progress.tasks[task].total is not None
-            progress.update(task, description=what, total=n_steps, advance=int(done))
-
         scores = run_demo(
-            output, corpora, random_state=seed, device=device, on_step=on_step
+            output,
+            corpora,
+            random_state=seed,
+            device=device,
+            on_fold=_update(progress, task),
         )
-        progress.update(task, description="done", advance=1)
-    Console().print(tabulate_demo(summarize(scores)))
+    Console().print(tabulate_scores(scores, PROTOCOL))
     print_text(
-        "Synthetic replicas: these numbers say nothing about emotion, and so few "
-        "windows nothing about what pre-training is worth."
+        "The labels are emotions (SEED) and low or high valence (DEAP). labels is the "
+        "number of labelled trials per class and training subject."
+    )
+    print_text(
+        "The replicas are synthetic and small: these scores say nothing about emotion, "
+        "nor about what pre-training is worth."
     )
     for name in ("scores.csv", "scores.png"):
         print_text(f"Saved {(output / name).absolute()}")
@@ -198,10 +241,10 @@ def datasets(
     context: typer.Context,
     json: _Json = False,
 ):
-    """Say which corpora are on disk, what of them is missing and where to ask for it.
+    """List the corpora on disk, their missing parts, and where to request them.
 
-    They are looked for where the settings MNE_DATASETS_<CORPUS>_PATH point, else below
-    MNE_DATA.
+    The folder of a corpus is that of the setting MNE_DATASETS_<CORPUS>_PATH, or is
+    below MNE_DATA.
 
     Example: MNE_DATASETS_SEED_PATH=/data/SEED emossl datasets
     """
@@ -228,11 +271,11 @@ def check(
 ):
     """Read a whole corpus and check each file against the published layout.
 
-    Besides the recordings, it checks the files of labels and ratings and the features,
-    counts the trials of each session, and remarks on what downloads left behind.
+    The check covers recordings, labels, ratings and features, counts the trials of
+    each session, and reports leftovers of downloads.
 
-    The exit code is 0 if all that is there is sound, 1 if something is broken, 2 if
-    nothing is there.
+    The exit code is 0 if all files that were found are intact, 1 if any is broken, and
+    2 if none was found.
 
     Example: emossl check SEED /data/SEED
     """
@@ -245,7 +288,7 @@ def check(
         print_problems(inspection)
         print_text(f"Verdict: {inspection.verdict}.")
     if inspection.verdict == "not found":
-        dataset.data_path(dataset.subject_list[0])  # raises, with all there is to say
+        dataset.data_path(dataset.subject_list[0])  # raises an error with the details
     if inspection.verdict == "broken":
         raise typer.Exit(1)
 
@@ -256,23 +299,26 @@ def replica(
     context: typer.Context,
     corpus: _Corpus,
     path: Annotated[Path, typer.Argument(help="Folder to write to.")],
-    subjects: Annotated[int, typer.Option(help="How many subjects.")] = 3,
+    n_subjects: Annotated[int, typer.Option(min=1, help="Number of subjects.")] = 3,
     seconds: Annotated[float, typer.Option(help="Length of a trial.")] = 10.0,
-    seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
-    effect_size: Annotated[float, typer.Option(help="0: no class effects.")] = 1.0,
+    seed: _Seed = 0,
+    effect_size: Annotated[
+        float, typer.Option(help="Strength of the class effects; 0 for none.")
+    ] = 1.0,
 ):
-    """Write a miniature copy of a corpus in its real file format, to try things on.
+    """Write a miniature synthetic copy of a corpus in its real file format.
 
-    Example: emossl replica DEAP deap-replica --subjects 2
+    Example: emossl replica DEAP deap-replica --n-subjects 2
     """
     from braindecode_emossl.datasets import write_replica
 
+    _find_corpus(corpus)
     with make_progress() as progress:
         progress.add_task(f"writing {corpus}", total=None)
         root = write_replica(
             corpus,
             path,
-            subjects=list(range(1, subjects + 1)),
+            subjects=list(range(1, n_subjects + 1)),
             seconds=seconds,
             seed=seed,
             effect_size=effect_size,
@@ -285,17 +331,20 @@ def replica(
 def pipelines(
     context: typer.Context,
     features: Annotated[
-        str | None, typer.Option(help='"de" for windows in DE form.')
+        str | None,
+        typer.Option(
+            help='"de" for windows of differential entropy. Default: signals.'
+        ),
     ] = None,
     json: _Json = False,
 ):
     """Print the folder of the pipelines that ship with the package.
 
-    With --json also their names, which is what tables of results call them.
-
-    Example: python -m moabb.run -p $(emossl pipelines)
+    With --json, also print their names, which are those of the tables of results.
 
     Example: emossl pipelines --features de --json
+
+    Example: python -m moabb.run -p $(emossl pipelines)
     """
     from braindecode_emossl.evaluation import pipelines_folder
 
@@ -314,54 +363,67 @@ def pretrain(
     context: typer.Context,
     model: Annotated[
         str,
-        typer.Argument(
-            help="SCMM, MEMHACL, MoodReader or MaskedClusterTransformer.",
-            autocompletion=_list_models,
-        ),
+        typer.Argument(help="Name of the model.", autocompletion=_list_models),
     ],
     corpora: _Corpora,
     target: Annotated[
-        str, typer.Option(help="Only trials with a label of it: emotion means all.")
+        str,
+        typer.Option(
+            help="Use only trials that have a label for it; emotion uses all.",
+            autocompletion=_list_targets,
+        ),
     ] = "emotion",
     n_classes: _NClasses = None,
     window: _Window = 4.0,
+    last: _Last = None,
     features: Annotated[
-        str | None, typer.Option(help='"de", for SCMM; signals by default.')
+        str | None,
+        typer.Option(help='"de" for models that take it. Default: signals.'),
     ] = None,
+    standardize: _Standardize = None,
     subjects: _Subjects = None,
     leave_out: Annotated[
         str | None, typer.Option(help="Subjects to leave out, such as 1-3,7.")
     ] = None,
     all_modalities: _AllModalities = False,
-    epochs: Annotated[int, typer.Option(min=0, help="Passes over the windows.")] = 100,
+    steps: Annotated[
+        int | None, typer.Option(min=0, help="Number of updates. Default: 2000.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=0, help="Passes over the windows, or --steps.")
+    ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="256 by default; 16 groups of windows for MEMHACL."),
+        typer.Option(
+            min=1,
+            help="Windows per update, or groups of windows if the model contrasts "
+            "groups. Default: that of the model's objective.",
+        ),
     ] = None,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 5e-4,
     schedule: Annotated[
-        str | None, typer.Option(help='"cosine" lets the learning rate fall to zero.')
+        str | None, typer.Option(help='"cosine" lowers the learning rate to zero.')
     ] = None,
     output: Annotated[
-        Path, typer.Option(help="Folder for the state and the trained checkpoint.")
+        Path, typer.Option(help="Folder for the training state and the checkpoint.")
     ] = Path("emossl-pretrained"),
-    seed: Annotated[int, typer.Option(help="Same seed, same weights.")] = 0,
+    seed: _Seed = 0,
     device: Annotated[
-        str | None, typer.Option(help="Where to train, e.g. cuda.")
-    ] = None,
+        str, typer.Option(help="Device to train on. auto: a GPU if there is one.")
+    ] = "auto",
     resume: Annotated[
-        bool, typer.Option(help="Go on with the state in the folder, if there is one.")
+        bool, typer.Option(help="Resume the training in the output folder, if any.")
     ] = True,
     json: _Json = False,
 ):
     """Pre-train a model without labels and save a checkpoint.
 
-    The checkpoint, in OUTPUT/trained, remembers which subjects it has seen, and
-    SSLClassifier(checkpoint=...) refuses it where one of them may be tested: keep test
-    subjects out with --subjects or --leave-out. Killed or stopped, the same command
-    goes on after the last finished epoch. "accelerate launch -m braindecode_emossl.cli
-    pretrain ..." or torchrun trains in several processes; each takes --batch-size
-    windows a step.
+    The checkpoint, OUTPUT/trained, records its training subjects.
+    SSLClassifier(pretrained=...) refuses it where one of them is tested, so exclude
+    test subjects with --subjects or --leave-out. If training is interrupted, run the
+    same command again to resume it. To train in several processes, run "accelerate
+    launch -m braindecode_emossl.cli pretrain ..." or torchrun; --batch-size is that of
+    each process.
 
     Example: emossl pretrain SCMM SEED --features de --window 1 --leave-out 1-3
 
@@ -371,18 +433,21 @@ def pretrain(
     context.meta[_STOPPED] = stopped
     _check_model(model, features)
     _check_device(device)
+    if steps is not None and epochs is not None:
+        raise ValueError(
+            f"--steps and --epochs exclude each other, but got {steps} and {epochs}."
+        )
+    paradigm = _make_paradigm(target, n_classes, window, last, features, standardize)
     opened = _open_corpora(corpora, subjects, leave_out, all_modalities=all_modalities)
     with make_progress() as progress, calm():
         progress.add_task("loading", total=None)
-        loaded = _load_windows(
-            opened, _make_paradigm(target, n_classes, window, features)
-        )
+        loaded = _load_windows(opened, paradigm)
     with calm():
         pretrainer = _make_pretrainer(
-            model,
-            _make_model(model, features, loaded, seed),
-            batch_size=batch_size,
+            _make_objective(model, features, loaded, seed),
+            max_steps=steps,
             max_epochs=epochs,
+            batch_size=batch_size or "auto",
             lr=lr,
             schedule=schedule,
             checkpoint_dir=output,
@@ -390,31 +455,8 @@ def pretrain(
             random_state=seed,
             device=device,
         ).fit(loaded.X, metadata=loaded.metadata)
-    if int(os.environ.get("RANK", 0)):
-        return
-    losses = {
-        name.removeprefix("train_"): value
-        for name, value in (pretrainer.history[-1] if epochs else {}).items()
-        if name.startswith("train_") and isinstance(value, float)
-    }
-    trained = (output / "trained").absolute()
-    if json:
-        print_json(
-            {
-                "model": model,
-                "n_windows": len(loaded.X),
-                "epochs": len(pretrainer.history),
-                "losses": losses,
-                "checkpoint": str(trained),
-                **pretrainer.provenance_,
-            }
-        )
-        return
-    print_text(
-        f"{model}, {len(pretrainer.history)} epochs of {len(loaded.X)} windows: "
-        + ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
-    )
-    print_text(f"Saved {trained}")
+    if not int(os.environ.get("RANK", 0)):
+        _print_pretraining(pretrainer, model, len(loaded.X), output, json)
 
 
 @app.command()
@@ -425,97 +467,151 @@ def evaluate(
     protocol: _Protocol = "leave-one-subject-out",
     pipelines: Annotated[
         Path | None,
-        typer.Option(help="A .yml file of MOABB's kind, or a folder of them."),
+        typer.Option(
+            help="A YAML file in MOABB's format, or a folder of them, which import and "
+            "call the classes that they name. Default: those of the package."
+        ),
     ] = None,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            help="Also evaluate networks from random weights, frozen features, "
+            "differential entropy with logistic regression, and guessing."
+        ),
+    ] = True,
     target: _Target = "emotion",
     n_classes: _NClasses = None,
     window: _Window = 4.0,
+    last: _Last = None,
     features: _Features = None,
+    standardize: _Standardize = None,
     subjects: _Subjects = None,
     all_modalities: _AllModalities = False,
-    option: _Option = None,
-    results: Annotated[
-        Path, typer.Option(help="Folder that keeps finished folds and the tables.")
-    ] = Path("emossl-results"),
-    seed: Annotated[int, typer.Option(help="Same seed, same folds.")] = 0,
-    jobs: Annotated[int, typer.Option(help="Folds to run at a time.")] = 1,
-    device: Annotated[
-        str | None, typer.Option(help="Where networks train, e.g. cuda.")
+    n_labeled: Annotated[
+        str | None,
+        typer.Option(
+            help="Numbers of labelled trials per class and training subject, such as "
+            "1,2,5,all."
+        ),
     ] = None,
+    unlabeled: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A further corpus to pre-train on without its labels, as CODE or "
+            "CODE=FOLDER. May be repeated.",
+            autocompletion=_list_corpora,
+        ),
+    ] = None,
+    option: _Option = None,
+    results: _Results = Path("emossl-results"),
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed", "--random-state", help="Seed of folds and labelled trials."
+        ),
+    ] = 0,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            help="Seeds to run each pipeline with, such as 0,1,2. Default: the "
+            "pipelines' own."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "--n-jobs", help="Folds to run in parallel.")
+    ] = 1,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Device to train networks on. Default: that of the files."),
+    ] = None,
+    on_error: Annotated[
+        str,
+        typer.Option(
+            help='"raise" stops at the first pipeline that fails; "warn" leaves out '
+            "what fails.",
+            autocompletion=lambda: ["raise", "warn"],
+        ),
+    ] = "raise",
     resume: Annotated[
-        bool, typer.Option(help="Take finished folds from the folder of results.")
+        bool, typer.Option(help="Reuse finished folds in the folder of results.")
     ] = True,
     overwrite: Annotated[
         bool, typer.Option(help="Delete finished folds of this evaluation first.")
     ] = False,
-    fold: Annotated[
-        int | None, typer.Option(help="Run one share of the folds only, from 0.")
+    shard: Annotated[
+        str | None,
+        typer.Option(help="Run only the K-th of N shards of the folds, from 0/N."),
     ] = None,
-    of: Annotated[int | None, typer.Option(help="How many shares there are.")] = None,
     json: _Json = False,
 ):
-    """Evaluate pipelines under a protocol that cannot leak; write CSV and parquet.
+    """Evaluate pipelines under a protocol that cannot leak, and save tables.
 
-    The tables are scores-<CORPORA>-<PROTOCOL>-<TARGET>-<settings>.csv and .parquet,
-    with the settings in .json beside; "emossl report" makes a page of them. Killed or
-    stopped, the next call goes on after the last finished fold. A job of a cluster runs
-    one share of the folds (--fold 3 --of 15); a last call without --fold gathers the
-    table of all.
+    The tables are scores-<CORPORA>-<PROTOCOL>-<TARGET>-<ID>.csv and .parquet; the .json
+    file of the same name records the settings. "emossl report" makes a page of them.
+    If an evaluation is interrupted, run the same command again to resume from the last
+    finished fold. On a cluster, each job runs one shard of the folds (--shard 3/15); a
+    final call without --shard then collects the results.
 
-    Example: emossl evaluate SEED --features de --window 1 --jobs 4
+    Example: emossl evaluate SEED --features de --window 1 --n-labeled 1,5,all
 
     Example: emossl evaluate SEED DEAP --protocol cross-corpus --target valence
     """
     import braindecode_emossl.evaluation as evaluation
 
-    if (fold is None) != (of is None):
-        raise ValueError("--fold and --of go together, such as --fold 3 --of 15.")
+    part = _parse_shard(shard)
     without = "--overwrite" if overwrite else "" if resume else "--no-resume"
     context.meta[_STOPPED] = make_stopping_text("fold", without=without)
     _check_device(device)
-    pipelines = pipelines or evaluation.pipelines_folder(features)
-    estimators, grids = evaluation.load_pipelines(pipelines, device=device)
-    options = _parse_options(option)
+    chosen = {
+        "protocol": protocol,
+        "options": _parse_options(option),
+        "target": target,
+        "n_classes": n_classes,
+        "window": window,
+        "last": last,
+        "features": features,
+        "standardize": standardize,
+        "subjects": subjects,
+        "all_modalities": all_modalities,
+        "n_labeled_trials": _parse_numbers_of_trials(n_labeled),
+        "random_state": seed,
+        "seeds": _parse_numbers("--seeds", seeds),
+        "on_error": on_error,
+        "baselines": baselines,
+    }
+    estimators, grids = _load_pipelines(pipelines, features, device, baselines)
+    paradigm = _make_paradigm(target, n_classes, window, last, features, standardize)
     opened = _open_corpora(corpora, subjects, all_modalities=all_modalities)
+    extra = _open_corpora(unlabeled or [], None, all_modalities=all_modalities)
     with make_progress() as progress, calm():
         task = progress.add_task("loading", total=None)
         table = evaluation.evaluate(
             estimators,
             opened,
-            _make_paradigm(target, n_classes, window, features),
+            paradigm,
             protocol,
             random_state=seed,
+            seeds=chosen["seeds"],
+            n_labeled_trials=chosen["n_labeled_trials"],
+            unlabeled=extra or None,
+            on_error=on_error,
             n_jobs=jobs,
             results_dir=results,
             resume=resume,
             overwrite=overwrite,
             param_grid=grids,
-            share=None if fold is None else (fold, of),
-            on_fold=lambda corpus, n_done, n_folds: progress.update(
-                task, description=corpus, completed=n_done, total=n_folds
-            ),
-            **options,
+            shard=part,
+            on_fold=_update(progress, task),
+            **chosen["options"],
         )
-    if fold is not None:
-        if json:
-            print_json({"fold": fold, "of": of})
-        else:
-            print_text(f"Share {fold} of {of} is finished.")
+    if part is not None:
+        _print_shard(part, json)
         return
-    settings = {
-        "corpora": {dataset.code: str(dataset.find_root()) for dataset in opened},
-        "protocol": protocol,
-        "options": options,
-        "target": target,
-        "n_classes": n_classes,
-        "window": window,
-        "features": features,
-        "subjects": subjects,
-        "all_modalities": all_modalities,
-        "seed": seed,
-        "pipelines": str(Path(pipelines).absolute()),
-    }
-    files = _save_scores(table, results, settings)
+    if not len(table):
+        raise ValueError(
+            "No fold was finished, so there is no table: see the warnings."
+        )
+    files = _save_scores(table, results, chosen, opened, extra, pipelines)
     if json:
         print_json(table.to_dict(orient="records"))
         return
@@ -533,16 +629,18 @@ def audit(
     target: _Target = "emotion",
     n_classes: _NClasses = None,
     window: _Window = 4.0,
+    last: _Last = None,
     features: _Features = None,
+    standardize: _Standardize = None,
     subjects: _Subjects = None,
     all_modalities: _AllModalities = False,
     option: _Option = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same signals.")] = 0,
+    seed: _Seed = 0,
     json: _Json = False,
 ):
-    """Check on label-free signals that a protocol does not leak.
+    """Check that a protocol does not leak, on signals that hold no labels.
 
-    The exit code is 0 if it passes and 1 if it leaks.
+    The exit code is 0 if the protocol passes, and 1 if it leaks.
 
     Example: emossl audit SEED --protocol within-session --subjects 1-3
     """
@@ -551,7 +649,7 @@ def audit(
     with make_progress() as progress, calm():
         progress.add_task("auditing", total=None)
         found = evaluation.audit(
-            _make_paradigm(target, n_classes, window, features),
+            _make_paradigm(target, n_classes, window, last, features, standardize),
             _open_corpora(corpora, subjects, all_modalities=all_modalities),
             protocol,
             random_state=seed,
@@ -570,16 +668,16 @@ def audit(
 def report(
     context: typer.Context,
     results: Annotated[
-        Path, typer.Argument(help='Folder that "emossl evaluate" was given.')
+        Path, typer.Argument(help='Folder of results of "emossl evaluate".')
     ] = Path("emossl-results"),
     output: Annotated[
-        Path | None, typer.Option(help="The page; RESULTS/report.html by default.")
+        Path | None, typer.Option(help="HTML file. Default: RESULTS/report.html.")
     ] = None,
 ):
-    """Write one HTML page of all evaluations in a folder, to read, print or send.
+    """Write one HTML page about all evaluations in a folder.
 
-    Tables, plots, statistics, environment and where the numbers come from. The page
-    holds all that it shows and asks for nothing on the network.
+    The page contains tables, plots, statistics, the environment and the source of the
+    results. It is a single file that loads nothing from the network.
 
     Example: emossl report emossl-results --output seed.html
     """
@@ -598,7 +696,7 @@ def report(
     print_text(f"Saved {output.absolute()}")
 
 
-# -- what the commands share ---------------------------------------------------
+# -- corpora -------------------------------------------------------------------
 
 
 def _find_corpus(code: str) -> type:
@@ -607,8 +705,8 @@ def _find_corpus(code: str) -> type:
     known = {cls.code_name: cls for cls in DATASETS}
     if code not in known:
         raise ValueError(
-            f"A corpus must be one of {sorted(known)}, but got {code!r}. Write a "
-            "folder as CODE=FOLDER where several corpora may be named."
+            f"A corpus must be one of {sorted(known)}, but got {code!r}. To name its "
+            "folder too, write CODE=FOLDER."
         )
     return known[code]
 
@@ -636,19 +734,51 @@ def _open_corpora(
             unknown -= set(everyone)
             numbers_left = [s for s in everyone if s not in without]
             if not numbers_left:
-                raise ValueError(f"--leave-out {leave_out} leaves nobody of {code}.")
+                raise ValueError(
+                    f"--leave-out {leave_out} leaves no subject of {code}."
+                )
             dataset = make(numbers_left)
         opened.append(dataset)
     if unknown:
         raise ValueError(
-            f"--leave-out must name subjects that are there otherwise, but got "
+            f"--leave-out must name subjects that would be used otherwise, but got "
             f"{sorted(unknown)}."
         )
     return opened
 
 
+def _make_paradigm(target, n_classes, window, last, features, standardize):
+    from braindecode_emossl.paradigms import Emotion
+
+    return Emotion(
+        target,
+        n_classes,
+        window=window,
+        last=last,
+        features=features,
+        standardize=standardize,
+    )
+
+
+def _inspect(dataset, read_signals: bool):
+    from braindecode_emossl.datasets.inspection import inspect_corpus
+
+    with make_progress() as progress:
+        task = progress.add_task(dataset.code, total=len(dataset.subject_list))
+        return inspect_corpus(
+            dataset,
+            read_signals=read_signals,
+            on_subject=lambda subject: progress.update(
+                task, description=f"{dataset.code}: subject {subject}", advance=1
+            ),
+        )
+
+
+# -- values of options ---------------------------------------------------------
+
+
 def _parse_numbers(option: str, text: str | None) -> list[int] | None:
-    """Return [1, 2, 3, 7] of "1-3,7"."""
+    """Return [1, 2, 3, 7] for "1-3,7"."""
     if text is None:
         return None
     numbers: list[int] = []
@@ -661,23 +791,72 @@ def _parse_numbers(option: str, text: str | None) -> list[int] | None:
     return numbers
 
 
-def _parse_options(options: list[str] | None) -> dict:
-    """Return {"n_splits": 10} of ["n_splits=10"]."""
+def _parse_numbers_of_trials(text: str | None) -> list[int | None] | None:
+    """Return [1, 2, None] for "1,2,all"."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"all|0*[1-9]\d*", part, re.ASCII) for part in parts):
+        raise ValueError(f"--n-labeled must be such as 1,2,5,all, but got {text!r}.")
+    return [None if part == "all" else int(part) for part in parts]
+
+
+def _parse_shard(text: str | None) -> tuple[int, int] | None:
+    """Return (3, 15) for "3/15"."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
+    if not match or int(match[1]) >= int(match[2]):
+        raise ValueError(
+            "--shard must be K/N with K from 0 to N - 1, such as 0/2 and 1/2, but got "
+            f"{text!r}."
+        )
+    return int(match[1]), int(match[2])
+
+
+def _parse_options(options: list[str] | None) -> dict[str, Any]:
+    """Return {"n_splits": 10} for ["n_splits=10"]."""
     pairs = [text.partition("=") for text in options or []]
     if wrong := [name for name, equals, _ in pairs if not equals]:
         raise ValueError(f"--option must be NAME=VALUE, but got {wrong}.")
-    return {name.replace("-", "_"): yaml.safe_load(value) for name, _, value in pairs}
+    try:
+        return {
+            name.replace("-", "_"): yaml.safe_load(value) for name, _, value in pairs
+        }
+    except yaml.YAMLError as error:
+        raise ValueError(
+            f"--option must be NAME=VALUE with a number, a word or a list such as "
+            f"[1, 2], but got {options}."
+        ) from error
 
 
-def _make_paradigm(target, n_classes, window, features):
-    from braindecode_emossl.paradigms import Emotion
+def _check_device(device: str | None) -> None:
+    import torch
 
-    return Emotion(target, n_classes, window=window, features=features)
+    try:
+        torch.empty(0, device=None if device == "auto" else device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"--device {device} is not available on this machine: {reason}"
+        ) from error
+
+
+def _update(progress, task):
+    """Return a function that shows the number of finished folds."""
+
+    def update(corpus: str, n_done: int, n_folds: int) -> None:
+        progress.update(task, description=corpus, completed=n_done, total=n_folds)
+
+    return update
+
+
+# -- pre-training --------------------------------------------------------------
 
 
 @dataclasses.dataclass
 class _Loaded:
-    """Windows of corpora, and what is known of their signal."""
+    """Windows of corpora, their metadata and their channels."""
 
     X: Any
     y: Any
@@ -695,26 +874,30 @@ def _load_windows(corpora: list, paradigm) -> _Loaded:
 
 
 def _check_model(name: str, features: str | None) -> None:
-    if name not in _list_models():
+    """Refuse an unknown model, and features that it does not take."""
+    from braindecode_emossl.pretraining.registry import OBJECTIVES
+
+    if name not in OBJECTIVES:
         raise ValueError(f"MODEL must be one of {_list_models()}, but got {name!r}.")
-    taken = (None, "de") if name == "SCMM" else (None,)
-    if features not in taken:
+    arguments = inspect.signature(OBJECTIVES[name].model_class).parameters
+    taken = ["de"] if "input_domain" in arguments else []
+    if features is not None and features not in taken:
         raise ValueError(
-            f"--features must be {'left out or de' if 'de' in taken else 'left out'} "
-            f"for {name}, but got {features!r}."
+            f"--features must be {' or '.join([*taken, 'left out'])} for {name}, but "
+            f"got {features!r}."
         )
 
 
-def _make_model(name: str, features: str | None, loaded: _Loaded, seed: int):
-    """Return a pre-training objective with its model, of random weights."""
+def _make_objective(name: str, features: str | None, loaded: _Loaded, seed: int):
+    """Return a pre-training objective with its model, from random weights."""
     import numpy as np
 
-    from braindecode_emossl import models
     from braindecode_emossl.pretraining.pretrainer import seeded
     from braindecode_emossl.pretraining.registry import OBJECTIVES
 
+    objective = OBJECTIVES[name]
     with seeded(seed, "cpu"):
-        model = getattr(models, name)(
+        model = objective.model_class(
             n_outputs=len(np.unique(loaded.y)),
             n_chans=loaded.X.shape[1],
             n_times=loaded.X.shape[2],
@@ -722,63 +905,104 @@ def _make_model(name: str, features: str | None, loaded: _Loaded, seed: int):
             chs_info=loaded.info["chs"],
             **({"input_domain": features} if features else {}),
         )
-        return OBJECTIVES[name](model)
+        return objective(model)
 
 
-def _make_pretrainer(name: str, objective, *, batch_size, device, **settings):
-    """Return the trainer of a model, for one process or as one of several."""
+def _make_pretrainer(objective, **settings):
+    """Return the trainer for one process, or for one of several."""
     from braindecode_emossl.pretraining import SSLPretrainer
-    from braindecode_emossl.samplers import StimulusGroupSampler
 
-    defaults = {"batch_size": 256}
-    if name == "MEMHACL":  # contrasts groups of subjects who see the same
-        defaults = {"batch_size": 16, "sampler": StimulusGroupSampler}
-    settings |= defaults | ({"batch_size": batch_size} if batch_size else {})
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         from braindecode_emossl.pretraining.distributed import DistributedPretrainer
 
-        return DistributedPretrainer(
-            objective, device=device or "auto", progress=True, **settings
+        return DistributedPretrainer(objective, progress=True, **settings)
+    return SSLPretrainer(objective, progress=True, **settings)
+
+
+def _print_pretraining(pretrainer, model, n_windows, output: Path, json) -> None:
+    """Print the length of a training, its last losses and the checkpoint."""
+    last = pretrainer.history[-1] if len(pretrainer.history) else {}
+    losses = {
+        name.removeprefix("train_"): value
+        for name, value in last.items()
+        if name.startswith("train_") and isinstance(value, float)
+    }
+    n_steps, n_epochs = pretrainer.n_steps_, len(pretrainer.history)
+    trained = (output / "trained").absolute()
+    if json:
+        print_json(
+            {
+                "model": model,
+                "n_windows": n_windows,
+                "steps": n_steps,
+                "epochs": n_epochs,
+                "losses": losses,
+                "checkpoint": str(trained),
+                **pretrainer.provenance_,
+            }
         )
-    return SSLPretrainer(objective, device=device or "cpu", progress=True, **settings)
+        return
+    print_text(
+        f"{model}, {n_steps} steps in {n_epochs} epochs of {n_windows} windows: "
+        + ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+    )
+    print_text(f"Saved {trained}")
 
 
-def _check_device(device: str | None) -> None:
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"--device {device} is not to be had on this machine: {reason}"
-        ) from error
+# -- evaluation ----------------------------------------------------------------
 
 
-def _inspect(dataset, read_signals: bool):
-    from braindecode_emossl.datasets.inspection import inspect_corpus
+def _load_pipelines(path: Path | None, features, device, baselines: bool):
+    """Return pipelines and grids: those of a path, or those of the package."""
+    import braindecode_emossl.evaluation as evaluation
 
-    with make_progress() as progress:
-        task = progress.add_task(dataset.code, total=len(dataset.subject_list))
-        return inspect_corpus(
-            dataset,
-            read_signals=read_signals,
-            on_subject=lambda subject: progress.update(
-                task, description=f"{dataset.code}: subject {subject}", advance=1
-            ),
-        )
+    ours = path is None
+    estimators, grids = evaluation.load_pipelines(
+        evaluation.pipelines_folder(features) if ours else path,
+        device=device,
+        keep_sfreq=not ours,  # their rate is only for stock evaluations
+    )
+    if baselines:
+        estimators = evaluation.with_baselines(estimators)
+    return estimators, grids
 
 
-def _save_scores(table, folder: Path, settings: dict) -> list[Path]:
-    """Write a table under a name that tells it from those of other settings."""
+def _print_shard(part: tuple[int, int], json: bool) -> None:
+    if json:
+        print_json({"shard": part})
+    else:
+        print_text(f"Shard {part[0]}/{part[1]} is finished.")
+
+
+def _save_scores(table, folder: Path, chosen, corpora, extra, pipelines) -> list[Path]:
+    """Write a table under a name that depends on the settings, but not on places."""
     from braindecode_emossl.report import save_scores
 
-    text = json_module.dumps(settings, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    parts = ["+".join(settings["corpora"]), settings["protocol"], settings["target"]]
-    stem = folder / "-".join(["scores", *parts, digest])
+    file = Path(pipelines).expanduser().absolute() if pipelines else None
+    identity = {
+        **chosen,
+        "corpora": [dataset.fingerprint() for dataset in corpora],
+        "unlabeled": [dataset.fingerprint() for dataset in extra],
+        "pipelines": _digest_pipelines(file),
+    }
+    settings = {
+        **chosen,
+        "corpora": {dataset.code: str(dataset.find_root()) for dataset in corpora},
+        "unlabeled": {dataset.code: str(dataset.find_root()) for dataset in extra},
+        "pipelines": str(file or "shipped"),
+    }
+    codes = "+".join(settings["corpora"])
+    name = f"scores-{codes}-{chosen['protocol']}-{chosen['target']}"
+    stem = folder / f"{name}-{hash_json(identity)[:8]}"
     command = shlex.join(["emossl", *sys.argv[1:]])
     return save_scores(table, stem, {"command": command, "settings": settings})
+
+
+def _digest_pipelines(path: Path | None) -> list[str]:
+    """Return the digests of the files of pipelines, none for those of the package."""
+    from braindecode_emossl.evaluation.pipelines import list_files
+
+    return [] if path is None else digest_files(list_files(path))
 
 
 def main() -> None:
