@@ -774,8 +774,8 @@ def _check_weights(sample_weight, windows) -> np.ndarray | None:
     check_consistent_length(windows, weights)
     if weights.ndim != 1 or (weights < 0).any() or not weights.any():
         raise ValueError(
-            "sample_weight must be a number of at least 0 for each window, not all of "
-            f"them 0, but got the shape {weights.shape} and values from "
-            f"{weights.min()} to {weights.max()}."
+            "sample_weight must be a number of at least zero for each window, not all "
+            f"zero, but got the shape {weights.shape} and values from {weights.min()} "
+            f"to {weights.max()}."
         )
     return weights

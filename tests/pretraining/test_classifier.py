@@ -203,8 +203,8 @@ def test_an_interrupt_is_not_mistaken_for_the_end_of_training(
         ({"settings": {"finetuner__patience": 3}}, "patience must be .* with valid"),
         ({"settings": {"finetuner__schedule": "linear"}}, "schedule must be"),
         ({"sample_weight": np.ones(9)}, r"inconsistent numbers of samples: \[10, 9\]"),
-        ({"sample_weight": -np.ones(10)}, "sample_weight must be .* at least 0"),
-        ({"sample_weight": np.zeros(10)}, "not all of them 0"),
+        ({"sample_weight": -np.ones(10)}, "sample_weight must be .* at least zero"),
+        ({"sample_weight": np.zeros(10)}, "not all zero"),
         ({"X_unlabeled": np.ones((3, 4, 99))}, r"X_unlabeled .*\(3, 4, 99\)"),
         (
             {"X_unlabeled": np.full((3, 4, 100), np.inf)},
