@@ -139,6 +139,9 @@ def _read(entry: Path, pretrainer: SSLPretrainer, X, metadata) -> Exception | No
     pretrainer.get_split_datasets(dataset)  # sets validation_subjects_
     pretrainer.objective_.load_state_dict(objective.state_dict())
     pretrainer.history_ = history
+    per_step = pretrainer.gradient_accumulation_steps
+    n_batches = history[:, "train_batch_count"] if history else []
+    pretrainer.n_steps_ = sum(-(-n // per_step) for n in n_batches)
     return None
 
 

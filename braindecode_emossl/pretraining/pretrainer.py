@@ -94,7 +94,8 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
         ``compile__<name>``.
     validation : float, optional
         Fraction of the subjects, by corpus and subject in the metadata, that are held
-        out from training and give the ``valid_loss`` of the history.
+        out from training and give the ``valid_loss`` of the history. Their windows are
+        in plain batches, whatever the sampler.
     patience : int, optional
         Epochs without a lower ``valid_loss`` after which the training ends, with the
         weights of the lowest.
