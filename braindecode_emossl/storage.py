@@ -7,6 +7,7 @@ the process, the disk or another process in the same folder.
 
 from __future__ import annotations
 
+import ast
 import builtins
 import dis
 import errno
@@ -522,6 +523,8 @@ _NO_MEMBERS = {
     "__static_attributes__",
     "__weakref__",
 }
+# Variables of a module that say where it is and how it was started.
+_PLACES = {"__builtins__", "__file__", "__name__", "__package__", "__spec__"}
 _READS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 _LOADS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_ATTR"}
 # Methods that change a list, a dict or a set in place.
@@ -548,9 +551,10 @@ def hash_object(thing, what: str) -> str:
     Functions and classes of installed packages count by name. Those of the user's own
     modules, scripts and notebooks count by their code, together with the functions
     and classes that they use and the values of the global variables that they read
-    in such modules, recursively. What they reach by a name that is computed
-    (``getattr``, ``eval``, ``importlib``), in files or through the environment is not
-    seen.
+    in such modules, recursively. Variables that such code changes itself, such as a
+    counter, count by the statements that set them. What code reaches by a computed
+    name (``getattr``, ``eval``, ``importlib``), in files or through the environment is
+    not seen.
 
     Parameters
     ----------
@@ -617,6 +621,8 @@ class _Hasher(NumpyHasher):
             obj = (type(obj).__name__, hashes)
         elif isinstance(obj, ModuleType):
             obj = ("module", obj.__name__)
+        elif isinstance(obj, logging.Logger):
+            obj = ("logger",)  # its name tells a script from a module
         elif isinstance(obj, FunctionType | type):
             obj = self._identify(obj)
         elif isinstance(obj, CodeType):
@@ -793,9 +799,9 @@ def _list_globals(code: CodeType, variables: Mapping[str, Any]) -> list:
     written = {name for part in codes for name in _written_names(part)}
     for part in codes:
         for name in _read_names(part):
-            if name in written:
-                continue  # a counter or a log
-            if name in variables:
+            if name in written:  # a counter or a log
+                found[name] = _list_assignments(name, variables)
+            elif name in variables:
                 found[name] = variables[name]
             elif not hasattr(builtins, name):
                 found[name] = ("undefined",)
@@ -835,6 +841,21 @@ def _read_names(code: CodeType) -> Iterator[str]:
     for instruction in dis.get_instructions(code):
         if instruction.opname in _READS:
             yield instruction.argval
+
+
+def _list_assignments(name: str, variables: Mapping[str, Any]) -> list[str]:
+    """Return the statements of a module that set a variable, if there is a source."""
+    try:
+        module = sys.modules[variables["__name__"]]
+        statements = ast.parse(inspect.getsource(module)).body
+    except (KeyError, OSError, SyntaxError, TypeError):  # made by exec, or in a console
+        return []
+    return [
+        ast.dump(statement)
+        for statement in statements
+        if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign)
+        and name in {n.id for n in ast.walk(statement) if isinstance(n, ast.Name)}
+    ]
 
 
 def _written_names(code: CodeType) -> Iterator[str]:
