@@ -401,21 +401,20 @@ def _check_size(config: dict[str, Any], state: dict, folder: Path) -> None:
                 f"in {_CONFIG}, but its {n_numbers} weights allow at most {limit}."
             )
     try:
-        with torch.device("meta"), _limit_parameters(state):
+        with torch.device("meta"), limit_parameters(len(state), n_numbers):
             objective = _build(config, folder)
     except CheckpointError as error:
         if not isinstance(error.__cause__, RuntimeError):
             raise
         # Some objectives compute with their tensors, which "meta" does not allow.
-        with _limit_parameters(state):
+        with limit_parameters(len(state), n_numbers):
             objective = _build(config, folder)
     _check_state(objective.state_dict(), state, folder)
 
 
 @contextmanager
-def _limit_parameters(state: dict[str, torch.Tensor]) -> Iterator[None]:
+def limit_parameters(n_tensors: float, n_numbers: float) -> Iterator[None]:
     """Stop building modules with more parameters than there are weights."""
-    n_tensors, n_numbers = len(state), sum(t.numel() for t in state.values())
     left = [n_tensors, n_numbers]
     thread = threading.get_ident()
 
@@ -554,9 +553,12 @@ def _check_replaceable(path: Path) -> None:
         raise CheckpointError(f"path must be a folder, but {path} is a file.")
     names = {file.name for file in path.iterdir()}
     if names and not (_CONFIG in names and names <= FILES):
+        problem = f"holds {sorted(names - FILES)}"
+        if names <= FILES:
+            problem = f"has no {_CONFIG}"
         raise CheckpointError(
-            f"{path} holds {sorted(names - FILES) or sorted(names)}, so it is more "
-            "than a checkpoint and is not replaced. Choose another path."
+            f"{path} {problem}, so it is not a checkpoint and is not replaced. Delete "
+            "it or choose another path."
         )
     if names:
         _read_config(path)

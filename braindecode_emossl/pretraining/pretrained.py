@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from torch import nn
 
 from braindecode_emossl.errors import CheckpointError
 from braindecode_emossl.pretraining.checkpoints import (
     find_checkpoint,
+    limit_parameters,
     load_encoder,
     load_model,
 )
@@ -69,7 +72,8 @@ def load_pretrained(source, model=None, settings: dict[str, Any] | None = None):
             f"{model_class.__name__} has no from_pretrained to read {source} with."
         )
     try:
-        return model_class.from_pretrained(source, **settings)
+        with limit_parameters(*_count_weights(folder)):
+            return model_class.from_pretrained(source, **settings)
     except Exception as error:
         where = "" if folder.is_dir() else f"There is no folder {folder}. "
         raise CheckpointError(
@@ -85,3 +89,15 @@ def _is_of_braindecode(folder: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False  # named by the reader of our checkpoints
     return isinstance(config, dict) and "emossl" not in config
+
+
+def _count_weights(folder: Path) -> tuple[float, float]:
+    """Return how many tensors and numbers a model of a folder may have."""
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        return math.inf, math.inf
+    with safe_open(file, framework="pt") as weights:
+        names = list(weights.keys())
+        sizes = [math.prod(weights.get_slice(name).get_shape()) for name in names]
+    # A new head, and weights that the file leaves out, may be added.
+    return 2 * len(names) + 100, 2 * sum(sizes) + 10_000_000
