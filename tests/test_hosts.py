@@ -21,9 +21,6 @@ MOST_NAMES = 12
 # Of the standard library, documented in spite of the underscore.
 DOCUMENTED = {"_asdict", "_fields", "_make", "_replace"}
 
-# Files whose owners have not moved their names yet: to be emptied.
-ALLOWED = {"models.head", "models.memhacl", "models.mood_reader"}
-
 
 def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
@@ -145,9 +142,6 @@ def test_no_private_name_of_a_host(path):
         *find_attributes(TREES[path], OWN_NAMES),
         *find_overrides(MODULES[path], TREES[path]),
     ]
-    if MODULES[path].__name__.removeprefix("braindecode_emossl.") in ALLOWED:
-        assert found, f"{path} needs no exception any more"
-        return
     assert not found, f"{path}: use public names, or add a function to hosts.py"
 
 

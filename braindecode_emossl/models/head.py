@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from braindecode_emossl.hosts import set_n_outputs
+
 __all__ = ["ReplaceableHead"]
 
 
@@ -19,7 +21,7 @@ class ReplaceableHead:
             Number of outputs of the new head, which stands on the device and has the
             dtype of the old one.
         """
-        self._set_n_outputs(n_outputs)
+        set_n_outputs(self, n_outputs)
         old = next(self.final_layer.parameters())
         self.final_layer = self._make_head().to(old)
 

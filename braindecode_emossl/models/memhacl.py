@@ -172,9 +172,10 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
             input_window_seconds=input_window_seconds,
             sfreq=sfreq,
         )
+        known = None if chs_info is None else self.chs_info
         del n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
 
-        self.modalities = find_modalities(self._chs_info, self.n_chans)
+        self.modalities = find_modalities(known, self.n_chans)
         eeg = self.modalities.get("eeg", [])
         if len(n_filters) != len(_LAYERS) or min(n_filters) < 1:
             raise ValueError(

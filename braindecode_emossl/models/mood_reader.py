@@ -218,6 +218,7 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
             input_window_seconds=input_window_seconds,
             sfreq=sfreq,
         )
+        known = None if chs_info is None else self.chs_info
         del n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
 
         if patch_domain not in ("spectrum", "signal"):
@@ -252,7 +253,7 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
         self.head_drop_prob = head_drop_prob
         self.activation = activation
 
-        eeg, eye = _find_channels(self._chs_info, self.n_chans)
+        eeg, eye = _find_channels(known, self.n_chans)
         self.n_eeg_chans, self.n_eye_chans = len(eeg), len(eye)
         self.register_buffer("eeg_chans", torch.tensor(eeg), persistent=False)
         self.register_buffer("eye_chans", torch.tensor(eye), persistent=False)

@@ -137,7 +137,7 @@ def test_median_survives_the_raw_cache(tmp_path):
 
 def test_class_balance_counts_trials(corpora):
     balance = Emotion("valence").class_balance(corpora["SEED"])
-    assert balance.loc[1].to_dict() == {"negative": 5, "positive": 5, "no label": 5}
+    assert balance.loc[1].to_dict() == {"negative": 5, "positive": 5, "unlabeled": 5}
     _, y, metadata = Emotion("valence", n_classes=3).get_data(corpora["MAHNOB-HCI"])
     trials = metadata.assign(label=y).drop_duplicates("trial")["label"].value_counts()
     balance = Emotion("valence", n_classes=3).class_balance(corpora["MAHNOB-HCI"])
@@ -172,7 +172,7 @@ def test_psd_is_power_per_hertz(corpora):
 def test_band_features_are_of_eeg_alone(corpora, features):
     """The DE of skin resistance or of eye features would be finite and mean nothing."""
     dataset = DEAP([1], path=corpora["DEAP"].path, return_all_modalities=True)
-    with pytest.raises(ValueError, match=r"made for EEG, but .*'gsr'.*'resp'"):
+    with pytest.raises(ValueError, match=r"are for EEG, but .*'gsr'.*'resp'"):
         Emotion(features=features).get_data(dataset)
 
 
