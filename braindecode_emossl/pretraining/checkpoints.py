@@ -553,12 +553,11 @@ def _check_replaceable(path: Path) -> None:
         raise CheckpointError(f"path must be a folder, but {path} is a file.")
     names = {file.name for file in path.iterdir()}
     if names and not (_CONFIG in names and names <= FILES):
-        problem = f"holds {sorted(names - FILES)}"
-        if names <= FILES:
-            problem = f"has no {_CONFIG}"
+        others = sorted(names - FILES)
+        problem = f"holds {others}" if others else f"has no {_CONFIG}"
         raise CheckpointError(
-            f"{path} {problem}, so it is not a checkpoint and is not replaced. Delete "
-            "it or choose another path."
+            f"{path} {problem}, so it is not a checkpoint and is not replaced. Choose "
+            "another path, or delete the folder."
         )
     if names:
         _read_config(path)
