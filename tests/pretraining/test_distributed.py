@@ -1,6 +1,6 @@
-"""Two processes: what one of them would find, with all windows at once.
+"""Training in two processes is training in one with all windows.
 
-Run as a script, this file is one of the processes; the tests compare what they saved.
+Run as a script, this file is one of the processes; the tests compare their results.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from braindecode_emossl.samplers import (
 N_PROCESSES = 2
 N_WINDOWS = 8  # of both processes
 EEG = {"n_outputs": 2, "n_chans": 3, "n_times": 128, "sfreq": 128}
-#: Name of each objective, and the dimension of the windows in what its loss is of.
+#: Name of each objective, and the dimension of windows in the inputs of its loss.
 DIMS = {"scmm": 0, "memhacl": 1, "masked_cluster": 0, "mood_reader": 0}
 
 
@@ -93,7 +93,7 @@ def make_case(name):
         )
         objective.fit_clusters(make_noise(20, 3, 128).float())
         targets = objective.compute_targets(x.float())
-        # More and more from window to window, so that means of means would not do.
+        # Increasing from window to window, so that a mean of means would be wrong.
         shares = torch.linspace(0.1, 0.9, N_WINDOWS)[:, None]
         mask = torch.rand(targets.shape[:2]) < shares
         return objective.double(), [x, targets, mask]
@@ -108,7 +108,7 @@ def make_case(name):
 
 
 def take_part(name, arguments, rank):
-    """Return what one process has of the arguments of a loss."""
+    """Return the part that one process has of the arguments of a loss."""
     if name == "scmm":  # two views, one below the other
         (views,) = arguments
         return [views.unflatten(0, (2, -1)).chunk(2, dim=1)[rank].flatten(0, 1)]
@@ -116,7 +116,7 @@ def take_part(name, arguments, rank):
 
 
 class Loss(nn.Module):
-    """The loss as what a module returns, as DistributedDataParallel wants it."""
+    """A module that returns the loss, as DistributedDataParallel needs."""
 
     def __init__(self, objective):
         super().__init__()
@@ -127,7 +127,7 @@ class Loss(nn.Module):
 
 
 def summarize(objective, output):
-    """Return all that a step leaves."""
+    """Return loss, gradients and buffers after a step."""
     output.loss.backward()
     gradients = {name: weight.grad for name, weight in objective.named_parameters()}
     return {
@@ -161,7 +161,7 @@ def make_samplers():
 
 
 class Masked(SCMMPretraining):
-    """Mask what is above 0, so that nothing is random, in double precision."""
+    """Mask values above 0, without randomness, in double precision."""
 
     def forward(self, x):
         features = self.encoder.extract_features(x.double())
@@ -171,7 +171,7 @@ class Masked(SCMMPretraining):
 
 
 class Recorder(Callback):
-    """Keep batches and terms."""
+    """Record batches and terms."""
 
     def initialize(self):
         self.batches, self.terms = [], []
@@ -185,7 +185,7 @@ class Recorder(Callback):
 
 
 class Masks(SCMMPretraining):
-    """Tell a random number of each step, as the masks are."""
+    """Record a random number per step, drawn like the masks."""
 
     def forward(self, x):
         output = super().forward(x)
@@ -250,7 +250,7 @@ def train_on_subjects():
 
 
 def train_in_parts(folder):
-    """Train for an epoch, go on for another, and train for both at once."""
+    """Train for an epoch, resume for another, and train for both at once."""
     settings = {"batch_size": 6, "checkpoint_dir": folder / "state"}
     results = {}
     for name, changes in {
@@ -269,7 +269,7 @@ def train_in_parts(folder):
 
 
 def work(rank, folder):
-    """Do all that one of the processes does."""
+    """Run one of the processes."""
     dist.init_process_group(
         "gloo",
         f"file://{folder}/group",
@@ -324,7 +324,7 @@ def work(rank, folder):
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """What two processes save; each imports all anew, so they do all at once."""
+    """Results of two processes, which do everything, as their start is slow."""
     folder = tmp_path_factory.mktemp("processes")
     processes = [
         subprocess.Popen(
@@ -381,7 +381,7 @@ def test_gathered_gradients_are_added_up(found):
     for rank in range(N_PROCESSES):
         expected = torch.tensor([[1.0, 1, 1, 2, 2, 2]] * 2)
         torch.testing.assert_close(found[rank]["gather"]["x"], expected)
-        # A process weighs what it gathered by its number.
+        # A process weighs the gathered values by its number.
         expected = torch.full((2, 3), 1.0 + 2.0)
         torch.testing.assert_close(found[rank]["gather"]["gradient"], expected)
         assert found[rank]["total"] == 3
@@ -395,7 +395,7 @@ def test_samplers_share_an_epoch(found, name):
     shared = Counter(map(repr, chain(*parts)))
     n_again = (shared - alone).total()
     assert not alone - shared
-    # What fills up the last round is a batch of groups, or a unit.
+    # The last round is filled up by a batch of groups, or by a unit.
     assert n_again == shared.total() - alone.total() <= (4 if name == "group" else 1)
 
 
@@ -410,7 +410,7 @@ def test_training_is_that_of_one_process_with_twice_the_batch(found):
         torch.testing.assert_close(torch.cat(halves), batch)
 
 
-def test_processes_shuffle_alike_and_mask_differently(found):
+def test_processes_share_the_order_but_not_the_masks(found):
     first, second = (found[rank]["shuffled"] for rank in range(N_PROCESSES))
     assert_same(first["state"], second["state"], rtol=0, atol=0)
     assert first["loss"] == second["loss"]
@@ -428,7 +428,7 @@ def test_processes_shuffle_alike_and_mask_differently(found):
 
 
 def test_clusters_are_those_of_the_first_process(found):
-    """Without a seed of their own, the processes would find different ones."""
+    """Unseeded, the processes would find different clusters."""
     first, second = (found[rank]["clusters"] for rank in range(N_PROCESSES))
     assert first["state"]["clustered"] == 2
     assert_same(first["state"], second["state"], rtol=0, atol=0)
@@ -459,23 +459,23 @@ def test_training_is_resumed_to_the_bit(found):
 
 
 def test_a_training_is_not_resumed_by_another_number_of_processes(found):
-    """It went on with batches of another size, unasked."""
+    """It was resumed with batches of another size."""
     for rank in range(N_PROCESSES):
         assert "processes was 2, but is now unset" in found[rank]["other number"]
 
 
-def test_first_process_alone_writes_what_is_trained(found):
-    """All renamed the same folder at once."""
+def test_only_the_first_process_writes_the_trained_objective(found):
+    """All processes renamed the same folder at once."""
     assert found[0]["written"] == ["clusters/trained"]
     assert found[1]["written"] == []
 
 
-def test_first_process_prints_alone(found):
+def test_only_the_first_process_prints(found):
     assert "train_loss" in found[0]["printed"]
     assert not found[1]["printed"]
 
 
-def test_objective_is_left_as_one_process_would(found):
+def test_the_layers_are_restored_after_training(found):
     expected = [type(module).__name__ for module in make_scmm(Masked).modules()]
     assert found[0]["masked"]["kinds"] == expected
 

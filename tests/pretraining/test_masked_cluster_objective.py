@@ -99,7 +99,7 @@ def test_clusters_of_band_power_follow_the_power():
 
 
 def test_later_targets_are_clusters_of_the_layer_as_it_was(objective):
-    """Targets must not move with the encoder until it is clustered anew."""
+    """Targets must not change with the encoder until the next clustering."""
     x = make_windows(30)
     report = objective.fit_clusters(x, features="layer")
     assert report.features == "layer 2"
@@ -313,7 +313,7 @@ def test_what_gives_the_targets_is_frozen(objective):
 @pytest.mark.parametrize(
     ("recluster_every", "n_clusterings"), [(2, 3), (3, 2), (None, 1), (100, 1)]
 )
-def test_training_clusters_anew_as_often_as_told(recluster_every, n_clusterings):
+def test_training_clusters_as_often_as_set(recluster_every, n_clusterings):
     objective = make_objective(recluster_every=recluster_every)
     pretrainer = SSLPretrainer(objective, max_epochs=5, batch_size=16, random_state=0)
     found = pretrainer.fit(make_windows(32).numpy()).module_
@@ -341,12 +341,12 @@ def test_training_is_seeded():
 
 
 def test_loss_falls():
-    """Power that lasts over tokens can be told from the visible ones."""
+    """Power that lasts over tokens can be predicted from the visible ones."""
     objective = make_objective(
         {"n_chans": 1, "n_layers": 1}, n_clusters=(2,), recluster_every=None
     )
     X = make_windows(64)[:, :1].clone()
-    X[:32] *= 0.1  # quiet as a whole: to be told from any visible token
+    X[:32] *= 0.1  # quiet as a whole: any visible token shows it
     pretrainer = SSLPretrainer(
         objective, max_epochs=25, batch_size=16, lr=3e-3, random_state=0
     )

@@ -236,7 +236,7 @@ def test_autocast(dtype):
     ],
 )
 def test_what_can_be_reconstructed(patch_domain, make, low, high):
-    """The visible half of a sine tells the rest; of noise it tells the power alone.
+    """The visible half of a sine predicts the rest; of noise, only the power.
 
     Pre-training, which had no target but the samples, learned nothing from noise. The
     bounds are of the loss over that of predicting the mean.

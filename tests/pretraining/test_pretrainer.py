@@ -214,7 +214,7 @@ def test_clone_set_params_and_pickle(X):
 
 
 def test_a_pickle_holds_no_windows(X):
-    """They went on with the estimator, and those of a corpus are under licence."""
+    """The windows were pickled too, and those of a corpus are under licence."""
     many = np.concatenate([X] * 50)
     sizes = [len(pickle.dumps(make_pretrainer(max_epochs=1).fit(x))) for x in (X, many)]
     assert sizes[1] - sizes[0] < many.nbytes / 10
@@ -240,8 +240,8 @@ def test_an_unknown_argument_is_named(X):
 def make_metadata(n_subjects=5, n_windows=8):
     subject = np.repeat(np.arange(1, n_subjects + 1), n_windows)
     window = np.tile(np.arange(n_windows), n_subjects)
-    told = {"corpus": "Toy", "session": "0", "run": "0", "trial": 2, "stimulus": "a"}
-    return pd.DataFrame({"subject": subject, "window": window}).assign(**told)
+    columns = {"corpus": "Toy", "session": "0", "run": "0", "trial": 2, "stimulus": "a"}
+    return pd.DataFrame({"subject": subject, "window": window}).assign(**columns)
 
 
 def test_the_mean_of_accumulated_gradients_is_that_of_the_whole_batch():
@@ -294,7 +294,7 @@ def test_the_rate_is_that_of_the_step_not_of_the_batch(X):
 
 
 def test_further_training_has_a_schedule_of_its_own(X):
-    """It went on where the schedule had ended, with a rate of zero."""
+    """The schedule had ended, so that the learning rate was zero."""
     pretrainer = make_pretrainer(Mean(), max_epochs=2, schedule="cosine", lr=1.0)
     pretrainer.fit(X).partial_fit(X)
     rates = pretrainer.history[:, "lr"]
@@ -407,8 +407,8 @@ def test_a_training_that_diverges_is_stopped_with_the_batch_named(X):
     pretrainer = SSLPretrainer(
         Explode(), batch_size=2, iterator_train__shuffle=False, max_epochs=1
     )
-    told = r"inf, with .*'part': 2.0.* epoch 1, batch 1\..*diverged.*window 0; window 1"
-    with pytest.raises(FloatingPointError, match=told):
+    message = r"inf, with .*'part': 2.0.* epoch 1, batch 1\..*diverged.*window 0; wi"
+    with pytest.raises(FloatingPointError, match=message):
         pretrainer.fit(X)
     assert pretrainer.module_.mean.item() == 0.0
 
@@ -416,8 +416,8 @@ def test_a_training_that_diverges_is_stopped_with_the_batch_named(X):
 def test_gradients_that_are_not_finite_are_stopped_before_they_spoil_the_weights(X):
     """A loss of zero has no slope under a root.
 
-    The loss itself was finite, so that the *next* batch was blamed, and after the last
-    batch nobody: the trained weights were NaN without a word.
+    The loss itself was finite, so that the message named the *next* batch; after the
+    last batch there was none, and the trained weights were NaN.
     """
 
     class Root(Mean):
@@ -432,7 +432,7 @@ def test_gradients_that_are_not_finite_are_stopped_before_they_spoil_the_weights
 
 
 def test_a_loss_of_windows_that_validate_is_not_said_to_be_of_a_batch(X):
-    """The message told of a batch after the last one."""
+    """The message named a batch after the last one."""
     metadata = make_metadata()
     X[metadata["subject"] == metadata["subject"].iloc[0]] = np.nan
     for seed in range(20):
@@ -526,7 +526,7 @@ def assert_grouped(batches, metadata):
 
 
 def test_the_objective_brings_its_sampler_and_batch_size():
-    """Every fold of evaluate grouped shuffled windows: nobody asked for the sampler."""
+    """No fold of evaluate used the sampler, so that groups were of shuffled windows."""
     metadata = make_metadata(6)
     pretrainer = SSLPretrainer(Groups(), max_steps=9, random_state=0)
     pretrainer.fit(make_numbered(metadata), metadata=metadata)
@@ -584,9 +584,9 @@ def test_missing_columns_stop_with_one_sentence(columns, missing):
     metadata = make_metadata(6)
     X = make_numbered(metadata)
     pretrainer = SSLPretrainer(Groups(), max_steps=1)
-    told = f"^Groups .* StimulusGroupSampler, .* {missing}: run .* evaluate, .*"
+    message = f"^Groups .* StimulusGroupSampler, .* {missing}: run .* evaluate, .*"
     with pytest.raises(
-        ValueError, match=told + r"return_epochs=True, .*metadata= .*sampler=None"
+        ValueError, match=message + r"return_epochs=True, .*metadata= .*sampler=None"
     ) as error:
         pretrainer.fit(X, metadata=None if columns is None else metadata[columns])
     assert str(error.value).count(". ") == 0
@@ -703,7 +703,7 @@ def test_partial_fit_goes_on_from_the_weights(X):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"schedule": "linear"}, "schedule must be one of"),
         ({"precision": "int8"}, "precision must be one of"),
@@ -725,8 +725,8 @@ def test_partial_fit_goes_on_from_the_weights(X):
         ({"validation": 0.2}, "metadata with a column subject"),
     ],
 )
-def test_settings_outside_their_range_are_refused(X, settings, told):
-    with pytest.raises(ValueError, match=told):
+def test_settings_outside_their_range_are_refused(X, settings, message):
+    with pytest.raises(ValueError, match=message):
         make_pretrainer(**settings).fit(X)
 
 

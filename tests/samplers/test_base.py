@@ -1,4 +1,4 @@
-"""What all samplers have in common."""
+"""The base class of the samplers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_same_seed_gives_the_same_epochs(metadata, sampler_class, settings_):
 def test_an_epoch_left_early_does_not_change_the_next(
     metadata, sampler_class, settings_
 ):
-    """Processes that stop at different places must go on with the same epoch."""
+    """Processes that stop at different places must continue with the same epoch."""
     early, late = (sampler_class(metadata, **settings_, random_state=7) for _ in "ab")
     next(iter(early))
     list(late)
@@ -200,7 +200,7 @@ def test_columns_that_a_sampler_does_not_use_change_nothing(make_metadata, case,
     assert sorted(positions) == list(range(len(less)))
 
 
-def test_recordings_of_two_corpora_are_told_apart(make_metadata):
+def test_recordings_of_two_corpora_are_distinct(make_metadata):
     parts = [make_metadata([4], 2, corpus=corpus) for corpus in ("A", "B")]
     sampler = CorpusBalancedSampler(pd.concat(parts), random_state=0)
     assert sampler.info.index.names == ["corpus", "subject", "session", "run"]

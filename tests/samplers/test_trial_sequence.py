@@ -83,7 +83,7 @@ def test_too_long_sequences_are_an_error(make_metadata):
 
 
 def test_repeated_windows_are_an_error(make_metadata):
-    """Otherwise two trials that nothing tells apart would be mixed."""
+    """Otherwise two trials without distinct columns would be mixed."""
     metadata = make_metadata([2, 2], 1).drop(columns=["trial", "run"])
     with pytest.raises(ValueError, match=r"row 2, .* repeats .*'window': 0"):
         TrialSequenceSampler(metadata, 2)
