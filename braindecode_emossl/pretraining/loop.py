@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from time import monotonic
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from torch import nn
 __all__ = ["RaiseInterrupt", "StepwiseTraining"]
 
 DEFAULT_MAX_STEPS = 2000
-# Within an epoch the state is written after this many steps.
+# Within an epoch the state is written after so many steps, or seconds if they are slow.
 _STEPS_BETWEEN_STATES = 500
+_SECONDS_BETWEEN_STATES = 60
 
 
 class RaiseInterrupt:
@@ -159,14 +161,21 @@ class StepwiseTraining(NeuralNet):
             next(iterator)
         if n_done:
             self.set_generators(present)
-        n_written = self.n_steps_
+        written = self.n_steps_, monotonic()
         for batch in islice(iterator, n_left):
             yield batch
             # All callbacks have seen the end of this batch.
             is_step_done = self.batch_in_epoch_ % self.gradient_accumulation_steps == 0
-            if is_step_done and self.n_steps_ - n_written >= _STEPS_BETWEEN_STATES:
+            if is_step_done and self._is_state_due(*written):
                 self.save_within_epoch()
-                n_written = self.n_steps_
+                written = self.n_steps_, monotonic()
+
+    def _is_state_due(self, n_steps: int, time: float) -> bool:
+        """Return whether the last state, of this step and time, is too old."""
+        return (
+            self.n_steps_ - n_steps >= _STEPS_BETWEEN_STATES
+            or monotonic() - time >= _SECONDS_BETWEEN_STATES
+        )
 
     def save_within_epoch(self) -> None:
         """Write the state when some batches of the epoch are done."""

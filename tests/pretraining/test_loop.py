@@ -21,6 +21,7 @@ from braindecode_emossl.pretraining import (
     loop,
 )
 from braindecode_emossl.pretraining.memory import PretrainingMemory
+from braindecode_emossl.pretraining.state import load_state
 from braindecode_emossl.samplers import (
     ContinuityBatchSampler,
     CorpusBalancedSampler,
@@ -219,6 +220,16 @@ def test_a_finished_training_that_was_cut_is_read_not_repeated(
     first = make_pretrainer(**settings).fit(X, metadata=metadata)
     monkeypatch.setattr(SSLPretrainer, "train_step", None)
     assert_same(first, make_pretrainer(**settings).fit(X, metadata=metadata))
+
+
+def test_slow_steps_are_written_by_the_clock(X, tmp_path, monkeypatch):
+    """Of MEMHACL, 500 steps can take half an hour."""
+    monkeypatch.setattr(loop, "monotonic", iter(range(0, 1000, 25)).__next__)
+    settings = {"max_steps": 6, "checkpoint_dir": tmp_path}
+    with pytest.raises(Killed):
+        make_pretrainer(callbacks=[KillAt(1, 6)], **settings).fit(X)
+    state = load_state(tmp_path / "state.safetensors")
+    assert state["progress"]["n_steps"] == 3
 
 
 def test_with_a_schedule_the_number_of_steps_is_part_of_the_training(X, tmp_path):
