@@ -67,8 +67,8 @@ PERIPHERAL_TYPES = {
 }
 CH_NAMES = (*EEG_NAMES, *PERIPHERAL_TYPES)
 CH_TYPES = ("eeg",) * len(EEG_NAMES) + tuple(PERIPHERAL_TYPES.values())
-# What the preprocessed files give in microvolts, or in units of the amplifier that are
-# its microvolts (resp, bio); the other signals keep the makers' units.
+# Types in microvolts in the preprocessed files, or in units of the amplifier assumed to
+# be microvolts (resp, bio); the other signals keep the makers' units.
 VOLTAGE_TYPES = ("eeg", "eog", "emg", "resp", "bio")
 
 THRESHOLD = 5.0
@@ -85,27 +85,27 @@ class DEAP(EmotionDataset):
     arousal, dominance and liking (1 to 9, continuous). All files may lie at any depth
     below the corpus folder. There is one session, ``"0"``.
 
-    ``source="preprocessed"`` takes ``s01.dat`` to ``s32.dat`` of the folder
-    ``data_preprocessed_python`` or, of subjects without one, ``s01.mat`` to
+    ``source="preprocessed"`` reads ``s01.dat`` to ``s32.dat`` of the folder
+    ``data_preprocessed_python`` or, for subjects without one, ``s01.mat`` to
     ``s32.mat`` of ``data_preprocessed_matlab``: 128 Hz, EEG at 4 to 45 Hz with the
     common average as reference. A run is one video, ``"00"`` to ``"39"``, in the order
     of the Experiment_id, as in the files. The three seconds before the video are kept,
     so that ``Emotion(baseline=(-3, 0))`` can use them: a trial starts at 3 s.
 
-    ``source="original"`` takes ``s01.bdf`` to ``s32.bdf`` of the folder
+    ``source="original"`` reads ``s01.bdf`` to ``s32.bdf`` of the folder
     ``data_original``: 512 Hz, neither filtered nor referenced, one continuous run
-    ``"00"`` with 40 trials. Its code is ``DEAP-original``, so that MOABB keeps its
-    results apart from those of the preprocessed files.
+    ``"00"`` with 40 trials. Its code is ``DEAP-original``, so that MOABB stores its
+    results separately from those of the preprocessed files.
 
     ``stimulus`` is the Experiment_id, ``"01"`` to ``"40"``. The table
     ``participant_ratings`` of the release, as ``.csv``, ``.xls`` or ``.ods`` (these two
-    with ``pip install "braindecode-emossl[spreadsheets]"``), says in which order a
+    with ``pip install "braindecode-emossl[spreadsheets]"``), gives the order in which a
     subject saw the videos, so that ``trial`` is the number of the presentation, from 0;
-    how familiar they were (``familiarity``, 1 to 5, of subjects 2, 15 and 23 not
-    known); and ``start``, a number as in the table whose unit is disputed. Its ratings
-    are compared with those of the preprocessed files. The original recordings need
-    it; without it, or where it cannot be read, which is logged as a warning, ``trial``
-    of the preprocessed files counts the Experiment_id from 0.
+    their familiarity (``familiarity``, 1 to 5, unknown for subjects 2, 15 and 23);
+    and ``start``, a number as in the table whose unit is disputed. Its ratings are
+    compared with those of the preprocessed files. The original recordings require
+    it. Without it, or if it cannot be read, which is logged as a warning, ``trial``
+    of the preprocessed files is the Experiment_id counted from 0.
 
     Parameters
     ----------
@@ -117,10 +117,10 @@ class DEAP(EmotionDataset):
         Folder of the corpus. By default the MNE setting ``MNE_DATASETS_DEAP_PATH``
         (configuration or environment), else ``<MNE_DATA>/MNE-DEAP-data``.
     source : {"preprocessed", "original"}
-        Which form of the recordings.
+        Form of the recordings.
     on_error : {"raise", "warn"}
-        What a broken trial or recording does: stop with an error, or be logged and
-        left out.
+        Whether a broken trial or recording raises an error, or is logged and left
+        out.
     return_all_modalities : bool or dict
         ``False`` keeps the 32 EEG channels; ``True`` adds horizontal and vertical
         EOG, zygomaticus and trapezius EMG (V), skin resistance, respiration,
@@ -129,10 +129,10 @@ class DEAP(EmotionDataset):
     Raises
     ------
     CorpusNotFoundError
-        When data are asked for and the files are not there.
+        If data are requested and the files are missing.
     CorpusFormatError
-        When a file is not in the published layout, or when a pickle asks for more
-        than numpy arrays: nothing in it is run.
+        If a file is not in the published layout, or if a pickle contains more than
+        NumPy arrays; no code in it is run.
 
     Notes
     -----
@@ -141,17 +141,17 @@ class DEAP(EmotionDataset):
     The classes are the quadrants of the rating plane, low or high valence then low or
     high arousal; high is ``> 5``. ``GSR`` is skin resistance in ohm (the makers'
     Geneva unit), although MNE's type ``gsr`` means siemens; ``Temp`` is in degrees
-    Celsius, as in the files. ``Resp`` and ``Plet`` come in units of the amplifier,
-    which are taken for its microvolts (inferred) and so given in volts.
+    Celsius, as in the files. ``Resp`` and ``Plet`` are in units of the amplifier,
+    which are assumed to be microvolts (inferred) and converted to volts.
 
-    Of the original recordings, electrodes are picked by name, as the two sites
-    (Twente, subjects 1 to 22; Geneva, 23 to 32) have them in different orders. ``hEOG``
+    In the original recordings electrodes are selected by name, as their order differs
+    between the two sites (Twente, subjects 1 to 22; Geneva, 23 to 32). ``hEOG``
     is EXG1 - EXG2, ``vEOG`` EXG3 - EXG4, ``zEMG`` EXG5 - EXG6, ``tEMG`` EXG7 - EXG8;
     GSR2, Erg1 and Erg2 were not used and are left out. Twente recorded skin conductance
-    in nanosiemens, which is given as resistance; less than 1 nS is no contact, given as
-    1e9 ohm and logged. The codes are the lowest eight bits of the last channel,
-    whatever its name. A trial starts at a code 4, of which there must be 40, and lasts
-    60 s, or up to the next code if one comes sooner (in miniature copies).
+    in nanosiemens, which is converted to resistance; less than 1 nS means no contact
+    and becomes 1e9 ohm, with a warning. The codes are the lowest eight bits of the last
+    channel, whatever its name. A trial starts at a code 4, of which there must be 40,
+    and lasts 60 s, or up to the next code if it comes earlier (in miniature copies).
 
     References
     ----------
@@ -245,7 +245,7 @@ class DEAP(EmotionDataset):
         self.source = source
         self._tables: dict[Path, tuple | None] = {}
         if source == "original":
-            # MOABB's caches and results go by the code.
+            # MOABB's caches and results are identified by the code.
             self.code_name = "DEAP-original"
             self.expected_files = ("data_original/s01.bdf", "data_original/s32.bdf")
             self.METADATA = replace(
@@ -348,7 +348,7 @@ class DEAP(EmotionDataset):
                     f"DEAP: the ratings of subject {_subject_of(file)} for the video "
                     f"with Experiment_id {video} must be the same in {file} and in "
                     f"participant_ratings, but are {row} and {listed}: one of the two "
-                    "is of another subject or no original copy."
+                    "is of another subject or not an original copy."
                 )
                 continue
             shown = replace(shown, ratings=dict(shown.ratings) | ratings)
@@ -363,9 +363,9 @@ class DEAP(EmotionDataset):
         try:
             data, labels = read_preprocessed(file)
         except ForbiddenPickleError as error:
-            # No broken copy but an attack, or no DEAP at all: never left out silently.
+            # An attack, or a file of something else, is never left out silently.
             raise CorpusFormatError(
-                f"DEAP: {file} is no file of DEAP: {error} Nothing in it was run. "
+                f"DEAP: {file} is not a file of DEAP: {error} Nothing in it was run. "
                 "Fetch the file again from the makers."
             ) from error
         except Exception as error:  # the readers raise whatever they stumble over
@@ -417,14 +417,14 @@ class DEAP(EmotionDataset):
         yield "00", self._make_raw(signals, CH_NAMES, CH_TYPES, ORIGINAL_SFREQ, sound)
 
     def _open_original(self, file: Path) -> tuple[OriginalRecording, list] | None:
-        """Return the recording, its signals unread, and its trials."""
+        """Return the recording without its signals, and its trials."""
         presentations = self._presentations(file)
         if presentations is None:
             self._broken(
-                f"{self.code}: which video subject {_subject_of(file)} saw when, and "
-                "how it was rated, is said by participant_ratings (.csv, or .xls or "
-                f".ods) of the release alone, and none that can be read lies below "
-                f"{self.find_root()}, so that {file} is of no use. Put it there."
+                f"{self.code}: the videos of subject {_subject_of(file)} and their "
+                "ratings are only in participant_ratings (.csv, .xls or .ods) of the "
+                f"release. {file} cannot be used without it, and none below "
+                f"{self.find_root()} can be read. Put it there."
             )
             return None
         try:
@@ -505,7 +505,7 @@ class DEAP(EmotionDataset):
     # -- participant_ratings ---------------------------------------------------
 
     def _presentations(self, file: Path) -> list[Presentation] | None:
-        """Return what the subject of a file saw, in order; None without a table."""
+        """Return the presentations to the subject of a file, None without a table."""
         root = self.find_root()
         if root not in self._tables:
             self._tables[root] = self._find_table(root)
@@ -519,7 +519,7 @@ class DEAP(EmotionDataset):
             return None
 
     def _find_table(self, root: Path) -> tuple[Path, pd.DataFrame] | None:
-        """Return the first table below the root that can be read, with its file."""
+        """Return the first readable table below the root, with its file."""
         for file in find_tables(root):
             try:
                 return file, read_table(file)
@@ -534,7 +534,7 @@ class DEAP(EmotionDataset):
         return None
 
     def _report_table(self, message: str, cause: Exception) -> None:
-        """Say what is wrong with the table, without which an original is of no use."""
+        """Report a defect of the table, which the original recordings require."""
         if self.source == "original":
             self._broken(message, cause)
         else:

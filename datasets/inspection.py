@@ -1,4 +1,4 @@
-"""What of a corpus is on disk, and whether it is sound."""
+"""Check which files of a corpus are present and intact."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ __all__ = ["Inspection", "inspect_corpus"]
 
 @dataclass
 class Inspection:
-    """What was found of a corpus.
+    """Result of the inspection of a corpus.
 
     Attributes
     ----------
     corpus : str
         Code of the corpus.
     root : str or None
-        Folder that was searched, None where there is none.
+        Folder that was searched, None if it does not exist.
     access_url : str
-        Where the licence is asked for.
+        Page of the licence.
     n_subjects, n_sessions, n_trials : int
-        What was found.
+        Numbers found.
     expected_subjects, expected_sessions, expected_trials : int
-        What the whole release holds, with those who are in some copies of it only if
-        they were found.
+        Numbers in the whole release. Subjects that only some copies have count if they
+        were found.
     missing_subjects : list of int
         Subjects of the release without a file.
     missing_sessions : list of str
-        One sentence for each subject some of whose sessions are not there.
+        One sentence for each subject with missing sessions.
     missing_trials : list of str
         One sentence for each session with fewer trials than the release has.
     problems : list of str
-        One sentence for each thing that is not as published.
+        One sentence for each deviation from the published files.
     remarks : list of str
-        One sentence for each thing that is worth a look, but breaks nothing.
+        One sentence for each oddity that does no harm.
     """
 
     corpus: str
@@ -77,22 +77,23 @@ def inspect_corpus(
     read_signals: bool,
     on_subject: Callable[[int], None] = lambda subject: None,
 ) -> Inspection:
-    """Walk through a corpus and report all that is there and all that is wrong.
+    """Report what is present, missing and broken in a corpus.
 
     Parameters
     ----------
     dataset : EmotionDataset
-        The corpus; made with ``on_error="warn"``, so that the walk goes on.
+        The corpus, made with ``on_error="warn"`` so that the inspection continues
+        after an error.
     read_signals : bool
-        Whether to read the signals too, and the files beside the recordings, not
-        only what tells of the trials.
+        Whether to read the signals and the files alongside the recordings, not only
+        the trials.
     on_subject : callable
         Called before each subject with its number.
 
     Returns
     -------
     Inspection
-        What was found.
+        The result.
     """
     expected: Any = dataset.METADATA  # all of ours have it
     n_subjects = expected.participants.n_subjects - len(dataset.unreleased_subjects)
@@ -118,7 +119,7 @@ def inspect_corpus(
             with _collect_messages(report, report.remarks):
                 check()
         report.remarks += _find_leftovers(root)
-    # What concerns all subjects was met with each of them.
+    # Problems of shared files were met once per subject.
     report.problems = list(dict.fromkeys(report.problems))
     report.remarks = list(dict.fromkeys(report.remarks))
     return report
@@ -139,7 +140,7 @@ def _inspect_subject(dataset, subject, read_signals, report) -> None:
         try:
             recordings = dataset._recordings(subject)
         except CorpusNotFoundError:
-            # One whose only file is broken is not missing.
+            # A subject whose only file is broken is not missing.
             if subject in _released(dataset) and len(report.problems) == n_problems:
                 report.missing_subjects.append(subject)
     if not recordings:
@@ -159,7 +160,7 @@ def _inspect_subject(dataset, subject, read_signals, report) -> None:
         if n_trials < expected:
             report.missing_trials.append(
                 f"{dataset.code}: session {session} of subject {subject} has "
-                f"{n_trials} sound trials of {expected}."
+                f"{n_trials} intact trials of {expected}."
             )
         elif n_trials > expected:
             report.remarks.append(
@@ -186,7 +187,7 @@ def _other_checks(dataset, root, report) -> list[Callable[[], object]]:
 
 
 def _find_leftovers(root: Path) -> Iterator[str]:
-    """Yield what seems to remain of downloads, one sentence a folder."""
+    """Yield one sentence per folder with remains of downloads."""
     empty = [
         file
         for file, _ in find_files(root, r"[^.].*")
@@ -202,10 +203,7 @@ def _find_leftovers(root: Path) -> Iterator[str]:
 
 @contextmanager
 def _collect_messages(report: Inspection, others: list[str]) -> Iterator[None]:
-    """Append what the loaders find broken to the problems, not to show it.
-
-    Other warnings go to ``others``.
-    """
+    """Collect what the loaders log as broken as problems, other warnings apart."""
     log = logging.getLogger("braindecode_emossl.datasets")  # parent of all loaders'
     handler = logging.Handler(logging.WARNING)
 

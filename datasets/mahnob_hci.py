@@ -92,10 +92,10 @@ class MAHNOB_HCI(EmotionDataset):
 
     Thirty participants watched 20 film clips (34 to 117 s) and named the emotion they
     felt, with ratings of valence, arousal, dominance and predictability (1 to 9, whole
-    numbers). The loader takes the folders with a ``session.xml`` and a ``.bdf`` file
+    numbers). The loader reads the folders with a ``session.xml`` and a ``.bdf`` file
     (256 Hz, no reference, not filtered), at any depth below the corpus folder. The
     neutral clips between the stimuli and the sessions of image and video tagging are
-    no trials and are passed over.
+    not trials and are skipped.
 
     There is one session, ``"0"``; a run is one clip (``"00"`` to ``"19"``) in the order
     of presentation, which differs from participant to participant. ``stimulus`` is the
@@ -113,8 +113,8 @@ class MAHNOB_HCI(EmotionDataset):
         ``MNE_DATASETS_MAHNOBHCI_PATH`` (configuration or environment), else
         ``<MNE_DATA>/MNE-MAHNOB-HCI-data``.
     on_error : {"raise", "warn"}
-        What a broken trial or recording does: stop with an error, or be logged and
-        left out.
+        Whether a broken trial or recording raises an error, or is logged and left
+        out.
     return_all_modalities : bool or dict
         ``False`` keeps the 32 EEG channels; ``True`` adds the three leads of the ECG
         and ``ECG``, which is ``EXG2`` minus ``EXG3`` (V), skin resistance,
@@ -123,12 +123,12 @@ class MAHNOB_HCI(EmotionDataset):
     Raises
     ------
     CorpusNotFoundError
-        When data are asked for and the files are not there. Of the participants 12
-        and 15 there is no physiology, 26 is missing from some downloads: these are
-        logged and left out where all 30 are asked for, and an error otherwise.
+        If data are requested and the files are missing. Participants 12 and 15 have
+        no physiology, and 26 is missing from some downloads: these are logged and
+        left out if all 30 are requested, and raise an error otherwise.
     CorpusFormatError
-        When a file is not in the published layout, or when an XML file defines
-        entities: nothing of it is used.
+        If a file is not in the published layout, or if an XML file defines entities,
+        in which case nothing of it is used.
 
     Notes
     -----
@@ -141,7 +141,7 @@ class MAHNOB_HCI(EmotionDataset):
 
     A clip starts and ends with a pulse on the status channel, measured against the
     most common value of its lower eight bits (two pulses: inferred from three loaders
-    that agree). Where a pulse is missing, the clip is taken to fill all but the first
+    that agree). If a pulse is missing, the clip is assumed to fill all but the first
     and the last 30 s of the recording, which is logged as a warning. The order of
     presentation is that of the trial numbers in the names of the ``.bdf`` files, else
     of the session numbers (participant ``P``, trial ``k``: ``130 (P - 1) + 2 k``,
@@ -149,7 +149,7 @@ class MAHNOB_HCI(EmotionDataset):
 
     ``GSR1`` is skin resistance in ohm, although MNE's type ``gsr`` means siemens, and
     ``Temp`` is in degrees Celsius, both as in the files. ``Resp`` comes in units of the
-    amplifier, which are taken for its microvolts (inferred) and so given in volts. The
+    amplifier, which are assumed to be microvolts (inferred) and converted to volts. The
     EEG has offsets of millivolts: filter it before use, as `Emotion` does.
     ``interval`` ends at 34 s, the length of the shortest clip.
 
@@ -301,7 +301,7 @@ class MAHNOB_HCI(EmotionDataset):
             raise self._not_found(root, f"{reason}.")
 
     def _refuse_attack(self, session: _Session) -> None:
-        # No broken copy but an attack: never left out silently.
+        # An attack is never left out silently.
         if isinstance(session.problem, DefusedXmlException):
             raise CorpusFormatError(
                 f"MAHNOB-HCI: {session.file} must be plain XML, but defines or asks "
@@ -352,12 +352,9 @@ class MAHNOB_HCI(EmotionDataset):
     def _read_trial(
         self, bdf: Path, ch_names: Sequence[str]
     ) -> tuple[Trial | None, np.ndarray | None]:
-        """Return the trial of one file and its signals (n_chans, n_times).
-
-        None for a trial that is broken, if the user lets that pass.
-        """
+        """Return the trial of a file and its signals, None if left out as broken."""
         try:
-            # In whatever case the name is written there.
+            # The name may be in any case.
             names = {file.name.lower(): file for file in bdf.parent.iterdir()}
             session = _read_session(names["session.xml"])
             self._refuse_attack(session)
@@ -380,7 +377,7 @@ class MAHNOB_HCI(EmotionDataset):
 
 
 class _BrokenTrialError(ValueError):
-    """A trial is not as published; the message is a sentence."""
+    """A trial differs from the published ones; the message is a sentence."""
 
 
 # -- session.xml ---------------------------------------------------------------
@@ -400,7 +397,7 @@ class _Session:
 
 
 def _read_session(file: Path) -> _Session:
-    """Return what a session.xml and the names beside it say."""
+    """Return the contents of a session.xml and of the file names next to it."""
     bdfs = tuple(
         sorted(
             bdf

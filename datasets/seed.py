@@ -58,14 +58,15 @@ DATES = {
 class SEED(SEEDFamilyDataset):
     """SEED, the emotion corpus of Shanghai Jiao Tong University.
 
-    Fifteen subjects watched the same 15 film clips (about four minutes each, five a
-    class) in three sessions about a week apart, under 62 EEG channels. The loader
-    takes the folder ``Preprocessed_EEG`` of either release tree, at any depth below
-    the corpus folder: 200 Hz, 0 to 75 Hz, one MATLAB file a recording.
+    Fifteen subjects watched the same 15 film clips (about four minutes each, five per
+    class) in three sessions about a week apart, with 62 EEG channels. The loader
+    reads the folder ``Preprocessed_EEG`` of either release tree, at any depth below
+    the corpus folder: 200 Hz, 0 to 75 Hz, one MATLAB file per recording.
 
     A session is the rank of the recording day (``"0"``, ``"1"``, ``"2"``), a run is
     one film (``"00"`` to ``"14"``). As every session shows the same films in the same
-    order, leaving out a session still shares each stimulus between training and test.
+    order, the training and the test set of a session that is left out share all
+    stimuli.
 
     Parameters
     ----------
@@ -77,27 +78,27 @@ class SEED(SEEDFamilyDataset):
         Folder of the corpus. By default the MNE setting ``MNE_DATASETS_SEED_PATH``
         (configuration or environment), else ``<MNE_DATA>/MNE-SEED-data``.
     on_error : {"raise", "warn"}
-        What a broken trial or recording does: stop with an error, or be logged and
-        left out.
+        Whether a broken trial or recording raises an error, or is logged and left
+        out.
     return_all_modalities : bool or dict
-        As in MOABB. This release has EEG alone.
+        As in MOABB. This release has only EEG.
 
     Raises
     ------
     CorpusNotFoundError
-        When data are asked for and the files are not there.
+        If data are requested and the files are missing.
     CorpusFormatError
-        When a file is not in the published layout.
+        If a file is not in the published layout.
 
     Notes
     -----
     Verified on byte-format replicas, not on the licensed files.
 
-    Voltages are given in microvolts by the files (inferred: the makers name no unit,
-    the range of the values admits no other) and in volts here. The cut that made the
-    files included its end, so a trial has one sample over a whole number of seconds;
-    the last one is dropped. The electrodes CB1 and CB2 are placed at POO7 and POO8,
-    where the makers' own position file has them.
+    Voltages are in microvolts in the files (inferred: the makers name no unit, and the
+    range of the values admits no other) and in volts here. The makers' cut included
+    its end, so a trial has one sample more than a whole number of seconds; the last one
+    is dropped. The electrodes CB1 and CB2 are placed at POO7 and POO8, as in the
+    makers' own position file.
 
     References
     ----------
@@ -182,12 +183,12 @@ class SEED(SEEDFamilyDataset):
     def _find_recordings(self, root, subject):
         files = {match["date"]: file for file, match in self._find_eeg(root, subject)}
         published = set(files) & set(DATES[subject])
-        # Days that are all unknown can be ranked, of others one is not the subject's.
+        # If all days are unknown they are ranked; if only some are, one is wrong.
         if len(files) > self.n_sessions or 0 < len(published) < len(files):
             raise CorpusFormatError(
                 f"SEED: subject {subject} must have one file for each of the days "
                 f"{DATES[subject]}, but has {', '.join(map(str, files.values()))}. "
-                "Remove what is not of the release."
+                "Remove the files that are not part of the release."
             )
         days = DATES[subject] if published else sorted(files)
         return {str(days.index(day)): files[day] for day in sorted(files)}
@@ -219,5 +220,5 @@ class SEED(SEEDFamilyDataset):
         if tuple(labels) != LABELS:
             raise CorpusFormatError(
                 f"SEED: {file} must hold the published labels {LABELS}, but holds "
-                f"{labels}. The folder is no original copy of SEED: fetch it again."
+                f"{labels}. The folder is not an original copy: fetch it again."
             )

@@ -45,7 +45,7 @@ LABELS = {
     }.items()
 }
 
-# Length in seconds of trials 1 to 24 of the first session, the only ones known.
+# Lengths in seconds of trials 1 to 24 of the first session, the only published ones.
 FIRST_SESSION_SECONDS = tuple(
     map(
         int,
@@ -54,7 +54,7 @@ FIRST_SESSION_SECONDS = tuple(
     )
 )
 
-# The smoothed eye features are given once for each window of this many seconds.
+# Seconds of the windows of the smoothed eye features.
 EYE_WINDOW = 4
 
 # Rows of the eye features, by names that fit the 16 characters of the EDF format.
@@ -95,17 +95,17 @@ EYE_FEATURES = {
 
 
 class SEED_IV(SEEDFamilyDataset):
-    """SEED-IV, four emotions under EEG and eye tracking (EmotionMeter).
+    """SEED-IV, four emotions with EEG and eye tracking (EmotionMeter).
 
-    Fifteen subjects watched 24 film clips (about two minutes each, six a class) in
-    each of three sessions, under 62 EEG channels and eye-tracking glasses. The loader
-    takes the folder ``eeg_raw_data`` with its folders ``1``, ``2`` and ``3``, at any
-    depth below the corpus folder: 200 Hz, 1 to 75 Hz, one MATLAB file a recording.
+    Fifteen subjects watched 24 film clips (about two minutes each, six per class) in
+    each of three sessions, with 62 EEG channels and eye-tracking glasses. The loader
+    reads the folder ``eeg_raw_data`` with its folders ``1``, ``2`` and ``3``, at any
+    depth below the corpus folder: 200 Hz, 1 to 75 Hz, one MATLAB file per recording.
 
     A session is the folder (``"0"`` for ``1`` to ``"2"`` for ``3``), a run is one clip
     (``"00"`` to ``"23"``). No clip is shown twice: ``stimulus`` is the number of the
-    session and of the trial from 1, ``"1-01"`` to ``"3-24"``, 72 in all. So leaving
-    out a session leaves out its stimuli, and all subjects saw the same ones.
+    session and of the trial from 1, ``"1-01"`` to ``"3-24"``, 72 in all. Leaving out a
+    session therefore leaves out its stimuli. All subjects saw the same clips.
 
     Parameters
     ----------
@@ -117,45 +117,44 @@ class SEED_IV(SEEDFamilyDataset):
         Folder of the corpus. By default the MNE setting ``MNE_DATASETS_SEEDIV_PATH``
         (configuration or environment), else ``<MNE_DATA>/MNE-SEED-IV-data``.
     on_error : {"raise", "warn"}
-        What a broken trial or recording does: stop with an error, or be logged and
-        left out.
+        Whether a broken trial or recording raises an error, or is logged and left
+        out.
     return_all_modalities : bool or dict
-        ``False`` keeps the EEG; ``True``, or a dict that asks for ``misc`` channels,
-        adds the 31 eye features, see Notes. Only then are their files needed and
-        read, and only then are they in the raws.
+        ``False`` keeps the EEG; ``True``, or a dict with ``misc`` channels, adds the
+        31 eye features, see Notes. Their files are required and read only then.
 
     Raises
     ------
     CorpusNotFoundError
-        When data are asked for and the files are not there.
+        If data are requested and the files are missing.
     CorpusFormatError
-        When a file is not in the published layout.
+        If a file is not in the published layout.
 
     Notes
     -----
     Verified on byte-format replicas, not on the licensed files.
 
-    The labels are those that the makers publish in ``ReadMe.txt``. Where this file
-    lies beside ``eeg_raw_data`` and names labels, they are compared; files in the
-    folder of another session cannot be told from the right ones.
+    The labels are those that the makers publish in ``ReadMe.txt``. If this file is
+    next to ``eeg_raw_data`` and contains labels, they are compared. Files in the folder
+    of another session are not recognised.
 
-    Voltages are given in microvolts by the files (inferred: the makers name no unit,
-    the range of the values admits no other) and in volts here. A trial has one sample
-    over a whole number of seconds, which is dropped (inferred from the lengths of the
+    Voltages are in microvolts in the files (inferred: the makers name no unit, and the
+    range of the values admits no other) and in volts here. A trial has one sample more
+    than a whole number of seconds, which is dropped (inferred from the lengths of the
     first session, which the makers' page shows). The electrodes CB1 and CB2 are placed
-    at POO7 and POO8, where the makers' own position file has them. ``interval`` ends
-    at 40 s (inferred): the shortest clip of the first session has 48 s; the lengths of
-    those of the second and third session are not published, and some have less.
+    at POO7 and POO8, as in the makers' own position file. ``interval`` ends at 40 s
+    (inferred): the shortest clip of the first session has 48 s; the lengths of the
+    clips of the second and third session are not published, and some are shorter.
 
     The eye features are those of ``eye_feature_smooth``, smoothed by the makers, one
-    value for each window of 4 s, as many as a trial has whole windows (inferred: so it
-    is in all trials of the first session). Here each value is held for its 4 s at the
-    rate of the EEG, the last one to the end of the trial. The smoothing looks at the
-    neighbouring windows of the trial. The values keep the makers' units (pixels,
-    milliseconds, degrees) although MNE takes ``misc`` channels for volts. The files
-    may hold NaN, where a window had no such event: such a value is replaced by the
-    median of the feature over the trial, or by 0 where the whole trial has none, and
-    their number is logged for each recording. An infinite value is an error.
+    value for each whole window of 4 s of a trial (inferred from all trials of the
+    first session). Here each value is repeated for its 4 s at the rate of the EEG, the
+    last one to the end of the trial. The smoothing uses the neighbouring windows of
+    the trial. The values keep the makers' units (pixels, milliseconds, degrees),
+    although MNE treats ``misc`` channels as volts. The files may contain NaN if a
+    window had no such event: it is replaced by the median of the feature over the
+    trial, or by 0 if the whole trial has none, and their number is logged for each
+    recording. An infinite value is an error.
 
     The channels are, in the order of the rows: ``pupil_x_mean``, ``pupil_x_std``, its
     differential entropy (``pupil_x_de_0-.2`` to ``pupil_x_de_.6-1``, in Hz), the same
@@ -163,7 +162,7 @@ class SEED_IV(SEEDFamilyDataset):
     ``disp_y_*``), of the duration of fixations (``fix_dur_*``), of the duration and
     amplitude of saccades (``sacc_*``); and nine statistics of the events (``ev_*``).
     ``EYE_FEATURES`` of this module describes each. The makers name the groups of rows
-    and what is in them; that X comes before Y, each with all its statistics, is
+    and their contents; the order, X before Y, each with all its statistics, is
     inferred.
 
     References
@@ -268,7 +267,7 @@ class SEED_IV(SEEDFamilyDataset):
                 raise CorpusFormatError(
                     f"SEED-IV: subject {subject} must have one file a session, but "
                     f"has {recordings[session].name} and {file.name} in {file.parent}. "
-                    "Remove the one that is not of the release."
+                    "Remove the one that is not part of the release."
                 )
             same_day = [
                 other for other in recordings.values() if other.name == file.name
@@ -305,7 +304,7 @@ class SEED_IV(SEEDFamilyDataset):
                 raise CorpusFormatError(
                     f"SEED-IV: session{number}_label in {file} must be the "
                     f"published labels {expected}, but is [{found}]. The folder "
-                    "is no original copy of SEED-IV: fetch it again."
+                    "is not an original copy of SEED-IV: fetch it again."
                 )
 
     def _other_checks(self, root):
@@ -319,7 +318,7 @@ class SEED_IV(SEEDFamilyDataset):
             yield partial(self._check_readable, file)
 
     def _check_eye_features(self, file: Path) -> None:
-        """Check the eye features of a recording, if they are there."""
+        """Check the eye features of a recording, if there are any."""
         eye_file = self._eye_file_of(file)
         if not eye_file.is_file():
             if eye_file.parents[1].is_dir():
@@ -363,8 +362,8 @@ class SEED_IV(SEEDFamilyDataset):
         Returns
         -------
         list of str
-            Those of :meth:`data_path`, and of the eye features where they are asked
-            for.
+            Those of :meth:`data_path`, and those of the eye features if they are
+            requested.
         """
         files = super().source_files(subject)
         if not self._wants_eye:
@@ -437,7 +436,7 @@ class SEED_IV(SEEDFamilyDataset):
 
 
 def _fill(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return the features (n_features, n_windows) without NaN, and how many were."""
+    """Fill NaN in features (n_features, n_windows); return also their number."""
     values, missing = values.copy(), np.isnan(values)
     for row in np.flatnonzero(missing.any(axis=1)):
         known = values[row, ~missing[row]]
@@ -446,7 +445,7 @@ def _fill(values: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _child(folder: Path, name: str) -> Path:
-    """Return what a folder calls ``name``, in whatever case it is written there."""
+    """Return the entry of a folder with a name, ignoring case."""
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
     by_name = (entry for entry in entries if entry.name.lower() == name)
     return next(by_name, folder / name)

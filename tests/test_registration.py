@@ -181,7 +181,7 @@ LARGE = {"MEMHACL", "MaskedClusterTransformer", "MoodReader"}
 def test_shipped_pipelines(features):
     """Each learns to tell loud windows from soft ones."""
     pipelines, grids = load_pipelines(pipelines_folder(features))
-    assert {"DE + LogReg", "DE + SVM", "DGCNN", "SCMM"} <= set(pipelines)
+    assert {"DE + logistic regression", "DE + SVM", "DGCNN", "SCMM"} <= set(pipelines)
     assert set(grids) == {"DE + SVM"}
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(48, 6, 400)), np.repeat(["negative", "positive"], 24)
@@ -255,7 +255,7 @@ def test_command_line_of_moabb(whole_corpora, contexts, tmp_path):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr[-2000:]
     assert "Datasets considered for Emotion paradigm ['DEAP', 'SEED']" in result.stdout
@@ -266,7 +266,7 @@ def test_command_line_of_moabb(whole_corpora, contexts, tmp_path):
     # each with two pipelines.
     table = pd.read_csv(tmp_path / "output/Emotion/analysis/data.csv")
     assert table["dataset"].value_counts().to_dict() == {"DEAP": 64, "SEED": 60}
-    assert set(table["pipeline"]) == {"DE + LogReg", "Dummy"}
+    assert set(table["pipeline"]) == {"DE + logistic regression", "Dummy"}
 
 
 # -- braindecode ---------------------------------------------------------------

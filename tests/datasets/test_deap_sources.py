@@ -739,7 +739,7 @@ def test_a_broken_original_is_an_error(damage, copy, bdf_root, caplog):
 def test_an_original_without_ratings_is_an_error(copy, bdf_root, caplog):
     file, table = copy(bdf_root)
     table.unlink()
-    match = "said by participant_ratings .* none that can be read lies below"
+    match = "only in participant_ratings .* none below .* can be read"
     check_is_refused(file.parent, match, caplog, source="original")
 
 

@@ -283,7 +283,7 @@ BROKEN_TRIALS = {
     "one channel less": (with_trial(7, np.zeros((61, 401))), r"\(61, 401\)"),
     "no second long": (with_trial(7, np.zeros((62, 150))), r"\(62, 150\)"),
     "three axes": (with_trial(7, np.zeros((62, 401, 2))), r"\(62, 401, 2\)"),
-    "not finite": (with_trial(7, nan_trial()), "trial 7 .* no finite numbers"),
+    "not finite": (with_trial(7, nan_trial()), "trial 7 .* not finite numbers"),
     "integers": (with_trial(7, np.ones((62, 401), np.int16)), "trial 7 .* int16"),
     "text": (with_trial(7, "EEG"), "trial 7"),
 }

@@ -436,7 +436,7 @@ BROKEN_TRIALS = {
     "not there": ({k: v for k, v in make_arrays().items() if k[-2:] != "g7"}, "_eeg7"),
     "transposed": (with_trial(7, np.zeros((401, 62))), r"\(401, 62\)"),
     "three axes": (with_trial(7, np.zeros((62, 401, 2))), r"\(62, 401, 2\)"),
-    "not finite": (with_trial(7, nan_trial()), "trial 7 .* no finite numbers"),
+    "not finite": (with_trial(7, nan_trial()), "trial 7 .* not finite numbers"),
     "integers": (with_trial(7, np.ones((62, 401), np.int16)), "trial 7 .* int16"),
 }
 
