@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.class_weight import compute_class_weight
@@ -426,8 +427,21 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         return WindowSet("X", windows, metadata, codes, weights)
 
     def _find_classes(self, y) -> None:
+        if pd.isna(y).any():
+            raise ValueError(
+                f"y must have a label for each window, but {int(pd.isna(y).sum())} of "
+                f"{len(y)} are missing. Mark unlabeled windows by -1."
+            )
         check_classification_targets(y)
-        self.classes_ = np.unique(y[find_labeled(y)])
+        labeled = find_labeled(y)
+        self.classes_ = np.unique(y[labeled])
+        if not labeled.all():
+            warnings.warn(
+                f"{int((~labeled).sum())} of {len(y)} labels are {y[~labeled][0]}, "
+                "which marks unlabeled windows as in scikit-learn: they are used for "
+                "pre-training only. Recode the labels if it is a class.",
+                stacklevel=4,
+            )
         if len(self.classes_) < 2:
             raise ValueError(
                 "y must hold labels of at least two classes, but got "

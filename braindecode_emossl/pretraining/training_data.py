@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,16 +66,7 @@ class WindowSet:
 def find_labeled(y: np.ndarray) -> np.ndarray:
     """Return which of the labels are not -1 (or "unlabeled", if they are strings)."""
     marker = -1 if y.dtype.kind in "iuf" else "unlabeled"
-    labeled = np.asarray(y != marker, bool)
-    n_unlabeled = int((~labeled).sum())
-    if n_unlabeled:
-        warnings.warn(
-            f"{n_unlabeled} of {len(y)} labels are {marker!r}, which marks unlabeled "
-            "windows as in scikit-learn: they are used for pre-training only. Recode "
-            "the labels if it is a class.",
-            stacklevel=4,
-        )
-    return labeled
+    return np.asarray(y != marker, bool)
 
 
 def encode_labels(y, classes: np.ndarray, name: str) -> np.ndarray:

@@ -185,6 +185,7 @@ def test_an_interrupt_is_not_mistaken_for_the_end_of_training(
         ({"y": np.zeros(10)}, r"at least two classes, but got 1 class: \[0.0\]"),
         ({"y": np.where(np.arange(10) < 4, -1, 1)}, r"but got 1 class: \[1\]"),
         ({"y": np.arange(9) % 2}, r"inconsistent numbers of samples: \[10, 9\]"),
+        ({"y": np.array([None, *"abababaab"], object)}, "1 of 10 are missing"),
         ({"y": np.linspace(0, 1, 10)}, "Unknown label type: continuous"),
         ({"subjects": np.arange(9)}, "each of the 10 windows, but has 9 entries"),
         ({"metadata": pd.DataFrame({"subject": [1]})}, "has 1 rows for 10 windows"),
@@ -458,8 +459,9 @@ def test_windows_labeled_minus_one_pre_train_only(windows, pretrained_on, finetu
     codes = np.where(y == "calm", 3, 8)
     codes[5:30] = -1
     metadata = pd.DataFrame({"subject": np.arange(60) // 20})
-    with pytest.warns(UserWarning, match="25 of 60 labels are -1, which marks unlab"):
+    with pytest.warns(UserWarning, match="25 of 60 labels are -1, which mar") as caught:
         classifier = make_classifier().fit(X, codes, metadata=metadata)
+    assert [w.filename for w in caught if "labels are" in str(w.message)] == [__file__]
     assert classifier.classes_.tolist() == [3, 8]
     assert set(classifier.predict(X)) <= {3, 8}
     windows, rows = pretrained_on[0]
