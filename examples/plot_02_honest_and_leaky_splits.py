@@ -2,14 +2,15 @@
 Honest and leaky splits side by side
 ====================================
 
-A window of EEG is more like its neighbours than like anything else. If the windows of a
-trial are spread over training and test, a classifier that recognises the *trial* again
-knows the label, without any knowledge of emotion. Accuracies far over 90 % that are
-read in the literature often come from such a split.
+A window of EEG resembles its neighbours more than anything else. If the windows of a
+trial are in both the training and the test set, a classifier that recognises the
+*trial* knows the label, without any knowledge of emotion. Published accuracies far
+above 90 % often come from such a split.
 
-To show it, this example writes a replica of SEED with ``effect_size=0``: its signals do
-not depend on the labels at all. Whatever scores over chance on it is a leak. (With your
-own copy of SEED, the difference between the protocols is what the leak is worth.)
+To demonstrate this, the example writes a replica of SEED with ``effect_size=0``, whose
+signals do not depend on the labels. Any score above chance on it is due to a leak.
+(With your own copy of SEED, the difference between the protocols shows the effect of
+the leak.)
 """
 
 # License: BSD-3-Clause
@@ -49,9 +50,9 @@ corpus = SEED(subjects, sessions=[0], path=path)
 # The usual features
 # ------------------
 #
-# Differential entropy by the second, smoothed over five seconds. Steps that need no fit
-# belong to the paradigm, which applies them run by run: a run of SEED is a trial, so
-# that nothing is smoothed from one trial into the next.
+# Differential entropy of each second, smoothed over five seconds. Steps that need no
+# fit belong to the paradigm, which applies them run by run. A run of SEED is a trial,
+# so smoothing does not cross trials.
 
 paradigm = Emotion(
     window=1.0,
@@ -64,9 +65,10 @@ paradigm = Emotion(
 # One classifier, three ways to split
 # -----------------------------------
 #
-# A nearest neighbour: it has no idea of emotion, but a good memory. First under MOABB's
-# stock evaluation within sessions, which shuffles windows. It was made for tasks in
-# which every window is a trial of its own, and so it warns here.
+# A nearest-neighbour classifier knows nothing about emotion, but remembers every
+# window. First, we use MOABB's evaluation within sessions, which shuffles windows. It
+# is intended for tasks in which every window is a trial of its own, so a warning is
+# issued here.
 
 pipelines = {
     "Nearest neighbour": make_pipeline(StandardScaler(), KNeighborsClassifier(1))
@@ -84,9 +86,9 @@ with warnings.catch_warnings(record=True) as caught:
 print(next(w.message for w in caught if w.category is LeakageWarning))
 
 # %%
-# Then under two protocols of this package. ``within-session`` holds out whole trials of
-# a session, ``leave-one-subject-out`` a whole subject. Every fold is checked before the
-# first one runs.
+# Then we use two protocols of this package. ``within-session`` holds out whole trials
+# of a session, ``leave-one-subject-out`` a whole subject. All folds are checked before
+# the first one is run.
 
 honest = [
     evaluate(pipelines, [corpus], paradigm, protocol, random_state=0)
@@ -98,9 +100,10 @@ results = pd.concat(
 print(results.groupby("protocol", sort=False)["score"].agg(["mean", "min", "max"]))
 
 # %%
-# A dot is a subject, the dashed line the chance level. Hundreds of windows do not make
-# chance exact: the windows of a trial stand or fall together, so that a subject of SEED
-# gives 15 independent answers. This is how far guessing can come with so few:
+# Each dot is a subject, and the dashed line is the chance level. Even with hundreds of
+# windows, scores vary around chance: the windows of a trial are not independent, so a
+# subject of SEED gives only 15 independent answers. This is the accuracy that guessing
+# rarely exceeds with so few:
 
 X, y, metadata = paradigm.get_data(corpus, subjects=subjects[:1])
 chance = chance_level(y, metadata["trial"])
@@ -114,11 +117,10 @@ fig.axes[0].set(ylim=(0, 1.05), title="One classifier, three ways to split")
 # Ask any way of splitting whether it leaks
 # -----------------------------------------
 #
-# :func:`~braindecode_emossl.audit` does such a test by itself, for your corpus, your
-# paradigm and any splitter. It replaces the signals by noise in which each subject,
-# stimulus and trial has a signature, and draws labels anew many times. (A splitter that
-# knows groups is told by what: ``audit(paradigm, corpus, GroupKFold(5),
-# groups="trial")``.)
+# :func:`~braindecode_emossl.audit` performs such a test for your corpus, your paradigm
+# and any splitter. It replaces the signals by noise in which each subject, stimulus and
+# trial has a signature, and draws random labels many times. (For a splitter that uses
+# groups, name them: ``audit(paradigm, corpus, GroupKFold(5), groups="trial")``.)
 
 splits = {
     "KFold, shuffled": KFold(5, shuffle=True, random_state=0),
@@ -133,11 +135,11 @@ for report in reports.values():
     print(report, end="\n\n")
 
 # %%
-# The dots must lie at chance, and do so wherever whole trials are held out; the grey
-# bars hold them in 95 % of the draws of labels. The diamonds say what it is worth to
-# recognise the *stimulus*. All subjects of SEED see the same films: leaving out a
-# subject is not leaving out a film, and only ``subject-stimulus`` does both. Report
-# both numbers.
+# The dots must lie at chance, which they do wherever whole trials are held out; the
+# grey bars contain the score in 95 % of the draws of labels. The diamonds show the
+# score of a classifier that recognises the *stimulus*. All subjects of SEED see the
+# same films, so leaving out a subject does not leave out a film; only
+# ``subject-stimulus`` does both. Report both scores.
 
 fig, ax = plt.subplots(figsize=(8, 3.2), layout="constrained")
 rows = range(len(reports))

@@ -2,13 +2,13 @@
 Differential entropy and scalp maps of each emotion
 ===================================================
 
-Differential entropy (DE) is the feature that most work on SEED starts from: for each
-electrode and frequency band the logarithm of the power, up to a constant. This example
-computes it, maps it over the scalp emotion by emotion, and smooths it over a trial.
+Differential entropy (DE) is the feature that most work on SEED uses: for each electrode
+and frequency band, the logarithm of the power up to a constant. This example computes
+it, maps it over the scalp for each emotion, and smooths it over a trial.
 
-Without your own copy of SEED the maps show what a replica puts into its signals: more
-gamma at the temples and asymmetric alpha with positive valence, less alpha at the back
-with high arousal. They imitate findings, and are none.
+Without your own copy of SEED, the maps show the effects that a replica contains: more
+gamma at the temples and asymmetric alpha with positive valence, less posterior alpha
+with high arousal. They imitate published findings and are not findings themselves.
 """
 
 # License: BSD-3-Clause
@@ -41,29 +41,28 @@ corpus = SEED(subjects, sessions=[0], path=path)
 print(BANDS)
 paradigm = Emotion(window=1.0, features="de")
 X, y, metadata = paradigm.get_data(corpus)
-info = paradigm.get_info(corpus)  # where the electrodes are
+info = paradigm.get_info(corpus)  # positions of the electrodes
 print(X.shape, "windows, channels, bands")
 
 # %%
-# Maps of DE as it is
+# Maps of unscaled DE
 # -------------------
 #
-# All maps share one scale. Bands differ from each other by much, electrodes by less,
-# and emotions by so little that nothing is seen of them.
+# All maps share one scale. The differences between bands are large, those between
+# electrodes smaller, and those between emotions too small to be visible.
 
 fig = plot_band_topomaps(X, y, info)
 
 # %%
-# Maps of what differs
-# --------------------
+# Maps of differences
+# -------------------
 #
-# So we take out what we do not ask about. Heads, caps and skins differ: each subject is
-# standardised by its own windows. ``contrast=True`` then subtracts the mean over the
-# emotions from each map.
+# Heads, caps and skins differ, so we standardise each subject by its own windows.
+# ``contrast=True`` then subtracts the mean over the emotions from each map.
 #
-# This scaler uses all windows of a subject at once, which is right for a map. In a
-# classifier it would use the windows of the test subject, without their labels, which
-# is why it is called *transductive*; say so if you report such a score.
+# This scaler uses all windows of a subject at once, which is appropriate for a map. In
+# a classifier it would use the windows of the test subject, without their labels, which
+# is why it is called *transductive*; state this if you report such a score.
 
 scaled = TransductiveSubjectScaler().fit_transform(X, subjects=metadata["subject"])
 fig = plot_band_topomaps(scaled, y, info, contrast=True)
@@ -73,14 +72,14 @@ fig.axes[-1].set_ylabel("Difference from the mean (standard deviations)")
 # DE over a trial
 # ---------------
 #
-# Emotion changes slowly, so DE is usually smoothed over time: by a moving average or by
-# a linear dynamical system (LDS), as SEED's authors do. Smoothing stays within a trial.
-# It makes the windows of a trial still more alike, so that splitting by window leaks
-# even more. Both need later windows too; with ``online=True`` they do without.
+# Emotion changes slowly, so DE is usually smoothed over time, by a moving average or,
+# as SEED's authors do, by a linear dynamical system (LDS). Smoothing does not cross
+# trials. It makes the windows of a trial more similar, so that splitting by window
+# leaks even more. Both methods use later windows, unless ``online=True`` is set.
 
 trials = metadata[["subject", "session", "trial"]]
 versions = {
-    "as it is": X,
+    "unsmoothed": X,
     "moving average of 5 s": moving_average(X, trials, n_windows=5),
     "LDS": lds_smooth(X, trials, variance_ratio=0.01),
     "LDS, online": lds_smooth(X, trials, variance_ratio=0.01, online=True),

@@ -2,15 +2,15 @@
 Pre-train and fine-tune SCMM
 ============================
 
-Self-supervised pre-training needs no labels: SCMM learns to tell masked windows apart
-and to restore what was masked, and is fine-tuned with labels afterwards. What makes it
-easy to fool oneself is *whose* windows it was pre-trained on. If a test subject is
-among them, the test is no longer one of an unknown subject, labels or not.
+Self-supervised pre-training needs no labels: SCMM learns to distinguish masked windows
+and to reconstruct the masked parts, and is then fine-tuned with labels. It matters
+whose windows it was pre-trained on. If a test subject is among them, the score is no
+longer that of an unknown subject, even though no labels were used.
 
-This example pre-trains step by step, keeps the result as a checkpoint that knows whom
-it has seen, and then lets :class:`~braindecode_emossl.SSLClassifier` do both steps
-inside every fold. The networks are trained far too briefly, on synthetic signals: the
-scores say nothing about the method.
+This example pre-trains step by step, saves the result as a checkpoint that records its
+training subjects, and then uses :class:`~braindecode_emossl.SSLClassifier` to do both
+steps within every fold. The networks are trained far too briefly and on synthetic
+signals, so the scores say nothing about the method.
 """
 
 # License: BSD-3-Clause
@@ -55,8 +55,8 @@ corpus = SEED(subjects, sessions=[0], path=path)
 # Step by step
 # ------------
 #
-# The fourth subject will test, so the windows of the first three train. As in the
-# authors' code, the model is given differential entropy by the second. With
+# The fourth subject is the test set, and the first three are the training set. As in
+# the authors' code, the input is the differential entropy of each second. With
 # ``cache_dir`` it is computed once.
 
 paradigm = Emotion(window=1.0, features="de", cache_dir=f"{scratch.name}/features")
@@ -69,16 +69,15 @@ model = SCMM(n_outputs=3, n_chans=n_chans, n_times=n_bands, input_domain="de")
 print(f"{sum(p.numel() for p in model.parameters()):,} weights")
 
 # %%
-# An *objective* is the model with what pre-training adds to it: heads and losses. The
-# trainer is a :class:`skorch.NeuralNet`, so that callbacks and the like work as usual.
-# ``validation`` holds out a share of the *subjects*, for a loss that was not trained
-# on.
+# An *objective* adds heads and losses to the model. The pre-trainer is a
+# :class:`skorch.NeuralNet`, so callbacks and history work as usual. ``validation``
+# holds out a share of the *subjects* for a validation loss.
 
 pretrainer = SSLPretrainer(
     SCMMPretraining(model),
-    max_epochs=20,
+    max_steps=50,
     batch_size=64,
-    warmup_epochs=2,
+    warmup_steps=5,
     schedule="cosine",
     validation=0.3,
     checkpoint_dir=f"{scratch.name}/pretraining",
@@ -87,64 +86,59 @@ pretrainer = SSLPretrainer(
 pretrainer.fit(X[train], metadata=metadata[train])
 
 # %%
-# The loss is the sum of the two terms, weighed against each other by weights that are
-# learned too.
+# The loss is the weighted sum of two terms, whose weights are learned as well.
 
 fig = plot_history(pretrainer.history_)
 
 # %%
-# A checkpoint that knows whom it has seen
-# ----------------------------------------
+# A checkpoint that records its training subjects
+# -----------------------------------------------
 #
-# ``checkpoint_dir`` now holds the trained objective, with its weights as safetensors
-# and a *provenance*. A classifier that starts from it fine-tunes with labels:
+# ``checkpoint_dir`` now contains the trained objective, with its weights as safetensors
+# and its *provenance*. A classifier builds the model from the configuration of the
+# checkpoint, and fine-tunes it with labels. The metadata identify the training
+# subjects:
 
 checkpoint = f"{scratch.name}/pretraining/trained"
 print(pretrainer.provenance_)
 
-classifier = SSLClassifier(
-    "SCMM",
-    checkpoint=checkpoint,
-    corpus="SEED",
-    model_params={"input_domain": "de"},
-    finetune_epochs=10,
-    random_state=0,
-)
-classifier.fit(X[train], y[train], subjects=metadata["subject"][train])
+classifier = SSLClassifier(pretrained=checkpoint, finetune_steps=50, random_state=0)
+classifier.fit(X[train], y[train], metadata=metadata[train])
 print(f"Subject 4: {classifier.score(X[~train], y[~train]):.2f}, chance is 0.33")
 
 # %%
-# The same checkpoint for a test of subject 3, whose windows it was pre-trained on, is
-# refused:
+# If subject 3 is to be tested, the same checkpoint is refused, because it was
+# pre-trained on windows of this subject:
 
 others = (metadata["subject"] != 3).to_numpy()
 try:
-    classifier.fit(X[others], y[others], subjects=metadata["subject"][others])
+    classifier.fit(X[others], y[others], metadata=metadata[others])
 except LeakageError as error:
     print(error)
 
 # %%
-# Inside every fold
+# Within every fold
 # -----------------
 #
-# Usually there is no need for any of this. Without a checkpoint the classifier
-# pre-trains in ``fit``, on the windows it is given, so that under any protocol the
-# pre-training is part of the fold. With ``store``, pipelines that differ in
-# fine-tuning alone share it. Read nothing into who wins here: the windows are few and
-# synthetic, and the epochs fewer.
+# Usually none of this is necessary. Without a checkpoint, the classifier pre-trains in
+# ``fit`` on its training windows, so that pre-training is part of the fold in every
+# protocol. With ``memory``, identical pre-training runs are computed once and reused by
+# pipelines that differ only in fine-tuning. ``pretrain_steps=0`` trains the same
+# network from random weights. The ranking is meaningless here: the windows are few and
+# synthetic, and the steps are few.
 
 settings = {
     "model": "SCMM",
-    "model_params": {"input_domain": "de"},
+    "model__input_domain": "de",
     "batch_size": 64,
-    "finetune_epochs": 10,
+    "finetune_steps": 50,
     "random_state": 0,
 }
-pretrained = {**settings, "pretrain_epochs": 10, "store": f"{scratch.name}/store"}
+pretrained = {**settings, "pretrain_steps": 40, "memory": f"{scratch.name}/memory"}
 pipelines = {
-    "Random weights": SSLClassifier(**settings, pretrain_epochs=0),
+    "Random weights": SSLClassifier(**settings, pretrain_steps=0),
     "Pre-trained, all weights": SSLClassifier(**pretrained),
-    "Pre-trained, head alone": SSLClassifier(**pretrained, finetune="linear-probe"),
+    "Pre-trained, head only": SSLClassifier(**pretrained, finetune="linear-probe"),
 }
 results = evaluate(
     pipelines,
@@ -160,7 +154,7 @@ fig = plot_benchmark(results)
 fig.axes[0].set_ylim(0, 1)
 
 # %%
-# Which emotion is taken for which? The predictions of every fold are on disk:
+# Which emotions are confused? The predictions of every fold are on disk:
 
 predictions = read_predictions(f"{scratch.name}/results")
 shown = predictions[predictions["pipeline"] == "Pre-trained, all weights"]

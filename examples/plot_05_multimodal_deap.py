@@ -2,14 +2,14 @@
 ME-MHACL on DEAP, with and without peripheral signals
 =====================================================
 
-Emotion is not in the brain alone: skin resistance, breath and skin temperature follow
-it too. ME-MHACL encodes each modality by a network of its own and fuses them by
-attention. Its pre-training is *group contrastive*: several subjects watch the same
-second of the same video; two groups of them should look alike, and unlike groups that
-watch something else. No label is needed for that, but the metadata are.
+Emotion also affects skin resistance, respiration and skin temperature. ME-MHACL encodes
+each modality with a network of its own and fuses them by attention. Its pre-training is
+*group contrastive*: when several subjects watch the same second of the same video, two
+groups of them should have similar features, and differ from groups that watch something
+else. This needs no labels, but it needs the metadata of the windows.
 
-Without your own copy of DEAP (``MNE_DATASETS_DEAP_PATH``) the signals are synthetic,
-and the network is a fraction of the authors', trained briefly.
+Without your own copy of DEAP (``MNE_DATASETS_DEAP_PATH``), the signals are synthetic.
+The network is much smaller than the authors', and is trained briefly.
 """
 
 # License: BSD-3-Clause
@@ -18,20 +18,9 @@ import tempfile
 
 import mne
 import pandas as pd
-import torch
 from matplotlib import pyplot as plt
 
-from braindecode_emossl import (
-    DEAP,
-    MEMHACL,
-    Emotion,
-    MEMHACLPretraining,
-    SSLClassifier,
-    SSLPretrainer,
-    save_checkpoint,
-    write_replica,
-)
-from braindecode_emossl.samplers import StimulusGroupSampler
+from braindecode_emossl import DEAP, Emotion, SSLClassifier, write_replica
 from braindecode_emossl.visualization import plot_confusion_matrix
 
 subjects = [1, 2, 3, 4, 5]
@@ -50,8 +39,8 @@ corpus = DEAP(
 # Modalities
 # ----------
 #
-# ``return_all_modalities`` picks channels by their MNE type; True would keep all of
-# them, the default is the EEG alone. Here is the first trial of the first subject,
+# ``return_all_modalities`` picks channels by their MNE type; True keeps all of them,
+# and by default only EEG is returned. This is the first trial of the first subject,
 # without the three seconds that DEAP's files have before each video:
 
 raw = corpus.get_data([1])[1]["0"]["00"].crop(3.0)
@@ -70,93 +59,72 @@ axes[-1].set_xlabel("Time from the start of the video (s)")
 fig.align_ylabels()
 
 # %%
-# Windows of a second, of the first three seconds of each video. The model scales each
-# channel of a window by itself, so that ohms and microvolts can stand in one array, and
-# learns from ``chs_info`` which channel is of which modality.
+# We use one-second windows of the first three seconds of each video, with all
+# modalities or with the EEG only. The model scales each channel of a window separately,
+# so that ohms and microvolts can be in one array. The modality of each channel is read
+# from ``chs_info``.
 
-paradigm = Emotion("valence", window=1.0, tmax=3.0, resample=None)
-X, y, metadata = paradigm.get_data(corpus)
-info = paradigm.get_info(corpus)
-train = (metadata["subject"] != 5).to_numpy()  # subject 5 will test
-print(X.shape, "windows, channels, samples")
+settings = {"window": 1.0, "tmax": 3.0, "resample": None}
+paradigms = {
+    "EEG": Emotion("valence", picks="eeg", **settings),
+    "EEG, skin, respiration, temperature": Emotion("valence", **settings),
+}
 
 # %%
 # Pre-train on groups of subjects
 # -------------------------------
 #
-# :class:`~braindecode_emossl.samplers.StimulusGroupSampler` finds for each second of
-# each video the windows of ``2 * group_size`` subjects; eight such seconds
-# (``batch_size``) make a batch. The checkpoint remembers whom it has seen.
-
-sizes = {"n_filters": (8, 8, 16, 16), "n_heads": 4}
-
-
-def pretrain(picks):
-    """Return a trainer that has pre-trained on some of the channels."""
-    torch.manual_seed(0)
-    model = MEMHACL(
-        n_outputs=2,
-        chs_info=[info["chs"][pick] for pick in picks],
-        n_times=X.shape[2],
-        sfreq=info["sfreq"],
-        **sizes,
-    )
-    pretrainer = SSLPretrainer(
-        MEMHACLPretraining(model, projector_widths=(64, 128)),
-        sampler=StimulusGroupSampler,
-        sampler__group_size=2,
-        batch_size=8,
-        max_epochs=3,
-        random_state=0,
-    )
-    return pretrainer.fit(X[train][:, picks], metadata=metadata[train])
+# The objective of ME-MHACL names the sampler that it needs: for each second of each
+# video, :class:`~braindecode_emossl.samplers.StimulusGroupSampler` draws the windows of
+# several subjects. Eight such seconds (``pretrainer__batch_size``) form a batch. All
+# that the sampler needs is ``metadata``; without them, ``fit`` stops with an error.
 
 
-def finetune(checkpoint, picks):
-    """Return a classifier that goes on from a checkpoint, with labels."""
+def fit(paradigm):
+    """Train on subjects 1 to 4; return the classifier and the windows of subject 5."""
+    X, y, metadata = paradigm.get_data(corpus)
+    info = paradigm.get_info(corpus)
     classifier = SSLClassifier(
         "MEMHACL",
-        checkpoint=checkpoint,
-        corpus="DEAP",
-        chs_info=[info["chs"][pick] for pick in picks],
-        sfreq=info["sfreq"],
-        model_params=sizes,
-        finetune_epochs=5,
+        model__n_filters=(8, 8, 16, 16),
+        model__n_heads=4,
+        objective__projector_widths=(64, 128),
+        pretrainer__batch_size=8,
+        pretrain_steps=45,
+        finetune_steps=40,
         batch_size=64,
+        sfreq=info["sfreq"],
+        chs_info=info["chs"],
         random_state=0,
     )
-    return classifier.fit(X[train][:, picks], y[train], metadata["subject"][train])
+    train = (metadata["subject"] != 5).to_numpy()
+    classifier.fit(X[train], y[train], metadata=metadata[train])
+    return classifier, X[~train], y[~train]
 
 
 # %%
-# With and without
-# ----------------
+# With and without peripheral signals
+# -----------------------------------
 
-channels = {
-    "EEG alone": mne.pick_types(info, eeg=True),
-    "EEG, skin, breath, temperature": list(range(len(info["chs"]))),
-}
 losses, scores = {}, {}
 fig, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-for ax, (name, picks) in zip(axes, channels.items(), strict=True):
-    pretrainer = pretrain(picks)
-    losses[name] = pretrainer.history_[:, "train_loss"]
-    checkpoint = f"{scratch.name}/{name}"
-    save_checkpoint(checkpoint, pretrainer.module_, pretrainer.provenance_)
-    classifier = finetune(checkpoint, picks)
-    print([*classifier.net_.module_.modalities])
+for ax, (name, paradigm) in zip(axes, paradigms.items(), strict=True):
+    classifier, X, y = fit(paradigm)
+    print([*classifier.net_.module_.modalities], "-", X.shape, "test windows")
+    losses[name] = classifier.pretrainer_.history_[:, "train_loss"]
 
-    predicted = classifier.predict(X[~train][:, picks])
-    scores[name] = (predicted == y[~train]).mean()
-    plot_confusion_matrix(y[~train], predicted, ax=ax)
+    predicted = classifier.predict(X)
+    scores[name] = (predicted == y).mean()
+    plot_confusion_matrix(y, predicted, ax=ax)
     ax.set_title(name)
 
+print(type(classifier.pretrainer_.sampler_).__name__)
 print(pd.DataFrame(losses).rename_axis("epoch").round(2))
 print(pd.Series(scores, name="accuracy of subject 5").round(2))
 
 # %%
-# One test subject is no evaluation: to compare the two, test all subjects in turn.
-# ``evaluate({"ME-MHACL": SSLClassifier("MEMHACL")}, ...)`` does that in one line, but
-# its pre-training takes groups of any windows, as a classifier is not told the stimuli.
+# One test subject is not an evaluation: to compare the two, test all subjects in turn.
+# ``evaluate({"ME-MHACL": SSLClassifier("MEMHACL")}, ...)`` does this, and passes the
+# metadata of the training windows to the sampler in every fold.
 
 plt.show()

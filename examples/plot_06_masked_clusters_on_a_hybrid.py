@@ -3,13 +3,13 @@ Masked cluster pre-training on a hybrid of corpora
 ==================================================
 
 Emotion corpora are small, and each has its own amplifier, cap and stimuli. Pre-training
-needs no labels, so several corpora can be thrown together. Here SEED and DEAP train one
-:class:`~braindecode_emossl.MaskedClusterTransformer`: short pieces of the signal are
-clustered, most of a window is masked, and the model predicts the clusters of what it
-does not see. After some epochs the model's own features are clustered in their place.
+needs no labels, so several corpora can be combined. Here, SEED and DEAP are used to
+train one :class:`~braindecode_emossl.MaskedClusterTransformer`: short segments of the
+signal are clustered, most of a window is masked, and the model predicts the clusters of
+the masked segments. After some epochs, the model's own features are clustered instead.
 
 Both corpora are replicas with synthetic signals, unless ``MNE_DATASETS_SEED_PATH`` and
-``MNE_DATASETS_DEAP_PATH`` say where yours are.
+``MNE_DATASETS_DEAP_PATH`` are set to the folders of yours.
 """
 
 # License: BSD-3-Clause
@@ -55,15 +55,20 @@ deap_path = mne.get_config("MNE_DATASETS_DEAP_PATH") or write_replica(
 corpora = [SEED(subjects, sessions=[0], path=seed_path), DEAP(subjects, path=deap_path)]
 
 # %%
-# One form for all
-# ----------------
+# Common channels and rate
+# ------------------------
 #
 # SEED has 62 electrodes at 200 Hz, DEAP 32 at 128 Hz. ``match_all`` sets the paradigm
-# to what both can give: common electrodes, the lower rate. The valence is a label that
-# both have; pre-training does not look at it. The files of DEAP are filtered from 4 to
-# 45 Hz, so SEED is as well. We use the first four seconds of each trial.
+# to the common electrodes and the lower rate. Both corpora have labels of valence,
+# which pre-training does not use. The files of DEAP are filtered from 4 to 45 Hz, so we
+# filter SEED in the same way. We use the first four seconds of each trial.
+#
+# Amplifiers and heads differ in amplitude, and the clusters would reflect this. With
+# ``standardize="recording"`` each channel is standardised within each recording.
 
-paradigm = Emotion("valence", window=2.0, tmax=4.0, fmin=4.0, fmax=45.0)
+paradigm = Emotion(
+    "valence", window=2.0, tmax=4.0, fmin=4.0, fmax=45.0, standardize="recording"
+)
 paradigm.match_all(corpora)
 print(len(paradigm.channels), "channels at", paradigm.resample, "Hz")
 
@@ -75,21 +80,13 @@ metadata = pd.concat(
 print(X.shape, metadata["corpus"].value_counts().to_dict())
 
 # %%
-# Amplifiers and heads differ in amplitude. If this stayed, it would be what the
-# clusters tell apart; so each recording is brought to a standard deviation of 1, by
-# channel.
-
-recordings = metadata.groupby(["corpus", "subject", "session"]).indices
-for rows in recordings.values():
-    X[rows] /= X[rows].std(axis=(0, 2), keepdims=True)
-
-# %%
 # Pre-train
 # ---------
 #
-# ``CorpusBalancedSampler`` keeps the larger corpus from drowning the other: at a
-# temperature of 0 both come equally often, at 1 as they are. Where nothing else is to
-# be done with the windows, ``fit(corpora, paradigm=paradigm)`` loads them by itself.
+# ``CorpusBalancedSampler`` prevents the larger corpus from dominating: at a temperature
+# of 0 both corpora are drawn equally often, at 1 in proportion to their size. It reads
+# the corpus of each window from the metadata. If the windows are not needed otherwise,
+# ``fit(corpora, paradigm=paradigm)`` loads them itself.
 
 torch.manual_seed(0)
 model = MaskedClusterTransformer(
@@ -112,7 +109,7 @@ pretrainer = SSLPretrainer(
     max_epochs=12,
     batch_size=32,
     lr=2e-3,
-    clip_norm=1.0,
+    gradient_clip_value=1.0,
     random_state=0,
 )
 pretrainer.fit(X, metadata=metadata)
@@ -120,31 +117,31 @@ print("Windows of an epoch:", pretrainer.sampler_.n_samples_of_corpus)
 print(pretrainer.provenance_)
 
 # %%
-# How it went
-# -----------
+# Loss and clusters
+# -----------------
 #
-# Each codebook is a clustering of its own, and the loss is the sum over both. Guessing
-# would cost the sum of ``log(n_clusters)``. Where the clusters are found anew, the task
-# changes and the loss jumps.
+# Each codebook is a separate clustering, and the loss is the sum over both. Guessing
+# has a loss of the sum of ``log(n_clusters)``. When the clusters are recomputed, the
+# task changes and the loss jumps.
 
 fig = plot_history(pretrainer.history_)
 print("Guessing:", np.log([10, 20]).sum().round(2))
 
 # %%
-# The known way for such training to fail is collapse: where nearly all tokens lie in
-# one cluster, it is easily predicted and nothing is learned. So look whether the
-# clusters are used, each time that they were found:
+# Such training can fail by collapse: if nearly all tokens are in one cluster, it is
+# easily predicted and nothing is learned. So check whether all clusters are used, each
+# time that they were computed:
 
 fig = plot_cluster_usage(pretrainer.module_.reports)
 
 # %%
-# What does the model see?
-# ------------------------
+# What do the features encode?
+# ----------------------------
 #
-# The features of all windows, brought to two dimensions by t-SNE, in the colours of
-# corpus, subject and valence. No label was used, and none is needed to tell the corpora
-# apart, scaled as they are. Keep this in mind where corpora are mixed: a label that is
-# more frequent in one of them can be guessed from the corpus.
+# The features of all windows, reduced to two dimensions by t-SNE and coloured by
+# corpus, subject and valence. No label was used, and none is needed to separate the
+# corpora, even though they are standardised. Keep this in mind when you combine
+# corpora: a label that is more frequent in one of them can be guessed from the corpus.
 
 encoder = pretrainer.module_.encoder.eval()
 with torch.no_grad():

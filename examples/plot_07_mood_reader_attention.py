@@ -2,14 +2,15 @@
 Mood Reader with eye features and attention maps
 ================================================
 
-In SEED-IV, eye tracking ran beside the EEG. :class:`~braindecode_emossl.MoodReader`
-reads both: a transformer over patches of EEG, which is pre-trained by filling in masked
-patches; attention over electrodes and time on differential entropy; and a branch for
-the eye features. The attention over electrodes can be drawn as a map of the scalp.
+In SEED-IV, eye movements were recorded together with the EEG.
+:class:`~braindecode_emossl.MoodReader` uses both: a transformer over patches of EEG,
+which is pre-trained by reconstructing masked patches; attention over electrodes and
+time on the differential entropy; and a branch for the eye features. The attention to
+each electrode can be plotted as a map of the scalp.
 
-An attention map says what a network looks at, which is not the same as what matters.
-Without your own copy of SEED-IV (``MNE_DATASETS_SEEDIV_PATH``) it is a map of synthetic
-signals, of a network that was hardly trained.
+An attention map shows what a network attends to, which is not the same as what matters.
+Without your own copy of SEED-IV (``MNE_DATASETS_SEEDIV_PATH``), it is a map of
+synthetic signals and of a network that was trained only briefly.
 """
 
 # License: BSD-3-Clause
@@ -42,9 +43,9 @@ path = mne.get_config("MNE_DATASETS_SEEDIV_PATH") or write_replica(
 # EEG and eyes
 # ------------
 #
-# With ``return_all_modalities=True`` the 31 eye features come as ``misc`` channels. The
-# makers give them every four seconds, so windows are of four seconds, here the first
-# one of each trial.
+# ``return_all_modalities=True`` adds the 31 eye features as ``misc`` channels. The
+# release has one value every four seconds, so we use windows of four seconds, here the
+# first one of each trial.
 
 corpus = SEED_IV(subjects, sessions=[0], path=path, return_all_modalities=True)
 paradigm = Emotion(window=4.0, tmax=4.0, cache_dir=f"{scratch.name}/windows")
@@ -57,28 +58,25 @@ print(info)
 # Pre-train and fine-tune
 # -----------------------
 #
-# Subjects 1 and 2 train. :class:`~braindecode_emossl.SSLClassifier` pre-trains and
-# fine-tunes in one go; arrays do not tell the sampling rate and which channel is what,
-# so the classifier must be told.
+# Subjects 1 and 2 are the training set. :class:`~braindecode_emossl.SSLClassifier`
+# pre-trains and fine-tunes in one call. Arrays contain neither the sampling rate nor
+# the types of the channels, so the classifier needs ``sfreq`` and ``chs_info``.
+# Arguments of the model and of the objective have a prefix.
 
 train = (metadata["subject"] != 3).to_numpy()
 settings = {
     "model": "MoodReader",
-    "model_params": {
-        "embed_dim": 32,
-        "n_layers": 2,
-        "n_heads": 4,
-        "feature_dim": 16,
-        "n_feature_layers": 1,
-        "n_feature_heads": 2,
-    },
-    "objective_params": {
-        "decoder_dim": 32,
-        "n_decoder_layers": 1,
-        "n_decoder_heads": 4,
-    },
-    "pretrain_epochs": 4,
-    "finetune_epochs": 6,
+    "model__embed_dim": 32,
+    "model__n_layers": 2,
+    "model__n_heads": 4,
+    "model__feature_dim": 16,
+    "model__n_feature_layers": 1,
+    "model__n_feature_heads": 2,
+    "objective__decoder_dim": 32,
+    "objective__n_decoder_layers": 1,
+    "objective__n_decoder_heads": 4,
+    "pretrain_steps": 12,
+    "finetune_steps": 20,
     "batch_size": 16,
     "random_state": 0,
 }
@@ -91,22 +89,22 @@ print(f"Subject 3: {classifier.score(X[~train], y[~train]):.2f}, chance is 0.25"
 # Which electrodes get attention
 # ------------------------------
 #
-# The fine-tuned model tells, for each window, how much attention each electrode gets;
-# the map shows it for the windows of each emotion of subject 3. All maps have the same
-# scale, on which 1 is an equal share. Look at the numbers beside it before believing in
-# a pattern.
+# The fine-tuned model returns the attention to each electrode for each window. The maps
+# show its mean over the windows of each emotion of subject 3. All maps have the same
+# scale, on which 1 means equal attention to all electrodes. Check the range of the
+# colour bar before you interpret a pattern.
 
 model = classifier.net_.module_.eval()
 weights = model.attention_weights(X[~train])
 fig = plot_attention(weights.detach().cpu(), info, y=y[~train])
 
 # %%
-# What the eyes add
-# -----------------
+# With and without eye features
+# -----------------------------
 #
 # The same model with and without them, leaving out each subject in turn. ``evaluate``
-# tells pipelines the sampling rate and the channels by itself. Three subjects and a few
-# epochs decide nothing, as the intervals show.
+# sets the sampling rate and the channels of the pipelines. Three subjects and a few
+# steps prove nothing, as the intervals show.
 
 pipelines = {"Mood Reader": SSLClassifier(**settings)}
 eeg = SEED_IV(subjects, sessions=[0], path=path)

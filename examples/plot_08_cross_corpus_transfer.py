@@ -2,16 +2,16 @@
 Cross-corpus transfer
 =====================
 
-Does what was learned on one corpus hold on another, with other people, another
-amplifier and other stimuli? This is the hardest test there is, and the one that SCMM
-was made for. Two protocols ask it here:
+Does a classifier that was trained on one corpus work on another, with other people,
+another amplifier and other stimuli? This is the hardest test, and the one that SCMM was
+designed for. There are two protocols for it:
 
-* ``cross-corpus``: one corpus trains, the other tests, and nothing of it is seen;
-* ``cross-corpus-finetune``: the same, but the first trials of the test subject come
-  with their labels, as a calibration.
+* ``cross-corpus``: one corpus is the training set and the other the test set;
+* ``cross-corpus-finetune``: in addition, the first trials of the test subject are given
+  with labels, as a calibration.
 
-Without ``MNE_DATASETS_SEED_PATH`` and ``MNE_DATASETS_DEAP_PATH`` both corpora are
-replicas with synthetic signals, in which emotion does the same in both.
+Without ``MNE_DATASETS_SEED_PATH`` and ``MNE_DATASETS_DEAP_PATH``, both corpora are
+replicas with synthetic signals, in which emotions have the same effects.
 """
 
 # License: BSD-3-Clause
@@ -53,12 +53,12 @@ deap_path = mne.get_config("MNE_DATASETS_DEAP_PATH") or write_replica(
 corpora = [SEED(subjects, sessions=[0], path=seed_path), DEAP(subjects, path=deap_path)]
 
 # %%
-# One question for both
-# ---------------------
+# Common labels
+# -------------
 #
-# SEED has classes of emotion, DEAP has ratings. The valence can be had from both: the
-# neutral films of SEED are left out, and DEAP's ratings are cut at 5. Electrodes are
-# matched by name, and the lower sampling rate is taken, by the protocol itself.
+# SEED has classes of emotion, DEAP has ratings. Valence is available for both: the
+# neutral films of SEED are left out, and DEAP's ratings are divided at 5. The protocol
+# matches the electrodes by name and uses the lower sampling rate.
 
 paradigm = Emotion(
     "valence",
@@ -75,21 +75,24 @@ for corpus in corpora:
 # Zero-shot, and with a calibration
 # ---------------------------------
 #
-# SCMM pre-trains on the corpus that trains. With a calibration it is fine-tuned on the
-# labelled trials of the test subject alone, which is the authors' protocol; a
-# classifier of scikit-learn is given the windows of both.
+# SCMM is pre-trained on the training corpus. With a calibration, it is fine-tuned on
+# the labelled trials of the test subject only, which is the authors' protocol. A
+# classifier of scikit-learn is trained on the windows of both. The column
+# ``target_access`` of the table states what a pipeline was given of the test subject:
+# scores of different kinds are not comparable.
 
 settings = {
     "model": "SCMM",
-    "model_params": {"input_domain": "de"},
-    "finetune_epochs": 10,
+    "model__input_domain": "de",
+    "finetune_steps": 50,
+    "batch_size": 64,
     "random_state": 0,
 }
 pipelines = {
     "SCMM": SSLClassifier(
-        **settings, pretrain_epochs=10, store=f"{scratch.name}/pretrained"
+        **settings, pretrain_steps=50, memory=f"{scratch.name}/memory"
     ),
-    "SCMM, random weights": SSLClassifier(**settings, pretrain_epochs=0),
+    "SCMM, random weights": SSLClassifier(**settings, pretrain_steps=0),
     "DE + logistic regression": make_pipeline(
         Vectorizer(), StandardScaler(), LogisticRegression(max_iter=1000)
     ),
@@ -103,18 +106,19 @@ results = pd.concat(
 )
 
 # %%
-# ``dataset`` is the corpus that tests; ``train_corpora`` says which train.
+# ``dataset`` is the test corpus, ``train_corpora`` the training corpus.
 
-print(results[["train_corpora", "dataset", "channels"]].drop_duplicates())
+columns = ["protocol", "train_corpora", "dataset", "channels", "target_access"]
+print(results[columns].drop_duplicates().to_string(index=False))
 print(summarize_results(results).round(2).to_string(index=False))
 
 # %%
 # Scores by corpus and protocol
 # -----------------------------
 #
-# Differences between pipelines that are significant would be marked by a bracket. With
-# three subjects none can be: the least p-value that a paired permutation test can give
-# is then 1 in 4, whatever the difference.
+# Significant differences between pipelines would be marked by a bracket. With three
+# subjects none can be significant: the smallest possible p-value of a paired
+# permutation test is then 1 in 4.
 
 fig = plot_benchmark(results, score="balanced_accuracy", random_state=0)
 fig.axes[0].set_ylim(0, 1)
@@ -124,7 +128,7 @@ pairs = compare_pipelines(results, score="balanced_accuracy", random_state=0)
 print(pairs.drop(columns=["effect_size", "n_subjects"]).round(3).to_string(index=False))
 
 # %%
-# Electrodes that only one corpus has were left out here. With ``channels="union"`` all
-# are kept, and what a corpus lacks is filled with zeros, as SCMM's authors do.
+# Electrodes that only one corpus has were left out. ``channels="union"`` keeps all of
+# them and fills those that a corpus lacks with zeros, as SCMM's authors do.
 
 plt.show()

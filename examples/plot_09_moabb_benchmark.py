@@ -2,10 +2,10 @@
 A MOABB benchmark with statistics
 =================================
 
-Importing this package makes its corpora and its paradigm known to MOABB, so that
-MOABB's own evaluations, result files and plots work on them. This example runs one of
-them on two corpora, with pipelines that ship with the package, and asks which
-differences would stand a test.
+Importing this package registers its corpora and its paradigm with MOABB, so MOABB's
+evaluations, result files and plots can be used. This example runs one of the
+evaluations on two corpora, with pipelines that ship with the package, and tests which
+differences are significant.
 """
 
 # License: BSD-3-Clause
@@ -30,7 +30,7 @@ from braindecode_emossl.evaluation import (
 )
 from braindecode_emossl.visualization import plot_benchmark
 
-# MOABB 1.7 creates its result files in a way that h5py is about to drop.
+# MOABB 1.7 creates its result files in a way that h5py has deprecated.
 warnings.filterwarnings("ignore", module=r"moabb\.analysis")
 
 subjects = [1, 2, 3, 4, 5, 6, 7, 8]
@@ -52,14 +52,14 @@ corpora = [SEED(subjects, sessions=[0], path=seed_path), DEAP(subjects, path=dea
 # Pipelines
 # ---------
 #
-# The package ships pipelines as YAML files in MOABB's form. Here are those for windows
-# that are differential entropy already. To keep this example short we take two of them,
+# The package ships pipelines as YAML files in MOABB's format. These are the pipelines
+# for windows of differential entropy. To keep this example short, we use two of them,
 # without the search, and add one of our own.
 
 shipped, grids = load_pipelines(pipelines_folder("de"))
 print([*shipped], grids)
 pipelines = {
-    "DE + LogReg": shipped["DE + LogReg"],
+    "DE + logistic regression": shipped["DE + logistic regression"],
     "DE + SVM": shipped["DE + SVM"].set_params(linearsvc__C=0.01),
     "DE + neighbours": make_pipeline(
         Vectorizer(), StandardScaler(), KNeighborsClassifier(15)
@@ -70,9 +70,11 @@ pipelines = {
 # An evaluation of MOABB
 # ----------------------
 #
-# One subject is left out at a time. (Of MOABB's evaluations this one and the one across
-# sessions are sound for emotion; the one within sessions shuffles windows, see
-# :ref:`sphx_glr_auto_examples_plot_02_honest_and_leaky_splits.py`.)
+# One subject is left out at a time. (Of MOABB's evaluations, this one and the one
+# across sessions are valid for emotion; the one within sessions shuffles windows, see
+# :ref:`sphx_glr_auto_examples_plot_02_honest_and_leaky_splits.py`.) With
+# ``return_epochs=True``, pipelines are given Epochs with their metadata instead of
+# arrays, which MEMHACL needs.
 
 evaluation = CrossSubjectEvaluation(
     paradigm=Emotion("valence", window=1.0, features="de"),
@@ -85,8 +87,8 @@ results = results.sort_values(["dataset", "pipeline", "subject"], ignore_index=T
 print(results[["dataset", "subject", "session", "pipeline", "score"]].head())
 
 # %%
-# MOABB draws its tables itself. It sets its style for all later figures, as soon as its
-# plots are imported; here it is kept to this one.
+# MOABB has its own plots. Importing them changes the style of all later figures, so we
+# restrict the change to this one.
 
 with plt.rc_context():
     from moabb.analysis.plotting import score_plot
@@ -94,25 +96,25 @@ with plt.rc_context():
     fig, _ = score_plot(results)
 
 # %%
-# Which differences stand?
-# ------------------------
+# Which differences are significant?
+# ----------------------------------
 #
-# The unit is the subject, as windows and sessions of a subject are not independent.
-# Means over subjects with their confidence intervals:
+# The unit is the subject, because windows and sessions of a subject are not
+# independent. Means over subjects with their confidence intervals:
 
 print(summarize_results(results).round(3).to_string(index=False))
 
 # %%
 # Paired permutation tests over subjects, corrected for the number of pairs by Holm's
-# method. With eight subjects the least possible p-value is 1 in 128.
+# method. With eight subjects, the smallest possible p-value is 1 in 128.
 
 pairs = compare_pipelines(results, random_state=0)
 columns = ["dataset", "pipeline_1", "pipeline_2", "difference", "effect_size"]
 print(pairs[[*columns, "p_corrected"]].round(3).to_string(index=False))
 
 # %%
-# The same as a picture: brackets join pipelines that differ significantly. MOABB's
-# tables do not say how many classes there are, so the chance level is given.
+# The same as a figure: brackets connect pipelines that differ significantly. MOABB's
+# tables do not contain the number of classes, so we pass the chance level.
 
 fig = plot_benchmark(results, chance=0.5, random_state=0)
 fig.axes[0].set_title("Valence, leave one subject out")
@@ -121,8 +123,8 @@ fig.axes[0].set_title("Valence, leave one subject out")
 # Whole corpora
 # -------------
 #
-# MOABB's ``benchmark`` makes the corpora by name, with all their subjects and sessions,
-# and finds them where ``MNE_DATASETS_SEED_PATH`` and ``MNE_DATASETS_DEAP_PATH`` point:
+# MOABB's ``benchmark`` uses the corpora by name, with all their subjects and sessions,
+# from the folders in ``MNE_DATASETS_SEED_PATH`` and ``MNE_DATASETS_DEAP_PATH``:
 #
 # .. code-block:: python
 #

@@ -2,13 +2,13 @@
 The model zoo: weights from a folder, in and out
 ================================================
 
-The models of this package are models of braindecode: after the import they are found
-there by name, and a checkpoint is a folder that braindecode's ``from_pretrained``
-reads. The other way round, any model of braindecode's zoo, with weights of your own or
-of others, can be evaluated under the protocols of this package.
+The models of this package are braindecode models: after the import they are available
+there by name, and braindecode's ``from_pretrained`` reads their checkpoints.
+Conversely, any model of braindecode, with weights of your own or of others, can be
+evaluated with the protocols of this package.
 
-Nothing is downloaded here: all weights come from local folders. Names of the Hugging
-Face Hub would work in their place.
+Nothing is downloaded: all weights come from local folders. Names of repositories on the
+Hugging Face Hub can be used instead.
 """
 
 # License: BSD-3-Clause
@@ -18,7 +18,6 @@ from pathlib import Path
 
 import mne
 import torch
-from braindecode import EEGClassifier
 from braindecode.models import ShallowFBCSPNet
 from braindecode.models.util import models_dict
 from matplotlib import pyplot as plt
@@ -52,8 +51,8 @@ paradigm = Emotion(window=1.0, tmax=4.0, cache_dir=f"{scratch.name}/windows")
 X, y, metadata = paradigm.get_data(corpus)
 
 # %%
-# Found by name
-# -------------
+# Models by name
+# --------------
 
 print(len(models_dict), "models, among them", [n for n in models_dict if "Mood" in n])
 model = models_dict["SCMM"](
@@ -62,15 +61,15 @@ model = models_dict["SCMM"](
 print(type(model).__name__, f"{sum(p.numel() for p in model.parameters()):,} weights")
 
 # %%
-# Out: a checkpoint
+# Save a checkpoint
 # -----------------
 #
-# Subjects 1 to 3 pre-train SCMM, here on signals: it computes differential entropy by
-# itself. The folder holds the encoder, the heads of pre-training, what it was trained
-# on, and a model card.
+# SCMM is pre-trained on subjects 1 to 3, here on signals: it computes the differential
+# entropy itself. The checkpoint contains the encoder, the heads of pre-training, the
+# provenance, and a model card.
 
 train = (metadata["subject"] != 4).to_numpy()
-pretrainer = SSLPretrainer(SCMMPretraining(model), max_epochs=10, random_state=0)
+pretrainer = SSLPretrainer(SCMMPretraining(model), max_steps=10, random_state=0)
 pretrainer.fit(X[train], metadata=metadata[train])
 checkpoint = Path(scratch.name, "scmm-seed")
 save_checkpoint(checkpoint, pretrainer.module_, pretrainer.provenance_)
@@ -78,12 +77,12 @@ print(sorted(file.name for file in checkpoint.iterdir()))
 print((checkpoint / "README.md").read_text().split("## Licence")[0])
 
 # %%
-# In: whoever has braindecode reads the encoder from it,
+# braindecode can load the encoder from it,
 
 encoder = SCMM.from_pretrained(checkpoint).eval()
 
 # %%
-# and with this package the whole objective, to go on with the pre-training:
+# and this package also the whole objective, to continue the pre-training:
 
 objective = load_checkpoint(checkpoint)
 print(type(objective).__name__, objective.provenance)
@@ -91,8 +90,8 @@ same = torch.equal(objective.encoder.blocks[0][0].weight, encoder.blocks[0][0].w
 print("The same weights:", same)
 
 # %%
-# Its features of subject 4, whom it has not seen, beside those of random weights. (The
-# scaling of the inputs comes from the training windows in both.)
+# We compare its features of subject 4, who is not in the training set, with those of
+# random weights. (In both cases, the inputs are scaled by the training windows.)
 
 torch.manual_seed(1)
 untrained = SCMM(n_outputs=3, n_chans=X.shape[1], n_times=X.shape[2], sfreq=200).eval()
@@ -112,8 +111,8 @@ for ax, (title, network) in zip(
 # A model of braindecode with weights from a folder
 # -------------------------------------------------
 #
-# Say somebody has trained a network of the zoo and gives us the folder. We make one,
-# with random weights; on the Hub it would be a name such as
+# Suppose that somebody has trained a braindecode model and gives us the folder. Here we
+# save one with random weights; on the Hub it would be a name such as
 # ``"braindecode/labram-pretrained"``.
 
 theirs = Path(scratch.name, "from-elsewhere")
@@ -122,28 +121,24 @@ ShallowFBCSPNet(
 ).save_pretrained(theirs)
 
 # %%
-# A network that is built already is a module of :class:`~braindecode.EEGClassifier` as
-# any other, and every fold fine-tunes a copy of it from these very weights. Nobody but
-# its makers can say whether a test subject was among those who trained it: of the
-# checkpoints of this package, :class:`~braindecode_emossl.SSLClassifier` can.
+# With ``pretrained``, :class:`~braindecode_emossl.SSLClassifier` loads these weights by
+# ``from_pretrained`` of the model, and every fold fine-tunes a copy of them. A
+# checkpoint of this package states its training subjects, so it can be refused if it
+# has seen a test subject. Here they are unknown, which is why a warning is issued.
 #
-# What is compared here is random weights, trained for five epochs: mind the way, not
-# the numbers.
+# The weights are random and trained briefly, so the scores mean nothing.
 
-torch.manual_seed(0)
-zoo = EEGClassifier(
-    ShallowFBCSPNet.from_pretrained(theirs),
-    train_split=None,
-    max_epochs=5,
-    batch_size=32,
-    lr=1e-3,
-    verbose=0,
-)
-ours = SSLClassifier(
-    "SCMM", pretrain_epochs=10, finetune_epochs=10, batch_size=32, random_state=0
-)
+settings = {"finetune_steps": 50, "batch_size": 32, "random_state": 0}
+pipelines = {
+    "ShallowFBCSPNet, given weights": SSLClassifier(
+        ShallowFBCSPNet, pretrained=theirs, **settings
+    ),
+    "SCMM, pre-trained in the fold": SSLClassifier(
+        "SCMM", pretrain_steps=50, **settings
+    ),
+}
 results = evaluate(
-    {"ShallowFBCSPNet, given weights": zoo, "SCMM, pre-trained in the fold": ours},
+    pipelines,
     [corpus],
     paradigm,
     "leave-one-subject-out",

@@ -2,9 +2,9 @@
 Scaling out: folds on a cluster, pre-training on several GPUs
 =============================================================
 
-Two things take time: many folds, which do not depend on each other, and long
-pre-training, which can be shared by several GPUs. This example shows both in a size for
-one process; the commands for more are beside them.
+Two things take time: many folds, which are independent of each other, and long
+pre-training, which can use several GPUs. This example shows both at a size for one
+process, with the commands for more.
 """
 
 # License: BSD-3-Clause
@@ -44,26 +44,26 @@ paradigm = Emotion(window=1.0, features="de", cache_dir=f"{scratch.name}/feature
 # Folds on a cluster
 # ------------------
 #
-# :func:`~braindecode_emossl.evaluate` keeps each finished fold in ``results_dir``. Jobs
-# that see the same folder need nothing else: each runs one *share* of the folds, with
-# the same arguments and the same integer as ``random_state``. Here are two shares, one
-# after the other. A job that is killed and started again runs what is missing.
+# :func:`~braindecode_emossl.evaluate` stores each finished fold in ``results_dir``.
+# Jobs only have to share this folder: each runs one *shard* of the folds, with the same
+# arguments and the same integer as ``random_state``. Here we run two shards, one after
+# the other. If a job is interrupted, run it again to complete the missing folds.
 
 settings = {
     "model": "SCMM",
-    "model_params": {"input_domain": "de"},
-    "finetune_epochs": 10,
+    "model__input_domain": "de",
+    "finetune_steps": 40,
     "batch_size": 64,
     "random_state": 0,
 }
 pipelines = {
-    "SCMM": SSLClassifier(**settings, pretrain_epochs=5),
-    "SCMM, random weights": SSLClassifier(**settings, pretrain_epochs=0),
+    "SCMM": SSLClassifier(**settings, pretrain_steps=20),
+    "SCMM, random weights": SSLClassifier(**settings, pretrain_steps=0),
 }
 
 
-def run(share=None):
-    """Run some of the folds, or gather all of them."""
+def run(shard=None):
+    """Run some of the folds, or collect all of them."""
     return evaluate(
         pipelines,
         [corpus],
@@ -71,17 +71,17 @@ def run(share=None):
         "leave-one-subject-out",
         random_state=0,
         results_dir=f"{scratch.name}/results",
-        share=share,
+        shard=shard,
         on_fold=lambda code, n_done, n_folds: print(f"  {n_done} of {n_folds} folds"),
     )
 
 
 for k in range(2):
     print(f"Job {k} of 2")
-    run(share=(k, 2))
+    run(shard=(k, 2))
 
 # %%
-# A last call without ``share`` finds all folds finished, and makes the table:
+# A last call without ``shard`` finds all folds finished and returns the table:
 
 results = run()
 print(results[["pipeline", "subject", "score", "score_trial", "time"]])
@@ -89,7 +89,7 @@ fig = plot_benchmark(results)
 fig.axes[0].set_ylim(0, 1)
 
 # %%
-# On a cluster with Slurm this is an array job of the command line, one share a task:
+# On a cluster with Slurm, this is an array job with one shard per task:
 #
 # .. code-block:: bash
 #
@@ -98,18 +98,19 @@ fig.axes[0].set_ylim(0, 1)
 #     emossl evaluate SEED \
 #         --protocol leave-one-subject-out --features de --window 1 \
 #         --results "$SCRATCH/emossl-results" --seed 0 \
-#         --fold "$SLURM_ARRAY_TASK_ID" --of 15
+#         --shard "$SLURM_ARRAY_TASK_ID/15"
 #
-# On one machine ``n_jobs=4`` runs four folds at a time, and within
-# ``joblib.parallel_config("dask")`` the workers of a Dask cluster take them.
+# On one machine, ``n_jobs=4`` runs four folds at a time. Within
+# ``joblib.parallel_config("dask")``, the folds run on a Dask cluster.
 #
 # Pre-training on several GPUs
 # ----------------------------
 #
 # ``DistributedPretrainer`` is an :class:`~braindecode_emossl.SSLPretrainer` for a
-# script that is started once for each GPU (``pip install
-# "braindecode-emossl[distributed]"``). Contrast is over the batches of all processes,
-# with the gradients of one large batch. Started once, as here, it trains alone:
+# script that is started once per GPU (``pip install
+# "braindecode-emossl[distributed]"``). Contrastive losses use the batches of all
+# processes, and the gradients are those of one large batch. Here it is started once,
+# and trains in one process:
 
 X, y, metadata = paradigm.get_data(corpus)
 n_chans, n_bands = X.shape[1:]
@@ -117,7 +118,7 @@ torch.manual_seed(0)
 model = SCMM(n_outputs=3, n_chans=n_chans, n_times=n_bands, input_domain="de")
 pretrainer = DistributedPretrainer(
     SCMMPretraining(model),
-    max_epochs=8,
+    max_steps=32,
     batch_size=64,
     validation=0.25,
     checkpoint_dir=f"{scratch.name}/pretraining",
@@ -129,15 +130,17 @@ pretrainer.fit(X, metadata=metadata)
 fig = plot_history(pretrainer.history_)
 
 # %%
-# ``checkpoint_dir`` keeps the state after every epoch. With ``resume=True`` a run that
-# was cut off, by the time limit of a queue, goes on where it was, and ends with the
-# weights of one that never stopped. To go on longer, raise ``max_epochs``:
+# ``checkpoint_dir`` holds the state of the training. With ``resume=True``, a training
+# that was interrupted, for example by the time limit of a queue, resumes from it, and
+# ends with the same weights as an uninterrupted one. To train longer, raise
+# ``max_steps``:
 
-pretrainer.set_params(max_epochs=12).fit(X, metadata=metadata)
-print(len(pretrainer.history_), "epochs in all")
+pretrainer.set_params(max_steps=48).fit(X, metadata=metadata)
+print(pretrainer.n_steps_, "steps in all")
 
 # %%
-# The same script as two processes on one machine, or on four GPUs of each of two:
+# The same script in two processes on one machine, or on two machines with four GPUs
+# each:
 #
 # .. code-block:: bash
 #
@@ -145,7 +148,7 @@ print(len(pretrainer.history_), "epochs in all")
 #     torchrun --nnodes 2 --nproc-per-node 4 --node-rank 0 \
 #         --master-addr 10.0.0.1 --master-port 29500 pretrain.py
 #
-# A step then sees the windows of all processes together, so the learning rate should
-# fit the batch as a whole.
+# A step then uses the windows of all processes together, so choose the learning rate
+# for the whole batch.
 
 plt.show()

@@ -206,7 +206,10 @@ def test_readme_runs_as_written(tmp_path, capsys):
 def test_readme_holds_the_commands_that_ci_runs():
     lines = (ROOT / "README.md").read_text().splitlines()
     commands = [line for line in lines if line.startswith("pip install ")]
-    assert [line.rpartition(" && ")[2] for line in commands] == ["emossl demo", "pytest"]
+    assert [line.rpartition(" && ")[2] for line in commands] == [
+        "emossl demo",
+        "pytest",
+    ]
 
 
 # -- the build -----------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The gallery: each example runs on replicas, draws, and says what its text says."""
+"""The gallery: each example runs on replicas, plots, and shows what its text says."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAMES = {
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path, monkeypatch):
-    """Draw off screen, write to a folder of the test, and leave nothing changed."""
+    """Plot off screen, write to a folder of the test, and leave nothing changed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     plt.switch_backend("agg")
@@ -42,12 +42,12 @@ def scratch(tmp_path, monkeypatch):
 
 
 def run(number):
-    """Return the variables of an example that was run as a script."""
+    """Run an example as a script and return its variables."""
     return runpy.run_path(str(EXAMPLES[number]), run_name="__main__")
 
 
 def look_at_figures(n_figures):
-    """Check that there are so many figures, none of them empty."""
+    """Check the number of figures, and that none of them is empty."""
     assert len(plt.get_fignums()) == n_figures
     for number in plt.get_fignums():
         figure = plt.figure(number)
@@ -62,7 +62,7 @@ def test_all_examples_are_tested():
 
 @pytest.mark.parametrize(("number", "setting"), SETTINGS)
 def test_takes_the_users_corpus(number, setting, monkeypatch, tmp_path):
-    """Where the variable is set, no replica is written, and what it names is read."""
+    """If the variable is set, its folder is read and no replica is written."""
     written = []
 
     def write_nothing(corpus, root, **settings):
@@ -80,7 +80,7 @@ def test_takes_the_users_corpus(number, setting, monkeypatch, tmp_path):
 
 
 def test_each_example_names_its_variables():
-    """Those that the code reads are those of the corpora that it writes."""
+    """The variables that the code reads match the corpora that it writes."""
     for number, path in EXAMPLES.items():
         written = re.findall(r'write_replica\(\s*"([\w-]+)"', path.read_text())
         assert written == [NAMES[name] for n, name in SETTINGS if n == number] != []
@@ -116,8 +116,8 @@ def test_03_scalp_maps():
     found = run("03")
     look_at_figures(3)
     steps = found["steps"]
-    assert steps["LDS"] < steps["moving average of 5 s"] < steps["as it is"] / 3
-    # What the text says of the replica: gamma at the temples follows the valence.
+    assert steps["LDS"] < steps["moving average of 5 s"] < steps["unsmoothed"] / 3
+    # As the text states for the replica: temporal gamma increases with valence.
     gamma = found["scaled"][:, found["channel"], found["band"]]
     positive, negative = (
         gamma[found["y"] == name] for name in ("positive", "negative")
@@ -136,9 +136,10 @@ def test_04_pretrain_and_finetune_scmm(capsys):
     assert found["predictions"].groupby("pipeline").size().unique() == [4 * 15 * 6]
     scores = found["results"].groupby("pipeline")["score"].mean()
     assert scores["Pre-trained, all weights"] > 0.4  # chance is a third
-    # Three pipelines, but two of them share what was pre-trained in each of 4 folds.
-    store = Path(found["pretrained"]["store"])
-    assert len([entry for entry in store.iterdir() if entry.is_dir()]) == 4
+    # Two of the three pipelines share one pre-training run in each of the 4 folds.
+    memory = Path(found["pretrained"]["memory"])
+    assert len([entry for entry in memory.iterdir() if entry.is_dir()]) == 4
+    assert found["classifier"].net_.module_.input_domain == "de"
 
 
 @pytest.mark.slow
@@ -151,6 +152,8 @@ def test_05_multimodal_deap():
         "resp",
         "temperature",
     }
+    sampler = found["classifier"].pretrainer_.sampler_
+    assert type(sampler).__name__ == "StimulusGroupSampler"
     for losses in found["losses"].values():
         assert losses[-1] < losses[0]
     assert all(0.3 < score < 1 for score in found["scores"].values())
@@ -190,6 +193,9 @@ def test_08_cross_corpus_transfer():
     assert scores["cross-corpus", "SCMM"] > 0.55
     assert scores["cross-corpus-finetune", "DE + logistic regression"] > 0.7
     assert found["pairs"]["p_value"].min() >= 1 / 4
+    access = results.groupby("protocol")["target_access"].unique().map(list)
+    assert access["cross-corpus"] == ["none"]
+    assert access["cross-corpus-finetune"] == ["calibration"]
 
 
 @pytest.mark.slow
@@ -201,7 +207,7 @@ def test_09_moabb_benchmark():
     assert len(pairs) == 2 * 3
     assert (pairs["p_corrected"] < 0.05).sum() >= 2
     means = found["results"].groupby("pipeline")["score"].mean()
-    assert means["DE + LogReg"] > 0.8
+    assert means["DE + logistic regression"] > 0.8
 
 
 @pytest.mark.slow
@@ -223,5 +229,5 @@ def test_11_scaling_out(capsys):
     assert len(found["results"]) == 2 * 4
     assert capsys.readouterr().out.count("4 of 4 folds") == 2  # none ran twice
     history = found["pretrainer"].history_
-    assert len(history) == 12
+    assert found["pretrainer"].n_steps_ == 48
     assert history[-1, "valid_loss"] < history[0, "valid_loss"]
