@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import hashlib
+import json
 import logging
 import os
 import struct
@@ -15,7 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from braindecode_emossl.storage import digest_files, remove_leftovers, write_file
+from braindecode_emossl.storage import (
+    digest_files,
+    hash_bytes,
+    remove_leftovers,
+    write_file,
+)
 
 __all__ = ["FeatureCache"]
 
@@ -127,9 +132,7 @@ class FeatureCache:
     def _path(self, corpus, files, parameters) -> Path:
         parts = [corpus, parameters, version("braindecode-emossl")]
         parts += digest_files(files)
-        # Each part is hashed, so that no two lists of parts are the same when joined.
-        row = "".join(hashlib.sha256(part.encode()).hexdigest() for part in parts)
-        return self.folder / f"{hashlib.sha256(row.encode()).hexdigest()}.npz"
+        return self.folder / f"{hash_bytes(json.dumps(parts).encode())}.npz"
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
