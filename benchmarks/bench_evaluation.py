@@ -1,18 +1,21 @@
-"""Memory of a SEED-sized corpus in DE form, and what evaluate() costs beside MOABB.
+"""Cost of evaluate() against a bare scikit-learn loop, on SEED-sized features.
 
     python benchmarks/bench_evaluation.py
-    python benchmarks/bench_evaluation.py --subjects 1 3 --jobs 2
+    python benchmarks/bench_evaluation.py --rounds 5 --parts time
+    python benchmarks/bench_evaluation.py --parts jobs load
 
-Two tables:
+Tables, each from one run:
 
-* peak memory of loading full-length replicas of SEED (3 sessions of 15 films, 62
-  channels, 1-s windows, 5 bands) of one and of two subjects, each in a fresh
-  interpreter. What a further subject adds is extrapolated to all 15; the size of X of
-  all 15 follows from its shape;
-* wall-clock time of leave-one-subject-out of evaluate() and of MOABB's
-  ``CrossSubjectEvaluation`` on one short replica, interleaved, with their ratio.
-
-Replicas are written to a temporary folder: about 0.6 GB a subject.
+* time and memory: leave-one-subject-out of evaluate() and of a loop over the same
+  folds that fits the same pipeline and predicts each test subject, on 152,730 windows
+  of differential entropy (15 subjects, 3 sessions of 15 films, 62 channels, 5 bands).
+  Each run has a fresh interpreter. Time is CPU time and wall-clock time, medians of
+  interleaved rounds; memory is the peak beyond the loaded array, as a fraction of it;
+* jobs: wall-clock time of ``n_jobs=2`` against 1, with folds that take about ten
+  seconds (they wait, so that other work on the machine does not count) and with folds
+  that take less than a worker's start;
+* load: peak memory of loading full-length replicas of SEED. What a further subject
+  adds is extrapolated to all 15. Replicas take about 0.6 GB a subject.
 """
 
 from __future__ import annotations
@@ -28,58 +31,104 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import mne
+import numpy as np
 from mne.decoding import Vectorizer
-from moabb.evaluations import CrossSubjectEvaluation
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
-from sklearn.linear_model import LogisticRegression
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from braindecode_emossl.datasets import SEED, write_replica
 from braindecode_emossl.evaluation import evaluate
 from braindecode_emossl.paradigms import Emotion
 
 N_SUBJECTS = 15
-PARADIGM = Emotion(window=1.0, features="de")
+# Seconds of the 15 films, cut to the 3,394 windows that a session of SEED has.
+SECONDS = [235, 233, 206, 238, 185, 195, 237, 216, 265, 237, 235, 233, 235, 238, 206]
 MIB = 2**20
 
 
-def main() -> None:
-    """Measure and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--subjects", type=int, nargs=2, default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=3, help="rounds (default 3)")
-    parser.add_argument("--jobs", type=int, default=1, help="folds at a time")
-    options = parser.parse_args()
-    console = Console(width=120)
-    with tempfile.TemporaryDirectory() as folder:
-        console.print(measure_memory(Path(folder, "long"), options.subjects))
-        console.print(measure_time(Path(folder, "short"), options.rounds, options.jobs))
+class Stored(Emotion):
+    """Windows of one second whose features are in memory already."""
+
+    windows: tuple = ()
+
+    def get_data(self, dataset, subjects=None, **kwargs):
+        """Return the stored windows of all subjects."""
+        return Stored.windows
 
 
-def measure_memory(root: Path, counts: list[int]) -> Table:
-    """Return the peak memory of loading, measured and extrapolated."""
-    numbers = list(range(1, max(counts) + 1))
-    write_replica("SEED", root, subjects=numbers, seconds=None, seed=0)
-    table = Table("subjects", "X (MiB)", "peak beyond imports (MiB)", box=MARKDOWN)
-    sizes, peaks = zip(*(in_fresh_process(load, root, n) for n in counts), strict=True)
-    for count, size, peak in zip(counts, sizes, peaks, strict=True):
-        table.add_row(str(count), f"{size:.0f}", f"{peak:.0f}")
-    step = (peaks[1] - peaks[0]) / (counts[1] - counts[0])
-    size = sizes[1] / counts[1] * N_SUBJECTS
-    peak = peaks[1] + step * (N_SUBJECTS - counts[1])
-    table.add_row(f"{N_SUBJECTS}, extrapolated", f"{size:.0f}", f"{peak:.0f}")
-    return table
+def make_windows(corpus: SEED) -> tuple:
+    """Return random features with the trials of a corpus, at SEED's real length."""
+    paradigm = Emotion(window=1.0, features="de")
+    trials = paradigm.label_trials(corpus)
+    n_windows = np.resize(SECONDS, len(trials))
+    rows = np.repeat(np.arange(len(trials)), n_windows)
+    metadata = trials.iloc[rows].reset_index(drop=True)
+    metadata["window"] = np.concatenate([np.arange(n) for n in n_windows])
+    y = metadata.pop("label").to_numpy(str)
+    X = np.random.default_rng(0).normal(size=(len(rows), 62, 5))
+    return X, y, metadata
 
 
-def load(root: Path, n_subjects: int) -> tuple[float, float]:
-    """Return size of X and peak of memory beyond what the imports took, in MiB."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    corpus = SEED(list(range(1, n_subjects + 1)), path=root)
-    X, _, _ = PARADIGM.get_data(corpus)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return X.nbytes / MIB, (after - before) * 1024 / MIB
+def make_pipeline_() -> BaseEstimator:
+    """Return a pipeline that costs little, so that all else shows."""
+    return make_pipeline(Vectorizer(), StandardScaler(), GaussianNB())
+
+
+def run_evaluate(root: Path) -> tuple[float, ...]:
+    """Evaluate, and return CPU time, wall-clock time and peak in arrays."""
+    corpus = SEED(path=root)
+    Stored.windows = make_windows(corpus)
+    paradigm = Stored(window=1.0, features="de")
+    with measure(Stored.windows[0]) as found:
+        evaluate(
+            {"NB": make_pipeline_()}, [corpus], paradigm, "leave-one-subject-out"
+        )
+    return tuple(found)
+
+
+def run_loop(root: Path) -> tuple[float, ...]:
+    """Run the bare loop, and return CPU time, wall-clock time and peak in arrays."""
+    X, y, metadata = make_windows(SEED(path=root))
+    subjects, sessions = (metadata[k].to_numpy() for k in ("subject", "session"))
+    with measure(X) as found:
+        for subject in np.unique(subjects):
+            train = subjects != subject
+            pipeline = clone(make_pipeline_()).fit(X[train], y[train])
+            for session in np.unique(sessions):
+                test = ~train & (sessions == session)
+                pipeline.predict_proba(X[test])
+                pipeline.score(X[test], y[test])
+    return tuple(found)
+
+
+class measure:
+    """Measure a block: CPU time, wall-clock time, peak beyond now in arrays like X."""
+
+    def __init__(self, X):
+        self.size = X.nbytes
+
+    def __enter__(self) -> list[float]:
+        """Start."""
+        self.found: list[float] = []
+        self.before = peak()
+        self.start = time.process_time(), time.perf_counter()
+        return self.found
+
+    def __exit__(self, *error):
+        """Stop."""
+        cpu, wall = self.start
+        self.found += [time.process_time() - cpu, time.perf_counter() - wall]
+        self.found.append((peak() - self.before) / self.size)
+
+
+def peak() -> int:
+    """Return the peak memory of this process in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def in_fresh_process(function, *arguments):
@@ -88,36 +137,121 @@ def in_fresh_process(function, *arguments):
         return pool.submit(function, *arguments).result()
 
 
-def measure_time(root: Path, n_rounds: int, n_jobs: int) -> Table:
+def compare(folder: Path, n_rounds: int) -> Table:
     """Return medians of interleaved rounds."""
-    write_replica("SEED", root, subjects=[1, 2, 3], seconds=20, seed=0)
-    corpus = SEED([1, 2, 3], path=root)
-    pipelines = {"LR": make_pipeline(Vectorizer(), LogisticRegression(max_iter=200))}
-    seconds = {"MOABB": [], "evaluate()": []}
-    for number in range(n_rounds):
-        start = time.perf_counter()
-        CrossSubjectEvaluation(
-            paradigm=PARADIGM,
-            datasets=[corpus],
-            n_jobs=n_jobs,
-            hdf5_path=str(root / f"moabb{number}"),
-        ).process(pipelines)
-        seconds["MOABB"].append(time.perf_counter() - start)
-        start = time.perf_counter()
-        evaluate(
-            pipelines,
-            [corpus],
-            PARADIGM,
-            "leave-one-subject-out",
-            n_jobs=n_jobs,
-            results_dir=root / f"ours{number}",
-        )
-        seconds["evaluate()"].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    table = Table("leave-one-subject-out", "seconds", "ratio", box=MARKDOWN)
-    for name, median in medians.items():
-        table.add_row(name, f"{median:.2f}", f"{median / medians['MOABB']:.2f}")
+    root = write_short(folder, N_SUBJECTS)
+    runs: dict = {"bare loop": [], "evaluate()": []}
+    for _ in range(n_rounds):
+        for name, function in zip(runs, (run_loop, run_evaluate), strict=True):
+            runs[name].append(in_fresh_process(function, root))
+    medians = {
+        name: [statistics.median(values) for values in zip(*found, strict=True)]
+        for name, found in runs.items()
+    }
+    table = Table(
+        "152,730 windows, 15 folds", "CPU s", "wall s", "peak / array", box=MARKDOWN
+    )
+    for name, (cpu, wall, memory) in medians.items():
+        table.add_row(name, f"{cpu:.1f}", f"{wall:.1f}", f"{memory:.2f}")
+    ours, bare = medians["evaluate()"], medians["bare loop"]
+    table.add_row(
+        "ratio; difference of peaks",
+        *(f"{ours[i] / bare[i]:.2f}" for i in (0, 1)),
+        f"{ours[2] - bare[2]:+.2f}",
+    )
     return table
+
+
+def write_short(folder: Path, n_subjects: int) -> Path:
+    """Write a replica with the trials of SEED, each of one second."""
+    subjects = list(range(1, n_subjects + 1))
+    return write_replica("SEED", folder, subjects=subjects, seconds=1, seed=0)
+
+
+class Waits(ClassifierMixin, BaseEstimator):
+    """A classifier whose fit takes a given time."""
+
+    def __init__(self, seconds=1.0):
+        self.seconds = seconds
+
+    def fit(self, X, y):
+        """Wait."""
+        time.sleep(self.seconds)
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        """Predict the first class."""
+        return np.full(len(X), self.classes_[0])
+
+
+def compare_jobs(folder: Path) -> Table:
+    """Return wall-clock times of leave-one-subject-out with one and two jobs."""
+    corpus = SEED(path=write_short(folder, N_SUBJECTS))
+    paradigm = Emotion(window=1.0, features="de")
+    table = Table("15 folds", "n_jobs=1", "n_jobs=2", "ratio", box=MARKDOWN)
+    for seconds in (10.0, 0.1):
+        found = []
+        for n_jobs in (1, 2):
+            start = time.perf_counter()
+            evaluate(
+                {"waits": Waits(seconds)},
+                [corpus],
+                paradigm,
+                "leave-one-subject-out",
+                n_jobs=n_jobs,
+            )
+            found.append(time.perf_counter() - start)
+        table.add_row(
+            f"of {seconds:g} s",
+            *(f"{value:.1f}" for value in found),
+            f"{found[0] / found[1]:.2f}",
+        )
+    return table
+
+
+def measure_loading(folder: Path, counts: list[int]) -> Table:
+    """Return the peak memory of loading, measured and extrapolated."""
+    numbers = list(range(1, max(counts) + 1))
+    write_replica("SEED", folder, subjects=numbers, seconds=None, seed=0)
+    table = Table("subjects", "X (MiB)", "peak beyond imports (MiB)", box=MARKDOWN)
+    loaded = [in_fresh_process(load, folder, n) for n in counts]
+    sizes, peaks = zip(*loaded, strict=True)
+    for count, size, most in zip(counts, sizes, peaks, strict=True):
+        table.add_row(str(count), f"{size:.0f}", f"{most:.0f}")
+    step = (peaks[1] - peaks[0]) / (counts[1] - counts[0])
+    size = sizes[1] / counts[1] * N_SUBJECTS
+    most = peaks[1] + step * (N_SUBJECTS - counts[1])
+    table.add_row(f"{N_SUBJECTS}, extrapolated", f"{size:.0f}", f"{most:.0f}")
+    return table
+
+
+def load(folder: Path, n_subjects: int) -> tuple[float, float]:
+    """Return size of X and peak of memory beyond what the imports took, in MiB."""
+    before = peak()
+    corpus = SEED(list(range(1, n_subjects + 1)), path=folder)
+    X, _, _ = Emotion(window=1.0, features="de").get_data(corpus)
+    return X.nbytes / MIB, (peak() - before) / MIB
+
+
+def main() -> None:
+    """Measure and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3, help="rounds (default 3)")
+    parser.add_argument(
+        "--parts", nargs="+", default=["time", "jobs"], choices=["time", "jobs", "load"]
+    )
+    parser.add_argument("--subjects", type=int, nargs=2, default=[1, 2])
+    options = parser.parse_args()
+    parts = {
+        "time": lambda folder: compare(folder, options.rounds),
+        "jobs": compare_jobs,
+        "load": lambda folder: measure_loading(folder, options.subjects),
+    }
+    console = Console(width=120)
+    with tempfile.TemporaryDirectory() as folder:
+        for part in options.parts:
+            console.print(parts[part](Path(folder, part)))
 
 
 if __name__ == "__main__":

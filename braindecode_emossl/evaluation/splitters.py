@@ -1,7 +1,7 @@
 """Cross-validators that hold out whole trials, stimuli, subjects or corpora.
 
-All of them follow scikit-learn, and group rows by what the argument ``groups`` of
-``split`` says. They serve in :func:`sklearn.model_selection.cross_val_score`, in
+All of them follow scikit-learn and group rows by the argument ``groups`` of ``split``.
+They can be used in :func:`sklearn.model_selection.cross_val_score`, in
 :class:`sklearn.model_selection.GridSearchCV` and as the ``cv_class`` of MOABB's
 evaluations, where ``groups`` is a column of the metadata or, for groups of two
 columns, a function such as ``lambda metadata: metadata[["subject", "stimulus"]]``.
@@ -41,10 +41,10 @@ def check_disjoint(train_groups, test_groups, what: str) -> None:
     Parameters
     ----------
     train_groups, test_groups : array-like, shape (n,) or (n, n_columns)
-        What each row of a part belongs to. Several columns identify a group together,
-        as subject, session and trial do.
+        Group of each row. Several columns identify a group together, as subject,
+        session and trial do.
     what : str
-        What a group is, such as ``"trial"``; for the message.
+        Kind of the groups, such as ``"trial"``, for the message.
 
     Raises
     ------
@@ -62,13 +62,13 @@ def check_disjoint(train_groups, test_groups, what: str) -> None:
     if shared := train & test:
         names = [ids[0] if len(ids) == 1 else ids for ids in shared]
         raise ValueError(
-            f"Training and test part must not share a {what}, but both have "
+            f"Training set and test set must not share a {what}, but both have "
             f"{_listing(names)}."
         )
 
 
 class _Ids(NamedTuple):
-    """One column of groups, or the labels: the sorted values, and which a row has."""
+    """One column of groups, or the labels: the sorted values and the code of a row."""
 
     ids: np.ndarray
     codes: np.ndarray
@@ -81,12 +81,10 @@ class _Ids(NamedTuple):
 
 
 class _GroupSplitter(GroupsConsumerMixin, BaseCrossValidator):
-    """Split rows by groups, and refuse before the first fold what cannot be split.
+    """Split rows by groups; all folds are checked before the first one is returned."""
 
-    A subclass says in ``_layouts`` which columns ``groups`` may have, and yields from
-    ``_iter_folds`` what to call each fold and which rows are its training and its test
-    part.
-    """
+    # A subclass states in `_layouts` which columns `groups` may have, and yields from
+    # `_iter_folds` the name, the training rows and the test rows of each fold.
 
     _layouts: tuple[tuple[str, ...], ...]
 
@@ -96,22 +94,22 @@ class _GroupSplitter(GroupsConsumerMixin, BaseCrossValidator):
         Parameters
         ----------
         X : array-like of n rows
-            Only its length is looked at.
+            Only its length is used.
         y : array-like, shape (n,), optional
             Labels. Without them nothing is stratified, and no class is checked.
         groups : array-like, shape (n,) or (n, 2)
-            What each row belongs to, see the class.
+            Groups of each row; see the class.
 
         Yields
         ------
         train, test : numpy.ndarray of int
-            Rows of the two parts.
+            Rows of the training set and of the test set.
 
         Raises
         ------
         ValueError
-            If the groups or the settings do not fit, if a part has no rows, if the
-            training part has a single class, or if it lacks one of the test part.
+            If the groups or the settings do not fit, if a set has no rows, if the
+            training set has a single class, or if it lacks a class of the test set.
         """
         _, y, groups = indexable(X, y, groups)
         columns = self._read_groups(groups)
@@ -153,7 +151,7 @@ class _GroupSplitter(GroupsConsumerMixin, BaseCrossValidator):
         where = f"{type(self).__name__}, {name}"
         for part, rows in (("training", train), ("test", test)):
             if not rows.any():
-                raise ValueError(f"{where}: the {part} part has no rows.")
+                raise ValueError(f"{where}: the {part} set has no rows.")
         if y is None:
             return
         trained, tested = (
@@ -162,12 +160,12 @@ class _GroupSplitter(GroupsConsumerMixin, BaseCrossValidator):
         )
         if trained.sum() < 2:
             raise ValueError(
-                f"{where}: the training part must have at least two classes, but has "
+                f"{where}: the training set must have at least two classes, but has "
                 f"only {_listing(y.ids[trained])}."
             )
         if len(missing := y.ids[tested & ~trained]):
             raise ValueError(
-                f"{where}: the training part must have every class of the test part, "
+                f"{where}: the training set must have every class of the test set, "
                 f"but lacks {_listing(missing)}. Take other folds or another "
                 f"random_state, or leave the class out."
             )
@@ -189,7 +187,7 @@ class _StratifiedGroupKFold(_GroupSplitter):
         Parameters
         ----------
         X, y, groups : object
-            Not looked at.
+            Ignored.
 
         Returns
         -------
@@ -213,13 +211,13 @@ class _StratifiedGroupKFold(_GroupSplitter):
 class TrialKFold(_StratifiedGroupKFold):
     """K-fold over whole trials, stratified by their labels.
 
-    Windows of one trial resemble each other far more than those of two trials: were
-    they in both parts, a model could score by recognising the trial. ``groups`` is the
-    trial of each row. It must tell apart all trials that are given, so rows of several
-    recordings need identifiers that name subject, session and trial.
+    Windows of one trial resemble each other far more than those of two trials. If they
+    were in both sets, a model could score by recognising the trial. ``groups`` is the
+    trial of each row. It must distinguish all trials, so rows of several recordings
+    need identifiers that name subject, session and trial.
 
-    Two folds differ by at most one in their number of trials, and in that of each
-    class. The folds do not depend on the order of the rows.
+    Two folds differ by at most one in their number of trials, and in the number of
+    trials of each class. The folds do not depend on the order of the rows.
 
     Parameters
     ----------
@@ -229,12 +227,12 @@ class TrialKFold(_StratifiedGroupKFold):
         Whether the folds are drawn at random. If not, trials are dealt to the folds in
         the order of their identifiers, class by class.
     random_state : int, RandomState instance or None, default=None
-        Draws the folds where ``shuffle`` is true.
+        Draws the folds if ``shuffle`` is true.
 
     See Also
     --------
     sklearn.model_selection.StratifiedGroupKFold : Balances rows rather than groups,
-        and gives no guarantee on the groups of a fold.
+        and guarantees nothing about the groups of a fold.
     """
 
     _layouts = (("trial",),)
@@ -242,12 +240,12 @@ class TrialKFold(_StratifiedGroupKFold):
 
 
 class StimulusKFold(_StratifiedGroupKFold):
-    """K-fold over whole stimuli: no stimulus is in training and test.
+    """K-fold over whole stimuli: no stimulus is in both sets.
 
-    Where everybody is shown the same stimuli, a model could score by recognising one,
-    even if the subjects of the two parts differ. ``groups`` is the stimulus of each
-    row. Subjects may have rated it differently: it is stratified by the label that most
-    of its rows have, the first of several in sorted order.
+    If all subjects saw the same stimuli, a model could score by recognising a stimulus,
+    even with different subjects in the two sets. ``groups`` is the stimulus of each
+    row. As subjects may have rated it differently, folds are stratified by the label
+    that most of its rows have (the first in sorted order, if several are equal).
 
     Two folds differ by at most one in their number of stimuli. The folds do not depend
     on the order of the rows.
@@ -273,16 +271,15 @@ class StimulusKFold(_StratifiedGroupKFold):
 class ChronologicalSplit(_GroupSplitter):
     """Train on the first trials of each recording, test on its last ones.
 
-    One split, in the order of the trial numbers whatever that of the rows. ``groups``
+    There is one split, in the order of the trial numbers, not of the rows. ``groups``
     is the trial number of each row, or recording and trial number; a recording is one
     session of one subject.
 
     Parameters
     ----------
     train_size : float or int, default=0.6
-        The trials of a recording that train: their number, or their share, rounded to
-        whole trials. Only trials that are given count. The default trains on 9 of the
-        15 trials of SEED.
+        Number of training trials of a recording, or their share, rounded to whole
+        trials. The default trains on 9 of the 15 trials of SEED.
     """
 
     _layouts = (("trial number",), ("recording", "trial number"))
@@ -296,7 +293,7 @@ class ChronologicalSplit(_GroupSplitter):
         Parameters
         ----------
         X, y, groups : object
-            Not looked at.
+            Ignored.
 
         Returns
         -------
@@ -334,7 +331,7 @@ class ChronologicalSplit(_GroupSplitter):
             raise ValueError(
                 f"train_size={size!r} must leave trials on both sides, but puts "
                 f"{min(n_training, n_trials)} of the {n_trials} trials{where} in the "
-                f"training part."
+                f"training set."
             )
         return n_training
 
@@ -345,7 +342,7 @@ class SubjectStimulusKFold(_GroupSplitter):
     ``groups`` is the subject and the stimulus of each row. For each subject and each
     fold of the stimuli there is one split: it tests on that subject's rows of those
     stimuli and trains on the other subjects' rows of the other stimuli. **Rows that
-    share only one of the two with the test part are left out.** Over all splits each
+    share only one of the two with the test set are left out.** Over all splits each
     row is tested once.
 
     Stimuli are stratified by the label that most of their rows have. The splits do not
@@ -378,7 +375,7 @@ class SubjectStimulusKFold(_GroupSplitter):
         Parameters
         ----------
         X, y : object
-            Not looked at.
+            Ignored.
         groups : array-like, shape (n, 2)
             Subject and stimulus of each row.
 
@@ -613,8 +610,8 @@ class LeaveOneCorpusOut(_GroupSplitter):
     Parameters
     ----------
     test_corpora : list of str or None, default=None
-        The corpora to test on, in this order; the others only train. None tests on each
-        of them, in sorted order.
+        Corpora to test on, in this order; the others are only used for training. None
+        tests on each corpus, in sorted order.
     """
 
     _layouts = (("corpus",),)
@@ -628,7 +625,7 @@ class LeaveOneCorpusOut(_GroupSplitter):
         Parameters
         ----------
         X, y : object
-            Not looked at.
+            Ignored.
         groups : array-like, shape (n,)
             Corpus of each row.
 

@@ -133,7 +133,7 @@ def test_kfold_draws_every_assignment():
 
 
 def test_more_folds_than_a_class_has_trials():
-    """StratifiedKFold refuses it, yet each trial can be the test part once."""
+    """StratifiedKFold refuses it, yet each trial can be the test set once."""
     y = np.repeat([0, 1, 2], 5)
     folds = split(TrialKFold(15, random_state=0), y, np.arange(15))
     assert sorted(map(tuple, (test for _, test in folds))) == [(i,) for i in range(15)]
@@ -179,7 +179,7 @@ def test_fewer_groups_than_folds():
 def test_class_of_one_trial():
     y = [0, 0, 0, 1, 1, 1, 2]
     message = (
-        r"TrialKFold, fold \d: the training part must have every class of the test "
+        r"TrialKFold, fold \d: the training set must have every class of the test "
         r"part, but lacks 2\."
     )
     with pytest.raises(ValueError, match=message):
@@ -247,7 +247,7 @@ def test_train_size(size):
 
 
 def test_train_size_leaves_a_side_empty():
-    message = r"train_size=0.1 .* puts 0 of the 2 trials in the training part"
+    message = r"train_size=0.1 .* puts 0 of the 2 trials in the training set"
     with pytest.raises(ValueError, match=message):
         split(ChronologicalSplit(0.1), None, [3, 4])
     rows = [("s1", 0), ("s1", 1), ("s1", 2), ("s2", 0), ("s2", 1)]
@@ -335,13 +335,13 @@ def test_subject_stimulus_is_stratified():
 
 def test_subject_without_the_stimuli_of_a_fold():
     groups = [(s, clip) for s in "ab" for clip in range(4) if (s, clip) != ("b", 3)]
-    message = "subject 'b' and fold 3 of the stimuli: the test part has no rows"
+    message = "subject 'b' and fold 3 of the stimuli: the test set has no rows"
     with pytest.raises(ValueError, match=message):
         split(SubjectStimulusKFold(4, shuffle=False), None, groups)
 
 
 def test_one_subject():
-    message = "subject 'a' and fold 0 of the stimuli: the training part has no rows"
+    message = "subject 'a' and fold 0 of the stimuli: the training set has no rows"
     with pytest.raises(ValueError, match=message):
         split(SubjectStimulusKFold(2), None, [("a", clip) for clip in range(4)])
 
