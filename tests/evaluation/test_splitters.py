@@ -180,7 +180,7 @@ def test_class_of_one_trial():
     y = [0, 0, 0, 1, 1, 1, 2]
     message = (
         r"TrialKFold, fold \d: the training set must have every class of the test "
-        r"part, but lacks 2\."
+        r"set, but lacks 2\."
     )
     with pytest.raises(ValueError, match=message):
         split(TrialKFold(3, random_state=0), y, np.arange(7))
