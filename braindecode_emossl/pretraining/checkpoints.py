@@ -32,7 +32,6 @@ from braindecode_emossl.storage import find_folder, hash_bytes, write_folder
 
 __all__ = [
     "find_checkpoint",
-    "identify_checkpoint",
     "load_checkpoint",
     "load_encoder",
     "load_model",
@@ -149,27 +148,6 @@ def load_checkpoint(path, device="cpu") -> PretrainingObjective:
     objective.load_state_dict(state)
     objective.encoder.provenance = settle_provenance(config["emossl"]["provenance"])
     return objective.to(device)
-
-
-def identify_checkpoint(path) -> dict[str, str]:
-    """Return what tells a checkpoint from any other.
-
-    Parameters
-    ----------
-    path : path
-        Folder of the checkpoint.
-
-    Returns
-    -------
-    dict of str to str
-        SHA-256 of its files of weights, as it says itself; loading checks that.
-
-    Raises
-    ------
-    CheckpointError
-        If the folder is no checkpoint.
-    """
-    return _read_config(find_checkpoint(path))["emossl"]["sha256"]
 
 
 def load_encoder(path, model: nn.Module) -> None:

@@ -18,11 +18,14 @@ from sklearn.utils.validation import (
     check_is_fitted,
     validate_data,
 )
-from skorch.dataset import Dataset
-from skorch.helper import predefined_split
 from torch import nn
 
-from braindecode_emossl.pretraining.finetuning import FineTuner, check_strategy
+from braindecode_emossl.pretraining.early_stopping import (
+    check_finetuner,
+    finetune_model,
+    pick_length,
+)
+from braindecode_emossl.pretraining.finetuning import check_strategy
 from braindecode_emossl.pretraining.memory import PretrainingMemory
 from braindecode_emossl.pretraining.model_factory import (
     build_model,
@@ -43,6 +46,10 @@ from braindecode_emossl.pretraining.signal_identity import (
 )
 from braindecode_emossl.pretraining.training_data import (
     WindowSet,
+    check_weights,
+    check_windows,
+    concatenate,
+    drop_unsampled,
     encode_labels,
     find_labeled,
     hold_out_subjects,
@@ -58,7 +65,6 @@ _WINDOWS = {"dtype": np.float32, "allow_nd": True}
 # The parts whose arguments are written part__argument.
 _PARTS = ("model", "objective", "pretrainer", "finetuner")
 _DEFAULT_MODEL = "SCMM"
-_ENDLESS = 10**9  # patience that never ends a training
 
 
 class SSLClassifier(ClassifierMixin, BaseEstimator):
@@ -363,7 +369,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             model = self._build_model(source)
             self._check_leakage(model, [train, unlabeled], held_out)
             monitored = validation is not None or rows is not None
-            _check_finetuner(model, settings, monitored)
+            check_finetuner(model, settings, monitored)
             model = self._pretrain(model, [train, unlabeled, target])
             self._finetune(model, labeled, validation, rows, settings)
         return self
@@ -384,7 +390,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "net_")
         array, signal = read_epochs(X)
         windows = validate_data(self, array, reset=False, **_WINDOWS)
-        _check_windows(windows, "X", self.window_shape_)
+        check_windows(windows, "X", self.window_shape_)
         return self.net_.predict_proba(self._align(windows, signal, "X"))
 
     def predict(self, X):
@@ -411,7 +417,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         """Return the training windows; set the classes, the shape and the signal."""
         array, signal = read_epochs(X)
         windows, y = validate_data(self, array, y, **_WINDOWS)
-        _check_windows(windows, "X")
+        check_windows(windows, "X")
         self._find_classes(y)
         metadata = find_metadata(X, len(windows), metadata, subjects)
         declared = Signal(self.sfreq, self.chs_info)
@@ -423,7 +429,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         self.signal_ = wanted.fill_in(found)
         self.window_shape_ = windows.shape[1:]
         codes = encode_labels(y, self.classes_, "y")
-        weights = _check_weights(sample_weight, windows)
+        weights = check_weights(sample_weight, windows)
         return WindowSet("X", windows, metadata, codes, weights)
 
     def _find_classes(self, y) -> None:
@@ -455,7 +461,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             return None
         array, signal = read_epochs(X)
         windows = check_array(array, input_name=name, estimator=self, **_WINDOWS)
-        _check_windows(windows, name, self.window_shape_)
+        check_windows(windows, name, self.window_shape_)
         windows = self._align(windows, signal, name)
         metadata = find_metadata(X, len(windows), metadata)
         if name in ("X_unlabeled", "X_target_unlabeled"):
@@ -506,12 +512,12 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         if not self._pretrains:
             if self.pretrained is None and hasattr(model, "fit_normalization"):
                 # Random weights are to see the same input as pre-trained ones.
-                model.fit_normalization(_concatenate(sets))
+                model.fit_normalization(concatenate(sets))
             return model
         pretrainer = self._make_pretrainer(model)
-        sets = _drop_unsampled(sets, pretrainer)
+        sets = drop_unsampled(sets, pretrainer)
         metadata = join_metadata(sets)
-        windows = _concatenate(sets)
+        windows = concatenate(sets)
         if self.memory is None:
             pretrainer.fit(windows, metadata=metadata)
         else:
@@ -622,49 +628,17 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
     def _finetune(self, model, labeled, validation, rows, settings) -> None:
         """Train with labels, for as many steps as the validation suggests."""
         self.validation_subjects_ = self.validation_history_ = None
-        trains = settings["max_steps"] or settings["max_epochs"]
-        if validation is not None and trains:
-            settings = {**settings, **_validate_on(validation)}
-            settings["patience"] = settings.get("patience") or _ENDLESS
-        elif rows is not None and trains:
-            settings |= self._pick_length(model, labeled, rows, settings)
-        net = self._fit_net(model, labeled, settings)
-        self.n_steps_ = net.n_steps_
-        if validation is not None and trains:
-            self.validation_history_ = net.history
-            self.n_steps_ = _count_steps(net.history, _find_best(net.history))
-        self.net_ = net
-
-    def _pick_length(self, model, labeled, rows, settings) -> dict[str, Any]:
-        """Return the length of training with the lowest loss on held-out subjects."""
-        train, held_out = (labeled.take(part) for part in rows)
-        with seeded(self.random_state, self.device):
-            net = self._fit_net(
-                copy.deepcopy(model), train, {**settings, **_validate_on(held_out)}
-            )
-        self.validation_subjects_ = list_subjects(held_out.metadata)
-        self.validation_history_ = net.history
-        best = _find_best(net.history)
-        if settings["max_steps"] is None:
-            unit, length = "max_epochs", best
-        else:
-            unit, length = "max_steps", _count_steps(net.history, best)
-        return {
-            unit: length,
-            "schedule_length": settings.get("schedule_length") or settings[unit],
-            "patience": None,
-        }
-
-    def _fit_net(self, model, labeled: WindowSet, settings) -> FineTuner:
-        """Fine-tune a model in place, and refuse weights that are not finite."""
-        given = {} if labeled.weights is None else {"sample_weight": labeled.weights}
-        net = FineTuner(model, **settings).fit(labeled.windows, labeled.codes, **given)
-        if not all(weight.isfinite().all() for weight in model.parameters()):
-            raise FloatingPointError(
-                "Fine-tuning has diverged: weights of the model are not finite. Lower "
-                f"finetune_lr, which is {settings['lr']}."
-            )
-        return net
+        if rows is not None:
+            train, held_out = (labeled.take(part) for part in rows)
+            with seeded(self.random_state, self.device):
+                length, self.validation_history_ = pick_length(
+                    copy.deepcopy(model), train, held_out, settings
+                )
+            settings = {**settings, **length}
+            self.validation_subjects_ = list_subjects(held_out.metadata)
+        self.net_, self.n_steps_ = finetune_model(model, labeled, settings, validation)
+        if validation is not None:
+            self.validation_history_ = self.net_.history
 
     # -- settings ------------------------------------------------------------------
 
@@ -705,91 +679,3 @@ def _is_of_part(name: str) -> bool:
 
 def _draw_seed() -> int:
     return int(torch.randint(np.iinfo(np.int32).max, ()))
-
-
-def _concatenate(sets: list[WindowSet]) -> np.ndarray:
-    if len(sets) == 1:
-        return sets[0].windows
-    return np.concatenate([part.windows for part in sets])
-
-
-def _drop_unsampled(sets: list[WindowSet], pretrainer) -> list[WindowSet]:
-    """Return the sets that the sampler of a pre-trainer can use."""
-    sampler = pretrainer.sampler
-    if sampler == "auto":
-        sampler = getattr(pretrainer.objective, "default_sampler", None)
-    if sampler is None or sets[0].metadata is None:
-        return sets
-    kept = []
-    for part in sets:
-        if part.metadata is not None:
-            kept.append(part)
-        elif part.name == "X_target_unlabeled":
-            warnings.warn(
-                f"X_target_unlabeled is not used: {sampler.__name__} groups windows by "
-                "their metadata, which it has not. Pass Epochs with metadata.",
-                stacklevel=4,
-            )
-        else:
-            raise ValueError(
-                f"{part.name} needs metadata, as {sampler.__name__} groups windows by "
-                "them. Pass metadata_unlabeled, or Epochs with metadata."
-            )
-    return kept
-
-
-def _check_finetuner(model, settings: dict[str, Any], monitored: bool) -> None:
-    """Raise for settings that skorch refuses, before the long pre-training."""
-    if monitored:  # then there will be validation data to be patient with
-        settings = {**settings, "patience": None}
-    FineTuner(model, **settings).initialize()
-
-
-def _validate_on(held_out: WindowSet) -> dict[str, Any]:
-    """Return the setting of skorch that validates on given windows."""
-    return {"train_split": predefined_split(Dataset(held_out.windows, held_out.codes))}
-
-
-def _find_best(history) -> int:
-    """Return the number of epochs up to the lowest validation loss."""
-    losses = np.array(history[:, "valid_loss"], float)
-    if not np.isfinite(losses).any():
-        raise FloatingPointError(
-            "Fine-tuning has diverged: the validation loss is not finite. Lower "
-            "finetune_lr."
-        )
-    return 1 + int(np.nanargmin(losses))
-
-
-def _count_steps(history, n_epochs: int) -> int:
-    return int(sum(history[:n_epochs, "train_batch_count"]))
-
-
-def _check_windows(windows, name: str, shape=None) -> None:
-    if windows.ndim != 3 or not windows.size:
-        raise ValueError(
-            f"{name} must be windows of shape (n_windows, n_chans, n_times), but got "
-            f"the shape {windows.shape}."
-        )
-    if shape is not None and windows.shape[1:] != tuple(shape):
-        raise ValueError(
-            f"{name} must be windows of {shape[0]} channels and {shape[1]} samples, as "
-            f"in training, but got the shape {windows.shape}."
-        )
-
-
-def _check_weights(sample_weight, windows) -> np.ndarray | None:
-    """Return the weights of the windows as an array."""
-    if sample_weight is None:
-        return None
-    weights = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float32, input_name="sample_weight"
-    )
-    check_consistent_length(windows, weights)
-    if weights.ndim != 1 or (weights < 0).any() or not weights.any():
-        raise ValueError(
-            "sample_weight must be a number of at least zero for each window, not all "
-            f"zero, but got the shape {weights.shape} and values from {weights.min()} "
-            f"to {weights.max()}."
-        )
-    return weights

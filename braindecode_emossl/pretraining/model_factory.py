@@ -165,7 +165,7 @@ def build_model(
             f"{model_class.__name__} needs the positions of the electrodes, which "
             "arrays do not carry: they are assumed to be spread evenly over the head. "
             "Pass chs_info or mne.Epochs.",
-            stacklevel=2,
+            stacklevel=4,
         )
         arguments["chs_info"] = spread_channels(shape[0])
     return model_class(**arguments)

@@ -19,7 +19,7 @@ _KINDS = {_CONSTANTS[name]["kind"]: name for name in MODALITIES}
 
 @dataclass(frozen=True)
 class Signal:
-    """Properties of the signal in windows, as far as they are known.
+    """Sampling rate and channels of windows, as far as they are known.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Signal:
 
     @property
     def names(self) -> list[str] | None:
-        """Names of the channels."""
+        """Channel names, or None."""
         if self.chs_info is None:
             return None
         return [str(channel["ch_name"]) for channel in self.chs_info]

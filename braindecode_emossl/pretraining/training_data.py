@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit
+from sklearn.utils.validation import check_array, check_consistent_length
 
 __all__ = [
     "WindowSet",
+    "check_weights",
+    "check_windows",
+    "concatenate",
+    "drop_unsampled",
     "encode_labels",
     "find_labeled",
     "hold_out_subjects",
@@ -121,3 +127,66 @@ def hold_out_subjects(metadata: pd.DataFrame | None, share: float, seed: int):
     groups = metadata.groupby(list(subjects), observed=True, dropna=False).ngroup()
     splitter = GroupShuffleSplit(1, test_size=n_held_out, random_state=seed)
     return next(splitter.split(groups, groups=groups))
+
+
+def concatenate(sets: list[WindowSet]) -> np.ndarray:
+    """Return the windows of all sets, without a copy if there is one set."""
+    if len(sets) == 1:
+        return sets[0].windows
+    return np.concatenate([part.windows for part in sets])
+
+
+def drop_unsampled(sets: list[WindowSet], pretrainer) -> list[WindowSet]:
+    """Return the sets that the sampler of a pre-trainer can use."""
+    sampler = pretrainer.sampler
+    if sampler == "auto":
+        sampler = getattr(pretrainer.objective, "default_sampler", None)
+    if sampler is None or sets[0].metadata is None:
+        return sets
+    kept = []
+    for part in sets:
+        if part.metadata is not None:
+            kept.append(part)
+        elif part.name == "X_target_unlabeled":
+            warnings.warn(
+                f"X_target_unlabeled is not used: {sampler.__name__} groups windows by "
+                "their metadata, which it has not. Pass Epochs with metadata.",
+                stacklevel=4,
+            )
+        else:
+            raise ValueError(
+                f"{part.name} needs metadata, as {sampler.__name__} groups windows by "
+                "them. Pass metadata_unlabeled, or Epochs with metadata."
+            )
+    return kept
+
+
+def check_windows(windows, name: str, shape=None) -> None:
+    """Raise ValueError for windows that are not three-dimensional or of a shape."""
+    if windows.ndim != 3 or not windows.size:
+        raise ValueError(
+            f"{name} must be windows of shape (n_windows, n_chans, n_times), but got "
+            f"the shape {windows.shape}."
+        )
+    if shape is not None and windows.shape[1:] != tuple(shape):
+        raise ValueError(
+            f"{name} must be windows of {shape[0]} channels and {shape[1]} samples, as "
+            f"in training, but got the shape {windows.shape}."
+        )
+
+
+def check_weights(sample_weight, windows) -> np.ndarray | None:
+    """Return the weights of the windows as an array."""
+    if sample_weight is None:
+        return None
+    weights = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float32, input_name="sample_weight"
+    )
+    check_consistent_length(windows, weights)
+    if weights.ndim != 1 or (weights < 0).any() or not weights.any():
+        raise ValueError(
+            "sample_weight must be a number of at least zero for each window, not all "
+            f"zero, but got the shape {weights.shape} and values from {weights.min()} "
+            f"to {weights.max()}."
+        )
+    return weights
