@@ -56,47 +56,45 @@ _ENTRIES = {
 _HEAD = "final_layer."
 # Samples of a window; no shape of a weight bounds their number.
 _MAX_TIMES = 10_000_000
-# Arguments of a model that fine-tuning may choose anew, beside those of the signal.
+# Arguments of a model that fine-tuning may change, apart from those of the signal.
 _FREE = {"n_outputs", "n_hidden", "drop_prob", "head_drop_prob"}
 _SIGNAL = {"n_chans", "chs_info", "n_times", "input_window_seconds", "sfreq"}
 
 
 def save_checkpoint(path, objective: PretrainingObjective, provenance=None) -> None:
-    """Write a pre-trained objective, and what it was trained on, to a folder.
+    """Write a pre-trained objective and its training data's provenance to a folder.
 
     The folder holds ``config.json``, the weights of the encoder in
     ``model.safetensors``, all other state in ``objective.safetensors`` and a model card
     in ``README.md``. braindecode's ``from_pretrained`` reads the encoder from it. It is
-    written whole or not at all; a checkpoint that was there stays until then.
+    written as a whole or not at all; an older checkpoint stays until then.
 
     Parameters
     ----------
     path : path
         Folder to write; an older checkpoint there is replaced.
     objective : PretrainingObjective
-        What was trained, such as ``module_`` of a pretrainer. It is built anew from
-        its ``settings`` when it is loaded: attributes set later are not kept.
+        The trained objective, such as ``module_`` of a pre-trainer. Loading rebuilds it
+        from its ``settings``, so attributes that were set later are lost.
     provenance : mapping or None
-        What it was trained on: ``{"corpora": {"SEED": {"subjects": [1, 2], "sessions":
-        ["0"]}}}`` and anything else that JSON can hold. None: not known. What is known
-        of the checkpoint that the encoder came from is added.
+        Its training data, ``{"corpora": {"SEED": {"subjects": [1, 2], "sessions":
+        ["0"]}}}``, and any other entries that JSON can hold. None: unknown. The
+        provenance of the checkpoint that the encoder came from is added.
 
     Raises
     ------
     CheckpointError
         If the objective could not be loaded again, the provenance is not of that form,
-        or the folder holds anything but a checkpoint.
+        or the folder holds other files.
     """
     path = Path(path).expanduser().resolve()
-    # torch.compile returns a wrapper around the objective.
-    inner = (m for m in objective.modules() if isinstance(m, PretrainingObjective))
-    objective = next(inner, objective)
+    objective = _unwrap(objective)
     config = _make_config(objective, provenance)
     state = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in objective.state_dict().items()
     }
-    # What could not be read back is not written.
+    # A checkpoint that could not be loaded is not written.
     _check_state(_build(config, path).state_dict(), state, path)
     encoder = _take_encoder(state)
     rest = {k: v for k, v in state.items() if not k.startswith("encoder.")}
@@ -119,25 +117,24 @@ def save_checkpoint(path, objective: PretrainingObjective, provenance=None) -> N
 def load_checkpoint(path, device="cpu") -> PretrainingObjective:
     """Read an objective that :func:`save_checkpoint` wrote.
 
-    No pickle is read, and no class is looked up but those that this package knows.
+    No pickle is read, and no classes are used except those that this package knows.
 
     Parameters
     ----------
     path : path
         Folder of the checkpoint.
     device : str or torch.device
-        Where to put it.
+        Device of the objective.
 
     Returns
     -------
     PretrainingObjective
-        In the state that it was saved in, set to train; its ``provenance`` is what
-        the checkpoint says.
+        The objective as it was saved, in training mode, with its ``provenance``.
 
     Raises
     ------
     CheckpointError
-        If the folder is no checkpoint, is damaged, or does not fit this version.
+        If the folder is not a checkpoint, is damaged, or is of another version.
     """
     folder = find_checkpoint(path)
     config = _read_config(folder)
@@ -151,10 +148,10 @@ def load_checkpoint(path, device="cpu") -> PretrainingObjective:
 
 
 def load_encoder(path, model: nn.Module) -> None:
-    """Put the weights of a checkpoint's encoder into a model, but not its head.
+    """Load the weights of a checkpoint's encoder into a model, except the head.
 
-    The model may have another ``n_outputs``, another head and other dropout. Its
-    ``provenance`` is what the checkpoint says.
+    The model may have another ``n_outputs``, another head and other dropout. It gets
+    the ``provenance`` of the checkpoint.
 
     Parameters
     ----------
@@ -166,8 +163,8 @@ def load_encoder(path, model: nn.Module) -> None:
     Raises
     ------
     CheckpointError
-        If the architectures differ: the first difference is named; or as
-        :func:`load_checkpoint` does.
+        If the architectures differ, naming the first difference; also as in
+        :func:`load_checkpoint`.
     """
     encoder = load_checkpoint(path).encoder
     _check_architecture(encoder, model, path)
@@ -229,8 +226,16 @@ def find_checkpoint(path) -> Path:
     return find_folder(Path(path).expanduser().resolve())
 
 
+def _unwrap(objective):
+    """Return the objective inside the wrapper that torch.compile returns."""
+    if not isinstance(objective, nn.Module):
+        return objective  # refused with its value
+    inner = (m for m in objective.modules() if isinstance(m, PretrainingObjective))
+    return next(inner, objective)
+
+
 def _make_config(objective, provenance) -> dict[str, Any]:
-    """Return what config.json holds, but for the digests."""
+    """Return the content of config.json, without the digests."""
     if not isinstance(objective, PretrainingObjective):
         raise CheckpointError(
             f"objective must be a PretrainingObjective, but got {objective!r:.80}."
@@ -263,7 +268,7 @@ def _make_config(objective, provenance) -> dict[str, Any]:
 
 
 def _arguments_of(model) -> dict[str, Any]:
-    """Return what a model was built with, as JSON has it."""
+    """Return the arguments that a model was built with, as JSON."""
     # get_config replaces values that it cannot write by a default.
     given = {
         name: _plain(name, value)
@@ -294,7 +299,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     ours = config.get("emossl") if isinstance(config, dict) else None
     if not isinstance(ours, dict):
         raise CheckpointError(
-            f'{file} has no entry "emossl": it is not of a checkpoint of this package. '
+            f'{file} has no entry "emossl": it is not a checkpoint of this package. '
             "A model of braindecode is loaded by its from_pretrained."
         )
     if ours.get("format") != _FORMAT:
@@ -424,7 +429,7 @@ def _build(config: dict[str, Any], folder: Path) -> PretrainingObjective:
         with torch.random.fork_rng(devices=[]):
             encoder = model_class.from_config(_decode(model_class, config))
             return objective_class(encoder, **ours["settings"])
-    except Exception as error:  # whatever odd values in a file may lead to
+    except Exception as error:  # odd values in a file may raise anything
         raise CheckpointError(
             f"{ours['objective']} cannot be built as the checkpoint {folder} says: "
             f"{error}"
@@ -434,7 +439,7 @@ def _build(config: dict[str, Any], folder: Path) -> PretrainingObjective:
 def _decode(
     model_class: type[EEGModuleMixin], config: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the arguments of a model, classes and channels as they were."""
+    """Return the arguments of a model, with classes and channels restored."""
     others = ("braindecode_version", "emossl")
     arguments = {k: v for k, v in config.items() if k not in others}
     if arguments.get("chs_info") is not None:
@@ -453,7 +458,7 @@ def _decode(
 
 
 def _find_class(name: str, text) -> type[nn.Module]:
-    """Return a class of torch.nn, where braindecode would import anything."""
+    """Return a class of torch.nn; braindecode would import any name."""
     found = getattr(nn, str(text).rpartition(".")[2], None)
     if (
         not isinstance(found, type)
@@ -466,7 +471,7 @@ def _find_class(name: str, text) -> type[nn.Module]:
 
 
 def _check_state(own: dict, found: dict, path) -> None:
-    """Name the first tensor that does not fit."""
+    """Raise for the first tensor that differs."""
     for name in [*own, *found]:
         mine, its = (_describe(state.get(name)) for state in (own, found))
         if mine != its:
@@ -483,7 +488,7 @@ def _describe(tensor: torch.Tensor | None) -> str:
 
 
 def _check_architecture(encoder: nn.Module, model: nn.Module, path) -> None:
-    """Name the first argument by which two models differ."""
+    """Raise for the first argument by which two models differ."""
     if type(model) is not type(encoder):
         pairs = {"class": (type(encoder).__name__, type(model).__name__)}
     else:
@@ -496,7 +501,7 @@ def _check_architecture(encoder: nn.Module, model: nn.Module, path) -> None:
 
 
 def _compare(path, pairs: dict[str, tuple[Any, Any]]) -> None:
-    """Name the first value that differs between a checkpoint and a model."""
+    """Raise for the first value that differs between a checkpoint and a model."""
     for name, (its, mine) in pairs.items():
         if its != mine:
             raise CheckpointError(

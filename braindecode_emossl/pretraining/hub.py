@@ -16,30 +16,31 @@ def push_to_hub(
 ) -> str:
     """Upload a checkpoint to the Hugging Face Hub, with its model card.
 
-    Afterwards ``from_pretrained(repo_id)`` of the model's class reads the encoder; the
-    objective is loaded from what :func:`huggingface_hub.snapshot_download` returns.
+    ``from_pretrained(repo_id)`` of the model's class then reads the encoder, and
+    :func:`load_checkpoint` the objective, from the folder that
+    :func:`huggingface_hub.snapshot_download` returns.
 
     Parameters
     ----------
     path : path
         Folder of a checkpoint.
     repo_id : str
-        Repository, such as "user/name"; it is created if there is none.
+        Repository, such as "user/name"; it is created if it does not exist.
     private : bool, default=True
-        Whether a new repository is private, as the licences of most corpora of emotion
-        forbid to hand on what is made from them without their makers' consent.
+        Whether a new repository is private. The licences of most emotion corpora do not
+        allow derived data to be shared without consent.
     token : str or None
-        Access token; by default the one that the user has logged in with.
+        Access token; by default that of the user who is logged in.
 
     Returns
     -------
     str
-        Address of the upload.
+        URL of the upload.
 
     Raises
     ------
     CheckpointError
-        If the folder is no sound checkpoint; nothing is uploaded then.
+        If the folder is not a valid checkpoint. Nothing is uploaded then.
     """
     path = Path(path).expanduser()
     load_checkpoint(path)  # or raise

@@ -16,7 +16,7 @@ _CARD = """\
 
 # {{ model }}, pre-trained by {{ objective }}
 
-The weights of a model of EEG, trained without labels by braindecode-emossl. The
+The weights of an EEG model that braindecode-emossl pre-trained without labels. The
 classification head is not trained.
 
 ## Data
@@ -41,10 +41,10 @@ from braindecode_emossl.models import {{ model }}
 from braindecode_emossl.pretraining import load_checkpoint
 
 model = {{ model }}.from_pretrained(folder_or_repository, n_outputs=3)
-objective = load_checkpoint(folder)  # with what only pre-training needs
+objective = load_checkpoint(folder)  # with the parts that only pre-training needs
 ```
 
-Do not test on a subject listed above: the model has seen it.
+Do not test on the subjects listed above: the model was trained on them.
 """
 
 
@@ -54,7 +54,7 @@ def make_model_card(config: dict[str, Any]) -> str:
     Parameters
     ----------
     config : dict
-        What ``config.json`` holds.
+        Content of ``config.json``.
 
     Returns
     -------
@@ -97,15 +97,15 @@ def _describe_data(provenance: dict[str, Any]) -> str:
         subjects = ", ".join(map(str, entry["subjects"])) or "none"
         lines.append(f"- {corpus}: subjects {subjects}; sessions {sessions}")
     if not provenance["complete"]:
-        lines.append("- Not known: the model may have seen any other data.")
+        lines.append("- Unknown: the model may have seen any other data.")
     return "\n".join(lines) or "None: the weights are random."
 
 
 def _describe_licence(corpora: list[str]) -> str:
     if not corpora:
-        return "The licence of the data is not known."
+        return "The licence of the data is unknown."
     return (
-        f"The weights are derived from {', '.join(corpora)}. Such corpora are given "
-        "under licences that may restrict the use and the publication of what is made "
-        "from them: check their forms before you share or use the weights."
+        f"The weights are derived from {', '.join(corpora)}. The licences of such "
+        "corpora may restrict the use and publication of derived data: check them "
+        "before you use or share the weights."
     )

@@ -1,4 +1,4 @@
-"""Checkpoints: what is read is what was written, or a clear error."""
+"""Checkpoints: they are read as they were written, or refused with a clear error."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ SETTINGS = {
 
 
 def make_objective(name="SCMM", encoder=None, **settings):
-    """Build an objective with weights that do not depend on the test order."""
+    """Return an objective with weights that do not depend on the test order."""
     cls, own = SETTINGS[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -123,13 +123,13 @@ def compute_loss(objective, seed=1):
 
 @pytest.fixture
 def path(tmp_path):
-    """A sound checkpoint."""
+    """A valid checkpoint."""
     save_checkpoint(tmp_path / "scmm", make_objective(), PROVENANCE)
     return tmp_path / "scmm"
 
 
 def edit(path, change):
-    """Change what config.json holds."""
+    """Change the content of config.json."""
     config = json.loads((path / "config.json").read_text())
     change(config)
     (path / "config.json").write_text(json.dumps(config))
@@ -146,8 +146,8 @@ def replace_weights(path, change, name="model.safetensors"):
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_what_is_read_is_what_was_written(name, tmp_path):
-    """All that was trained and fitted, to the bit, and how it was built."""
+def test_a_checkpoint_is_read_as_it_was_written(name, tmp_path):
+    """All trained and fitted tensors, to the bit, and all settings."""
     objective = make_objective(name)
     # Two epochs: the clusters of the second one are of a layer of the encoder.
     trained = SSLPretrainer(
@@ -175,7 +175,7 @@ def test_what_is_read_is_what_was_written(name, tmp_path):
         assert torch.equal(*(each.encoder(x) for each in map(nn.Module.eval, pair)))
 
 
-def test_a_loaded_objective_is_as_new(path):
+def test_a_loaded_objective_is_in_training_mode(path):
     """Not in evaluation mode, its target encoder apart, and all its weights train."""
     loaded = load_checkpoint(path)
     assert loaded.training and loaded.encoder.training
@@ -215,7 +215,7 @@ def test_no_pickle_is_written_or_read(tmp_path, monkeypatch):
         monkeypatch.setattr(module, name, refuse)
     save_checkpoint(tmp_path / "a", objective, PROVENANCE)
     load_encoder(tmp_path / "a", make_encoder("SCMM"))
-    # Where there is a pickle beside, it is not looked at.
+    # A pickle in the same folder is ignored.
     (tmp_path / "a" / "pytorch_model.bin").write_bytes(b"\x80\x04")
     (tmp_path / "a" / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"model.safetensors cannot be read"):
@@ -231,7 +231,7 @@ def test_a_compiled_objective_is_saved_as_itself(tmp_path):
 
 
 def test_braindecode_reads_the_encoder(path):
-    """With another number of classes too; a wrong name would leave it random."""
+    """With another number of classes too; weights of a wrong name would be random."""
     encoder = load_checkpoint(path).encoder.eval()
     same = SCMM.from_pretrained(path)
     assert torch.equal(same(make_windows(3)), encoder(make_windows(3)))
@@ -242,7 +242,7 @@ def test_braindecode_reads_the_encoder(path):
             assert torch.equal(weight, encoder.get_parameter(name))
 
 
-# Into a model of the user's own.
+# Into another model
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -280,7 +280,7 @@ def test_an_encoder_goes_into_a_model_with_another_head(name, tmp_path):
     ],
 )
 def test_the_first_difference_of_another_architecture_is_named(path, settings, message):
-    """Those that leave all shapes as they are too."""
+    """Also differences that change no shape."""
     model = make_encoder("SCMM", **settings)
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(CheckpointError, match=f"of another architecture: {message}"):
@@ -295,7 +295,7 @@ def test_a_model_of_another_class_is_refused(path):
         load_encoder(path, make_encoder("MEMHACL"))
 
 
-def test_channel_names_in_other_letters_and_unknown_ones_are_no_difference(path):
+def test_the_case_of_channel_names_and_unknown_names_do_not_matter(path):
     names = ("FP1", "FP2", "O1", "O2")
     load_encoder(path, make_encoder("SCMM", chs_info=make_chs_info(names)))
     load_encoder(path, make_encoder("SCMM", chs_info=None, n_chans=4))
@@ -310,11 +310,11 @@ def test_a_model_that_was_changed_by_hand_is_refused(path):
         load_encoder(path, model)
 
 
-# What cannot be saved.
+# Objectives that cannot be saved
 
 
 @pytest.mark.parametrize("random_state", [np.random.RandomState(0), np.random])
-def test_a_setting_that_is_no_number_is_refused_when_saved_only(random_state, tmp_path):
+def test_settings_that_json_does_not_have_are_refused(random_state, tmp_path):
     objective = make_objective("MaskedClusterTransformer", random_state=random_state)
     with pytest.raises(CheckpointError, match=r"argument random_state must be.*an int"):
         save_checkpoint(tmp_path / "a", objective)
@@ -354,7 +354,7 @@ class OwnModel(SCMM):
         ),
     ],
 )
-def test_what_could_not_be_read_back_is_not_written(make, message, tmp_path):
+def test_unreadable_checkpoints_are_not_written(make, message, tmp_path):
     with pytest.raises(CheckpointError, match=message):
         save_checkpoint(tmp_path / "a", make())
     assert not list(tmp_path.iterdir())
@@ -365,7 +365,7 @@ class OwnActivation(nn.ReLU):
 
 
 def test_numbers_of_numpy_are_saved_as_such(tmp_path):
-    """Braindecode leaves them out of its config, so that a default took their place."""
+    """Braindecode omits them from its config, so a default replaced them."""
     objective = make_objective(encoder={"kernel_size": np.int64(5)})
     save_checkpoint(tmp_path / "a", objective)
     assert load_checkpoint(tmp_path / "a").encoder.blocks[0][0].kernel_size == (5,)
@@ -396,7 +396,7 @@ def test_a_provenance_of_another_form_is_refused(provenance, message, tmp_path):
         save_checkpoint(tmp_path / "a", make_objective(), provenance)
 
 
-# What cannot be read.
+# Checkpoints that cannot be read
 
 
 @pytest.mark.parametrize("name", sorted(NAMES - {"README.md"}))
@@ -409,7 +409,7 @@ def test_a_missing_file_is_named(path, name):
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    """A hidden folder was named, where an older checkpoint may be."""
+    """The message named a hidden folder, where an older checkpoint may be."""
     path = tmp_path / "nowhere"
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path)
@@ -417,7 +417,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "objective.safetensors"])
-def test_damaged_weights_are_refused_and_both_digests_told(path, name):
+def test_damaged_weights_are_refused_with_both_digests(path, name):
     saved = hashlib.sha256((path / name).read_bytes()).hexdigest()
     data = bytearray((path / name).read_bytes())
     data[-1] ^= 1
@@ -534,7 +534,7 @@ def test_weights_in_another_format_are_refused(path):
         load_checkpoint(path)
 
 
-# Writing is all or nothing.
+# Writing
 
 
 def digests(path):
@@ -641,10 +641,10 @@ def test_new_and_empty_folders_are_written_and_files_refused(tmp_path, monkeypat
         save_checkpoint(tmp_path / "file", make_objective())
 
 
-# What it was trained on.
+# Provenance
 
 
-def test_what_was_seen_before_stays_in_the_provenance(path, tmp_path):
+def test_the_provenance_of_the_first_training_is_kept(path, tmp_path):
     """A checkpoint that is trained further must not forget its first corpora."""
     loaded = load_checkpoint(path)
     trained = SSLPretrainer(loaded, max_epochs=0).fit(make_windows()).module_
@@ -661,7 +661,7 @@ def test_what_was_seen_before_stays_in_the_provenance(path, tmp_path):
         "complete": True,
         "note": "second",
     }
-    # Also through a model of the user's own.
+    # Also through another model.
     model = make_encoder("SCMM")
     load_encoder(tmp_path / "b", model)
     save_checkpoint(
@@ -670,10 +670,10 @@ def test_what_was_seen_before_stays_in_the_provenance(path, tmp_path):
         {"corpora": {"DEAP": {"subjects": [6], "sessions": ["0"]}}},
     )
     entry = load_checkpoint(tmp_path / "c").provenance["corpora"]["DEAP"]
-    assert entry == {"subjects": [5, 6]}  # of which sessions was not told of all
+    assert entry == {"subjects": [5, 6]}  # the sessions of one entry are unknown
 
 
-def test_what_is_not_known_stays_not_known(path, tmp_path):
+def test_an_unknown_provenance_stays_unknown(path, tmp_path):
     save_checkpoint(tmp_path / "a", make_objective())
     assert load_checkpoint(tmp_path / "a").provenance["complete"] is False
     save_checkpoint(tmp_path / "b", load_checkpoint(tmp_path / "a"), PROVENANCE)
@@ -688,7 +688,7 @@ def test_what_is_not_known_stays_not_known(path, tmp_path):
     }
 
 
-# The Hub.
+# The Hub
 
 
 def test_the_model_card_states_data_licence_and_settings(path):
@@ -710,11 +710,11 @@ def test_the_model_card_states_data_licence_and_settings(path):
         assert part in text, part
 
 
-def test_the_model_card_states_what_is_not_known(tmp_path):
+def test_the_model_card_states_that_the_data_are_unknown(tmp_path):
     save_checkpoint(tmp_path / "a", make_objective())
     text = (tmp_path / "a" / "README.md").read_text()
-    assert "Not known: the model may have seen any other data" in text
-    assert "The licence of the data is not known" in text
+    assert "Unknown: the model may have seen any other data" in text
+    assert "The licence of the data is unknown" in text
     assert "datasets" not in text
 
 
