@@ -23,6 +23,7 @@ from braindecode_emossl.errors import FoldError
 from braindecode_emossl.evaluation.folds import (
     FailedFold,
     Fold,
+    FoldJob,
     FoldResult,
     Predicted,
     Windows,
@@ -418,6 +419,15 @@ def _identify_weights(pretrained) -> dict[str, str] | str:
 # -- running the folds ---------------------------------------------------------
 
 
+@dataclass
+class _PendingFold:
+    """A fold of a variant that is not finished."""
+
+    variant: _Variant
+    index: int
+    parts: Parts
+
+
 class _Run:
     """Run those folds of a task that are not finished, and tabulate all."""
 
@@ -439,8 +449,8 @@ class _Run:
             k, n = shard
             units, shard = units[k::n], None  # shards of whole subjects
         workers = _Workers(n_jobs)
-        n_done = 0
         stores = {v.folds.folder: v for v in self.variants}
+        n_done = 0
         for number, unit in enumerate(units):
             if all(v.folds.is_complete(unit) for v in stores.values()):
                 continue
@@ -452,66 +462,73 @@ class _Run:
             if windows is None:
                 continue
             folds = self.task.divide(unit, windows.trials, self.seed)
-            jobs = list(self._make_jobs(unit, windows, folds, shard, stores.values()))
-            n_left = len(stores) * sum(
+            todo = self._list_unfinished(unit, folds, shard, stores.values())
+            n_later = len(stores) * sum(
                 self.n_folds.get(later, len(folds)) for later in units[number + 1 :]
             )
-            n_all = n_done + len(jobs) + n_left
-            calls = [
-                joblib.delayed(_call)(i, windows.X, job)
-                for i, (*_, job) in enumerate(jobs)
-            ]
-            for i, found in workers.run(calls, n_left):
-                variant, index, fold, job = jobs[i]
-                self._keep(unit, variant, index, len(folds), windows, fold, job, found)
+            n_all = n_done + len(todo) + n_later
+            for fold, job, found in self._run(todo, windows, workers, n_later):
+                self._keep(unit, fold, len(folds), windows, job, found)
                 n_done += 1
                 on_fold(self.task.test_corpus_of(unit).code, n_done, n_all)
 
-    def _make_jobs(self, unit, windows: Windows, folds, shard, variants):
-        """Yield variant, number, rows and job of each fold that is not finished."""
+    def _list_unfinished(self, unit, folds, shard, variants) -> list[_PendingFold]:
         first = self.task.units.index(unit)
-        done = {id(v): v.folds.find(unit) for v in variants}
-        for index, parts in enumerate(folds):
+        done = [variant.folds.find(unit) for variant in variants]
+        return [
+            _PendingFold(variant, index, parts)
+            for index, parts in enumerate(folds)
             # Where units have one fold each, the shards still get different ones.
-            if shard is not None and (first + index) % shard[1] != shard[0]:
-                continue
-            for variant in variants:
-                if index in done[id(variant)]:
-                    continue
-                fold = self._choose_rows(windows, parts, variant)
-                job = make_job(
-                    windows,
-                    fold,
-                    variant.pipeline,
-                    grid=variant.grid,
-                    scoring=self.task.paradigm.scoring,
-                    random_state=self.seed,
-                    adapt=self.task.options["adapt"],
-                )
-                yield variant, index, fold, job
+            if shard is None or (first + index) % shard[1] == shard[0]
+            for variant, finished in zip(variants, done, strict=True)
+            if index not in finished
+        ]
 
-    def _choose_rows(self, windows: Windows, parts: Parts, variant: _Variant) -> Fold:
-        """Return the windows of a fold, with the labels that a variant is given."""
+    def _run(self, todo, windows: Windows, workers: _Workers, n_later) -> Iterator:
+        """Yield fold, job and result of each fold, as soon as it is finished."""
+        jobs: dict[int, FoldJob] = {}
+
+        def make_calls():
+            # One after the other: metadata of all folds together would fill the memory.
+            for number, fold in enumerate(todo):
+                jobs[number] = self._make_job(windows, fold)
+                yield joblib.delayed(_call)(number, windows.X, jobs[number])
+
+        for number, found in workers.run(make_calls(), len(todo), n_later):
+            yield todo[number], jobs.pop(number), found
+
+    def _make_job(self, windows: Windows, fold: _PendingFold) -> FoldJob:
+        """Return a fold with the labels and the fit parameters of its variant."""
+        variant, parts, trials = fold.variant, fold.parts, windows.trials
         seed = self.seed if variant.seed is None else variant.seed
-        trials = windows.trials
         labeled = draw_labeled(trials.iloc[parts.train], variant.n_labeled_trials, seed)
-        withheld = parts.train[~labeled]
-        unknown = find_unlabeled(self.task.protocol, parts, trials)
-        return Fold(
+        unlabeled = find_unlabeled(self.task.protocol, parts, trials)
+        rows = Fold(
             train=windows.rows_of(parts.train[labeled]),
             test=windows.rows_of(parts.test),
             calibration=windows.rows_of(parts.calibration),
             validation=windows.rows_of(parts.validation),
-            unlabeled=windows.rows_of(np.concatenate([withheld, unknown])),
+            unlabeled=windows.rows_of(
+                np.concatenate([parts.train[~labeled], unlabeled])
+            ),
+        )
+        return make_job(
+            windows,
+            rows,
+            variant.pipeline,
+            grid=variant.grid,
+            scoring=self.task.paradigm.scoring,
+            random_state=self.seed,
+            adapt=self.task.options["adapt"],
         )
 
-    def _keep(self, unit, variant, index, n_folds, windows, fold, job, found) -> None:
+    def _keep(self, unit, fold: _PendingFold, n_folds, windows, job, found) -> None:
         """Store a finished fold, or report one that failed."""
         if isinstance(found, FailedFold):
-            where = describe_rows(windows.metadata.iloc[fold.test])
+            where = describe_rows(windows.trials.iloc[fold.parts.test])
             message = (
-                f"{variant.label} failed in fold {index} of {n_folds}, which tests "
-                f"{where}: {type(found.error).__name__}: {found.error}"
+                f"{fold.variant.label} failed in fold {fold.index} of {n_folds}, which "
+                f"tests {where}: {type(found.error).__name__}: {found.error}"
             )
             if self.on_error == "raise":
                 raise FoldError(message) from found.error
@@ -521,7 +538,7 @@ class _Run:
         standardized = getattr(self.task.paradigm, "standardize", None) is not None
         if standardized and result.target_access == "none":
             result.target_access = "statistics"
-        variant.folds.write(unit, index, n_folds, result)
+        fold.variant.folds.write(unit, fold.index, n_folds, result)
 
     def tabulate(self, variant: _Variant) -> pd.DataFrame:
         """Return the rows of one variant, of all its finished folds."""
@@ -602,15 +619,16 @@ class _Workers:
         )
         self.is_started = False
 
-    def run(self, calls: list, n_later: int) -> Iterator[tuple]:
+    def run(self, calls: Iterator, n_calls: int, n_later: int) -> Iterator[tuple]:
         """Yield the results of calls, after which ``n_later`` more are expected."""
-        calls, seconds = list(calls), []
-        while calls and self._stays_here(seconds, len(calls) + n_later):
-            function, arguments, keywords = calls.pop(0)
+        seconds: list[float] = []
+        while n_calls and self._stays_here(seconds, n_calls + n_later):
             start = perf_counter()
+            function, arguments, keywords = next(calls)
             yield function(*arguments, **keywords)
             seconds.append(perf_counter() - start)
-        if calls:
+            n_calls -= 1
+        if n_calls:
             self.is_started = True
             yield from self._run_parallel(calls)
 
