@@ -600,9 +600,10 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             "max_epochs": self.finetune_epochs,
             "lr": self.finetune_lr,
             "batch_size": self.batch_size,
-            "device": find_device(self.device),
+            "device": self.device,
             **given,
         }
+        settings["device"] = find_device(settings["device"])
         weights = self._weigh_classes(labeled)
         if weights is not None:
             settings["criterion__weight"] = weights

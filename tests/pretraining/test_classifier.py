@@ -16,6 +16,7 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
+from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from braindecode_emossl.datasets import DEAP
@@ -963,3 +964,19 @@ def test_scikit_learn_knows_that_windows_have_three_dimensions():
     tags = get_tags(SSLClassifier(random_state=0))
     assert tags.input_tags.three_d_array and not tags.input_tags.two_d_array
     assert not tags.non_deterministic and get_tags(SSLClassifier()).non_deterministic
+
+
+def test_callbacks_of_skorch_in_both_trainings(windows):
+    """There was no way to pass any to fine-tuning."""
+    stopping = EarlyStopping(monitor="train_loss", patience=2)
+    classifier = make_classifier(
+        pretrain_epochs=30,
+        finetune_epochs=30,
+        pretrain_lr=1e-9,
+        finetune_lr=1e-9,
+        pretrainer__callbacks=[stopping],
+        finetuner__callbacks=[clone(stopping, safe=False)],
+        finetuner__iterator_train__shuffle=False,
+    ).fit(*windows)
+    assert len(classifier.pretrainer_.history) < 30
+    assert len(classifier.net_.history) < 30
