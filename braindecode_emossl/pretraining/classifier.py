@@ -457,14 +457,15 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
 
     def _read(self, name: str, X, y=None, metadata=None) -> WindowSet | None:
         """Return a further set of windows, with the channels of the training set."""
-        if X is None:
+        has_labels = name in ("X_target_labeled", "X_val")
+        if X is None or (not has_labels and not len(X)):
             return None
         array, signal = read_epochs(X)
         windows = check_array(array, input_name=name, estimator=self, **_WINDOWS)
         check_windows(windows, name, self.window_shape_)
         windows = self._align(windows, signal, name)
         metadata = find_metadata(X, len(windows), metadata)
-        if name in ("X_unlabeled", "X_target_unlabeled"):
+        if not has_labels:
             return WindowSet(name, windows, metadata)
         if y is None:
             raise ValueError(f"{name} needs its labels, y{name[1:]}, but got None.")

@@ -541,7 +541,10 @@ def test_further_windows_are_used_for_pre_training_alone(
 
 
 def test_without_metadata_there_are_none(windows, pretrained_on):
+    """No windows at all are accepted too, as a fold may have no unlabeled ones."""
     X, y = windows
+    make_classifier().fit(X, y, X_unlabeled=X[:0], X_target_unlabeled=X[:0])
+    assert len(pretrained_on.pop()[0]) == 60
     make_classifier().fit(X, y, X_unlabeled=X[:5])
     assert len(pretrained_on[0][0]) == 65 and pretrained_on[0][1] is None
 
