@@ -121,7 +121,7 @@ def test_datasets_says_what_is_where(run, seed_root, monkeypatch, tmp_path):
 
 
 def test_replica_can_be_checked(run, tmp_path):
-    written = run("replica", "DEAP", tmp_path, "--subjects", 1, "--seconds", 1)
+    written = run("replica", "DEAP", tmp_path, "--n-subjects", 1, "--seconds", 1)
     assert written.exit_code == 0, written.output
     assert run("check", "DEAP", tmp_path).exit_code == 0
 

@@ -4,7 +4,6 @@ import logging
 
 import numpy as np
 import pytest
-from moabb.analysis.results import get_digest
 from moabb.datasets.metadata.schema import validate_metadata_against_dataset
 from scipy.io import loadmat, savemat
 
@@ -362,8 +361,8 @@ def test_eye_files_are_read_only_when_asked_for(tmp_path, modalities, n_channels
 
 def test_a_cache_of_the_eeg_alone_is_not_taken_for_both(root):
     plain, both = (
-        get_digest(SEED_IV(return_all_modalities=asked)._create_process_pipeline())
-        for asked in (False, True)
+        get_digest(Emotion().make_process_pipelines(dataset)[0])
+        for dataset in (SEED_IV(), SEED_IV(return_all_modalities=True))
     )
     assert plain != both
 
