@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+from moabb.analysis.results import get_digest
 from moabb.datasets.metadata.schema import validate_metadata_against_dataset
 from scipy.io import loadmat, savemat
 
