@@ -312,13 +312,18 @@ def replica(
     """
     from braindecode_emossl.datasets import write_replica
 
-    _find_corpus(corpus)
+    known = _find_corpus(corpus).all_subject_numbers
+    if n_subjects > len(known):
+        raise ValueError(
+            f"--n-subjects must be at most {len(known)} for {corpus}, but got "
+            f"{n_subjects}."
+        )
     with make_progress() as progress:
         progress.add_task(f"writing {corpus}", total=None)
         root = write_replica(
             corpus,
             path,
-            subjects=list(range(1, n_subjects + 1)),
+            subjects=list(known[:n_subjects]),
             seconds=seconds,
             seed=seed,
             effect_size=effect_size,
@@ -502,6 +507,10 @@ def evaluate(
             autocompletion=_list_corpora,
         ),
     ] = None,
+    unlabeled_subjects: Annotated[
+        str | None,
+        typer.Option(help="Subjects of the unlabelled corpora. Default: all."),
+    ] = None,
     option: _Option = None,
     results: _Results = Path("emossl-results"),
     seed: Annotated[
@@ -574,6 +583,7 @@ def evaluate(
         "subjects": subjects,
         "all_modalities": all_modalities,
         "n_labeled_trials": _parse_numbers_of_trials(n_labeled),
+        "unlabeled_subjects": unlabeled_subjects,
         "random_state": seed,
         "seeds": _parse_numbers("--seeds", seeds),
         "on_error": on_error,
@@ -582,7 +592,12 @@ def evaluate(
     estimators, grids = _load_pipelines(pipelines, features, device, baselines)
     paradigm = _make_paradigm(target, n_classes, window, last, features, standardize)
     opened = _open_corpora(corpora, subjects, all_modalities=all_modalities)
-    extra = _open_corpora(unlabeled or [], None, all_modalities=all_modalities)
+    extra = _open_corpora(
+        unlabeled or [],
+        unlabeled_subjects,
+        option="--unlabeled-subjects",
+        all_modalities=all_modalities,
+    )
     with make_progress() as progress, calm():
         task = progress.add_task("loading", total=None)
         table = evaluation.evaluate(
@@ -716,9 +731,11 @@ def _open_corpora(
     subjects: str | None,
     leave_out: str | None = None,
     *,
+    option: str = "--subjects",
     all_modalities: bool,
 ) -> list:
-    numbers = _parse_numbers("--subjects", subjects)
+    """Return the corpora that are written CODE or CODE=FOLDER."""
+    numbers = _parse_numbers(option, subjects)
     without = _parse_numbers("--leave-out", leave_out) or []
     opened, unknown = [], set(without)
     for text in named:

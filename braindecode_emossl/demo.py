@@ -32,10 +32,10 @@ def run_demo(
     random_state=0,
     device="auto",
     n_subjects=4,
-    seconds=8,
+    seconds=6,
     effect_size=1.0,
     n_labeled_trials=(1, None),
-    pretrain_steps=100,
+    pretrain_steps=80,
     finetune_steps=60,
     on_fold: Callable[[str, int, int], None] = lambda corpus, n_done, n_folds: None,
 ):
