@@ -6,14 +6,14 @@
 One trial is 62 channels x 200 Hz x 240 s of white noise, in 1-s windows and five bands.
 The times are medians of interleaved rounds. The references are
 
-* ``literal``: as torcheeg's default does it, one window, one channel and one band at a
-  time, designing the filter each time, or once; timed on a tenth of the windows;
+* ``literal``: the method of torcheeg's default, one window, one channel and one band at
+  a time, with the filter designed each time, or once; timed on a tenth of the windows;
 * ``loop``: one window at a time, a Hann-FFT for each band, or one for all bands;
 * ``sosfiltfilt``: the whole trial, band by band, then the variance of each window.
 
-torcheeg itself is timed where it is installed, and a GPU where there is one. Peak
-memory is what a fresh interpreter takes for a whole session (15 trials in one array)
-beyond the session itself.
+torcheeg itself is timed if it is installed, and a GPU if there is one. Peak memory is
+that of a fresh interpreter for a whole session (15 trials in one array) in addition to
+the session itself.
 """
 
 from __future__ import annotations

@@ -5,22 +5,23 @@
     python benchmarks/bench_learning.py --first-seed 100 --seeds 2
     python benchmarks/bench_learning.py --quick
 
-For each model a replica of a corpus is written, with an effect of the labels. Each seed
-draws weights and two subjects of six to test on. The model is pre-trained on the others
-without labels, and a logistic regression on its standardised features, frozen, learns
-the labels of the others and is scored on the two. The same is done with the same
-weights, not pre-trained: their training has a learning rate of zero, so that statistics
-of the windows (scaling, batch normalisation) are known to both.
+For each model, a replica of a corpus is written whose signals depend on the labels.
+Each seed draws the weights and two test subjects of six. The model is pre-trained on
+the other subjects without labels. A logistic regression on its frozen, standardised
+features is trained on the labels of these subjects and scored on the two test subjects.
+The same is done with the initial weights: they are trained with a learning rate of
+zero, so that statistics of the windows (scaling, batch normalisation) are the same.
 
-The seeds from 0 are for the report, once: a choice of settings that has seen them would
-make the gain look larger than it is. Choose on others, such as those from 100.
+The seeds from 0 are for the report, and are used once: settings chosen on them would
+make the gain look larger than it is. Choose settings on others, such as those from 100.
 
-Each channel is standardised by recording. Where ``SETTINGS`` say so, all frequencies of
-it have the same power after that, as heads differ in their spectra more than emotions
-do, and a contrast or a cluster would tell the subjects apart.
+The settings and the preprocessing are not those that a user of ``evaluate`` gets. Each
+channel is standardised by recording. Where ``SETTINGS`` say so, all its frequencies are
+brought to the same power, because heads differ more in their spectra than emotions do,
+and contrasts or clusters would separate the subjects.
 
-Printed is the balanced accuracy over seeds, and the mean of the differences with its
-95 % interval by Student's t. The networks are small, to take minutes on two cores; the
+The table has the balanced accuracy over seeds, and the mean of the differences with its
+95 % interval by Student's t. The networks are small, to take minutes on two cores. The
 signals are synthetic and say nothing about emotion.
 """
 
@@ -52,15 +53,15 @@ from sklearn.preprocessing import StandardScaler
 from braindecode_emossl.datasets import DEAP, SEED, SEED_IV, write_replica
 from braindecode_emossl.paradigms import Emotion
 from braindecode_emossl.pretraining import SSLPretrainer
-from braindecode_emossl.pretraining.classifier import OBJECTIVES
+from braindecode_emossl.pretraining.registry import OBJECTIVES
 from braindecode_emossl.samplers import StimulusGroupSampler
 
 N_SUBJECTS, N_TEST_SUBJECTS = 6, 2
 SECONDS = 12
 
-#: What each model is given: the corpus, with all modalities where it takes more than
-#: EEG, the paradigm, whether the spectra are flattened, and the arguments of model,
-#: objective and trainer.
+#: For each model the corpus, with all modalities if the model uses more than EEG, the
+#: paradigm, whether the spectra are flattened, and the arguments of model, objective
+#: and pre-trainer.
 SETTINGS = {
     "SCMM": {
         "corpus": SEED,
@@ -77,7 +78,7 @@ SETTINGS = {
         "paradigm": {"window": 2.0, "resample": 100.0},
         "flatten": True,
         "model": {
-            "pre_emphasis": 0.0,  # of flat spectra, slow rhythms are not the strongest
+            "pre_emphasis": 0.0,  # in flat spectra, slow rhythms are not the strongest
             "n_filters": 64,
             "emb_dim": 64,
             "n_layers": 3,
@@ -108,7 +109,7 @@ SETTINGS = {
         "trainer": {"max_epochs": 60, "batch_size": 32, "lr": 1e-3},
     },
 }
-#: Corpora of which a model reads more than EEG.
+#: Corpora of which all modalities are used.
 WITH_MODALITIES = (DEAP, SEED_IV)
 
 
@@ -120,7 +121,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=5, help="at least 2 (default 5)")
     parser.add_argument(
-        "--first-seed", type=int, default=0, help="0 to report, others to try"
+        "--first-seed", type=int, default=0, help="0 for the report, others for trials"
     )
     parser.add_argument("--quick", action="store_true", help="two seeds, two epochs")
     options = parser.parse_args()
@@ -128,7 +129,7 @@ def main() -> None:
     seeds = range(options.first_seed, options.first_seed + n_seeds)
     table = Table(
         *("model", "corpus", "effect", "chance", "random weights", "pre-trained"),
-        *("difference", "95 % interval", "s a seed"),
+        *("difference", "95 % interval", "s per seed"),
         box=MARKDOWN,
     )
     for name in options.models:
@@ -184,7 +185,7 @@ def standardize(X: np.ndarray, metadata: pd.DataFrame, flatten: bool) -> np.ndar
         if flatten:
             spectrum = np.fft.rfft(recording)  # (n_windows, n_chans, n_frequencies)
             power = (np.abs(spectrum) ** 2).mean(axis=0)
-            # What the filters of the corpus have removed is not brought back.
+            # Do not amplify frequencies that the filters of the corpus have removed.
             power[power <= 1e-3 * power.mean(axis=1, keepdims=True)] = np.inf
             recording = np.fft.irfft(spectrum / np.sqrt(power), X.shape[2])
         mean = recording.mean(axis=(0, 2), keepdims=True)
@@ -201,7 +202,7 @@ def compare(
     train, test = next(splitter.split(X, groups=metadata["subject"]))
     torch.manual_seed(seed)
     model = models_dict[name](
-        n_outputs=2,  # of the head, which nobody uses
+        n_outputs=2,  # of the head, which is not used
         chs_info=info["chs"],
         n_times=X.shape[2],
         sfreq=info["sfreq"],
@@ -212,9 +213,11 @@ def compare(
     scores = []
     for lr in (0.0, settings["trainer"]["lr"]):
         trainer = {**settings["trainer"], "lr": lr}
-        if not lr:  # enough for the statistics
+        if not lr:  # sufficient for the statistics
             trainer["max_epochs"] = min(trainer["max_epochs"], 3)
-        pretrainer = SSLPretrainer(objective, random_state=seed, **trainer).fit(batches)
+        pretrainer = SSLPretrainer(
+            objective, sampler=None, random_state=seed, **trainer
+        ).fit(batches)
         features = extract(pretrainer.module_.encoder, X)
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
         probe.fit(features[train], y[train])
@@ -223,7 +226,7 @@ def compare(
 
 
 def make_items(name: str, X: np.ndarray, metadata: pd.DataFrame, seed: int):
-    """Return what a model is pre-trained on: windows, or groups who see the same."""
+    """Return the windows, or for MEMHACL groups of windows of the same second."""
     if name != "MEMHACL":
         return X
     sampler = StimulusGroupSampler(
@@ -236,8 +239,8 @@ def make_items(name: str, X: np.ndarray, metadata: pd.DataFrame, seed: int):
 def extract(encoder: torch.nn.Module, X: np.ndarray) -> np.ndarray:
     """Return the representation (n_windows, n_features) of a frozen model.
 
-    Where a model has a class token, that is what pre-training trains; the features of
-    MoodReader come from layers, too, that learn with the labels alone.
+    If a model has a class token, it is returned, because the features of MoodReader
+    also come from layers that only learn with labels.
     """
     encoder.eval()
     found = []

@@ -3,14 +3,14 @@
     python benchmarks/bench_loading.py
     python benchmarks/bench_loading.py --folder /scratch/replicas --rounds 5
 
-It writes one subject of SEED (three sessions of 15 films, 62 channels) and one of DEAP
-(40 videos) as replicas of full size, about 1.2 GB, into ``--folder`` (kept, and used
-again) or a temporary folder. Each measure runs in a fresh interpreter. Peak memory is
-what the process takes beyond what it has after its imports; "/ session" sets it
-against the float64 bytes of the largest recording session. The ratios are to the second
-row of each pair: a plain script with the same filter and features that loads whole
-files, or reading all films of a file where the dataset reads one. The table has the
-medians of interleaved rounds.
+The script writes one subject of SEED (three sessions of 15 films, 62 channels) and one
+of DEAP (40 videos) as replicas of full size, about 1.2 GB, into ``--folder``, which is
+kept and reused, or a temporary folder. Each measurement runs in a fresh interpreter.
+Peak memory is that of the process minus its memory after the imports; "/ session"
+divides it by the float64 bytes of the largest recording session. The ratios are to the
+second row of each pair: a plain script with the same filter and features that loads
+whole files, or reading all films of a file instead of one. The table has the medians of
+interleaved rounds.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ TARGET = 1.5
 def main() -> None:
     """Write the replicas, measure in interleaved rounds and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--folder", type=Path, help="where to keep the replicas")
+    parser.add_argument("--folder", type=Path, help="folder for the replicas")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default 3)")
     options = parser.parse_args()
     if options.rounds < 1:

@@ -1,18 +1,18 @@
-"""Time and memory of the soft contrastive loss beside its expanded computation.
+"""Time and memory of the soft contrastive loss and of its expanded computation.
 
     python benchmarks/bench_losses.py
     python benchmarks/bench_losses.py --rows 1024 --rounds 11
 
-Forward and backward of ``SoftContrastiveLoss`` on as many rows and features as SCMM has
-with 62 channels, 5 bands and a batch of 256 windows. The expanded computation is the
-same equation with the distances of all pairs through one (rows, rows, features) tensor
-and each column scaled by scikit-learn.
+Forward and backward pass of ``SoftContrastiveLoss`` on as many rows and features as
+SCMM has with 62 channels, 5 bands and a batch of 256 windows. The expanded computation
+uses the same equation with one (rows, rows, features) tensor for the distances of all
+pairs, and scales each column with scikit-learn.
 
 * time: median of interleaved rounds;
-* memory: highest resident memory of a call in a fresh process, beyond what the process
-  held just before (Linux alone tells it).
+* memory: peak resident memory of a call in a fresh process minus the memory just before
+  (only on Linux).
 
-Losses and gradients of the two are compared first; a difference is an error.
+First, losses and gradients of the two are compared; a difference is an error.
 """
 
 from __future__ import annotations

@@ -7,20 +7,20 @@
 Four parts, each a table:
 
 * ``reading``: an epoch of shuffled windows of 32 channels and 128 samples, in batches
-  of 256, from an array mapped from a file, beside an LMDB that keeps a pickle of each
-  window, read and stacked one at a time as a data loader does (``pip install lmdb``);
-* ``step``: a whole training step of SCMM on 256 windows of 62 channels and 5 bands,
-  optimiser included, beside the same with the distances of all pairs through one
-  (rows, rows, features) tensor;
-* ``objectives``: for each objective, with its model in full size, windows a second and
-  highest memory of training, and the share of time spent waiting for windows, which are
-  read from a mapped file; on a GPU also in bfloat16 and compiled;
-* ``leave-one-out``: pre-training and fine-tuning of SCMM inside each of the 15 folds of
-  windows as many as SEED has in DE form (15 subjects, 3 sessions), as one time.
+  of 256, from a memory-mapped array, compared with an LMDB of one pickle per window,
+  read and stacked one at a time as a data loader does it (``pip install lmdb``);
+* ``step``: a training step of SCMM on 256 windows of 62 channels and 5 bands, with the
+  optimiser, compared with the same step with one (rows, rows, features) tensor for the
+  distances of all pairs;
+* ``objectives``: for each objective, with its model in full size, windows per second
+  and peak memory of training, and the share of time spent waiting for windows, which
+  are read from a memory-mapped file; on a GPU also in bfloat16 and compiled;
+* ``leave-one-out``: total time of pre-training and fine-tuning SCMM within each of 15
+  folds, with as many windows as SEED has in DE form (15 subjects, 3 sessions).
 
 Times are medians of interleaved rounds. Memory is that of a fresh process: on the CPU
-the highest resident memory beyond what was held before the first step (Linux alone
-tells it), on a GPU what torch has allocated. Windows are noise: they cost the same.
+the peak resident memory minus that before the first step (only on Linux), on a GPU the
+memory that torch has allocated. The windows are noise, which does not affect the cost.
 """
 
 from __future__ import annotations
@@ -79,7 +79,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds (default 5)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
     parser.add_argument(
-        "--epochs", type=int, default=1, help="epochs of a fold, each part (default 1)"
+        "--epochs",
+        type=int,
+        default=1,
+        help="epochs of each part of a fold (default 1)",
     )
     options = parser.parse_args()
     for part in options.parts:
@@ -87,7 +90,7 @@ def main() -> None:
 
 
 def measure_reading(options) -> Table:
-    """Return windows a second of a mapped file and of an LMDB of pickles."""
+    """Return windows per second of a memory-mapped file and of an LMDB of pickles."""
     import lmdb
 
     table = Table(*("reader", "windows/s", "ratio"), title="reading", box=MARKDOWN)
@@ -100,10 +103,10 @@ def measure_reading(options) -> Table:
                 for i, window in enumerate(X.astype(np.float64)):
                     transaction.put(str(i).encode(), pickle.dumps(window))
             loaders = {
-                "LMDB, a pickle a window": DataLoader(
+                "LMDB, one pickle per window": DataLoader(
                     _Pickles(store, len(X)), BATCH_SIZE, shuffle=True
                 ),
-                "mapped file": DataLoader(
+                "memory-mapped file": DataLoader(
                     mapped, BATCH_SIZE, shuffle=True, collate_fn=WindowDataset.collate
                 ),
             }
@@ -114,14 +117,14 @@ def measure_reading(options) -> Table:
                     n_read = sum(len(windows) for windows, _ in loader)
                     rates[name].append(n_read / (time.perf_counter() - start))
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    slow = medians["LMDB, a pickle a window"]
+    slow = medians["LMDB, one pickle per window"]
     for name, rate in medians.items():
         table.add_row(name, f"{rate:,.0f}", f"{rate / slow:.1f}")
     return table
 
 
 def measure_step(options) -> Table:
-    """Return the time of a step of SCMM beside that of the expanded loss."""
+    """Return the time of a step of SCMM and of one with the expanded loss."""
     torch.manual_seed(0)
     model = SCMM(n_outputs=3, n_chans=62, n_times=5, input_domain="de")
     objectives = {"ours": SCMMPretraining(model), "expanded": SCMMPretraining(model)}
@@ -203,7 +206,7 @@ def make_objective(name: str):
 
 
 def train(name: str, device: str, precision, compiled: bool, n_rounds: int):
-    """Return what a row of the table says, measured in this process."""
+    """Measure the values of one row of the table in this process."""
     torch.manual_seed(0)
     objective, shape, batch_size = make_objective(name)
     n_batches = 4 if device == "cpu" else 30
@@ -217,9 +220,10 @@ def train(name: str, device: str, precision, compiled: bool, n_rounds: int):
             .astype(np.float32),
         )
         X = np.load(path, mmap_mode="r")
-        fitted = X.reshape(-1, *shape[-2:])  # what MEMHACL groups is a window too
+        n_of_epoch = X.size // np.prod(shape[-2:])  # each window of a group counts
         pretrainer = _Timed(
             objective,
+            sampler=None,  # the windows of MEMHACL are grouped already
             max_epochs=1 + n_rounds,
             batch_size=batch_size,
             device=device,
@@ -233,7 +237,6 @@ def train(name: str, device: str, precision, compiled: bool, n_rounds: int):
     # The first epoch warms up.
     total = statistics.median(pretrainer.history[1:, "dur"])
     waiting = statistics.median(pretrainer.waiting_[1:])
-    n_of_epoch = len(fitted)
     size = sum(p.numel() for p in objective.parameters())
     text = " x ".join(map(str, shape))
     return text, batch_size, size, n_of_epoch / total, waiting / total, peak
@@ -248,7 +251,7 @@ def measure_leave_one_out(options) -> Table:
     subjects = np.repeat(np.arange(N_SUBJECTS), n_of_subject)
     classifier = SSLClassifier(
         "SCMM",
-        model_params={"input_domain": "de"},
+        model__input_domain="de",
         pretrain_epochs=options.epochs,
         finetune_epochs=options.epochs,
         batch_size=BATCH_SIZE,
@@ -261,7 +264,7 @@ def measure_leave_one_out(options) -> Table:
         classifier.fit(X[train], y[train]).predict(X[test])
     minutes = (time.perf_counter() - start) / 60
     table = Table(
-        *("folds", "windows", "epochs without and with labels", "minutes"),
+        *("folds", "windows", "epochs of pre-training and fine-tuning", "minutes"),
         title=f"leave one subject out, SCMM on {options.device}",
         box=MARKDOWN,
     )
@@ -271,7 +274,7 @@ def measure_leave_one_out(options) -> Table:
 
 
 class _Pickles(Dataset):
-    """Windows of an LMDB, as toolboxes of the field read them."""
+    """Windows of an LMDB, read as in other toolboxes."""
 
     def __init__(self, store, n_windows: int):
         self.store = store
@@ -292,16 +295,16 @@ class _Expanded(nn.Module):
     temperature = 0.5
 
     def forward(self, embeddings, inputs, n_views):
-        """Return the loss, and what the reconstruction weighs rows by."""
+        """Return the loss, and the weights of rows in the reconstruction."""
         loss = expanded("cosine", embeddings, inputs.flatten(1))
         return loss, embeddings @ embeddings.T
 
 
 class _Timed(SSLPretrainer):
-    """Measures the time that is spent waiting for windows, by epoch."""
+    """Measure the time spent waiting for windows in each epoch."""
 
     def get_iterator(self, dataset, training=False):
-        """Return batches that are timed."""
+        """Return batches with timing."""
         self.waiting_ = []
         return _TimedBatches(super().get_iterator(dataset, training), self.waiting_)
 
@@ -316,15 +319,17 @@ class _TimedBatches:
 
     def __iter__(self):
         waited, start = 0.0, time.perf_counter()
-        for batch in self.batches:
-            waited += time.perf_counter() - start
-            yield batch
-            start = time.perf_counter()
-        self.waiting.append(waited)
+        try:
+            for batch in self.batches:
+                waited += time.perf_counter() - start
+                yield batch
+                start = time.perf_counter()
+        finally:  # an epoch may end before the loader does
+            self.waiting.append(waited)
 
 
 def _start_memory(device: str) -> float:
-    """Forget the highest memory so far, and return that of now in bytes."""
+    """Reset the peak memory, and return the present memory in bytes."""
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
         return 0.0

@@ -4,14 +4,13 @@
     python benchmarks/bench_samplers.py --rounds 9
 
 The metadata are those of SEED in 1-s windows (15 subjects, 3 sessions of 15 films), and
-for the balance of corpora those of DEAP as well (32 subjects, 40 videos of 60 s). An
-epoch is drawn and collected in batches of 256 examples by torch's ``BatchSampler``, as
-a ``DataLoader`` does it, or delivered as batches of 256 windows. Times are medians of
-interleaved rounds.
+for the balance of corpora also those of DEAP (32 subjects, 40 videos of 60 s). An epoch
+is drawn and collected in batches of 256 examples by torch's ``BatchSampler``, as in a
+``DataLoader``, or as batches of 256 windows. Times are medians of interleaved rounds.
 
-The loops have all tables made before, and draw from numpy's ``RandomState`` as the
-samplers of braindecode do. braindecode's own ``SequenceSampler`` gives the same
-sequences where each trial is a run; it draws only their order.
+The loops use precomputed tables, and draw from numpy's ``RandomState`` as the samplers
+of braindecode do. braindecode's ``SequenceSampler`` gives the same sequences if each
+trial is a run; it only draws their order.
 """
 
 from __future__ import annotations
