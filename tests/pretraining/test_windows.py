@@ -13,7 +13,7 @@ from braindecode.datasets import BaseConcatDataset, RawDataset
 from braindecode.preprocessing import create_fixed_length_windows
 from torch.utils.data import DataLoader
 
-from braindecode_emossl.datasets import DEAP, SEED, write_replica
+from braindecode_emossl.datasets import DEAP, SEED
 from braindecode_emossl.paradigms import Emotion
 from braindecode_emossl.pretraining.windows import (
     WindowArray,
@@ -115,13 +115,11 @@ def test_a_data_set_without_windows_is_refused(concat):
         gather_windows(concat)
 
 
-def test_corpora_are_cut_by_the_paradigm_and_joined(tmp_path):
-    corpora = []
-    for corpus, folder in ((SEED, "seed"), (DEAP, "deap")):
-        write_replica(
-            corpus.code_name, tmp_path / folder, subjects=[1, 2], seconds=4, seed=0
-        )
-        corpora.append(corpus([1, 2], path=tmp_path / folder, sessions=[0]))
+def test_corpora_are_cut_by_the_paradigm_and_joined(seed_root, deap_root):
+    corpora = [
+        SEED([1, 2], path=seed_root, sessions=[0]),
+        DEAP([1, 2], path=deap_root),
+    ]
     paradigm = Emotion(target="valence", window=2.0, features="de")
     paradigm.match_all(corpora)
     dataset = gather_windows(corpora, paradigm=paradigm)
