@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +14,14 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from braindecode_emossl import demo, evaluation, terminal
+from braindecode_emossl import cli, demo, evaluation, terminal
 from braindecode_emossl.cli import app
 from braindecode_emossl.datasets import write_replica
-from braindecode_emossl.evaluation import AuditReport, pipelines_folder
+from braindecode_emossl.evaluation import PROTOCOLS, AuditReport, pipelines_folder
+from braindecode_emossl.paradigms.labels import TARGETS
 from braindecode_emossl.pretraining import SSLPretrainer, load_checkpoint
-
-PROTOCOLS = {"cross-session", "cross-corpus", "cross-corpus-finetune"}
+from braindecode_emossl.pretraining.registry import OBJECTIVES
+from braindecode_emossl.registration import DATASETS
 
 
 @pytest.fixture
@@ -30,18 +32,20 @@ def run(monkeypatch):
 
 @pytest.fixture
 def quick_demo(monkeypatch):
-    """A demo without its half minute of training; test_demo.py tests the whole."""
+    """A demo that does not train; test_demo.py tests the whole."""
 
-    def run_demo(output, corpora, *, random_state, device, on_step):
-        on_step("writing", 2)
-        on_step("training", 2)
+    def run_demo(output, corpora, *, random_state, device, on_fold):
+        on_fold("SEED", 1, 2)
+        on_fold("SEED", 2, 2)
         output.mkdir(parents=True)
         return pd.DataFrame(
             {
-                "dataset": ["SEED"] * 2,
-                "target": ["emotion"] * 2,
-                "pipeline": [f"{device} {random_state}"] * 2,
-                "score": [0.5, 0.7],
+                "dataset": "SEED",
+                "pipeline": f"{device} {random_state}",
+                "subject": ["1", "2"] * 2,
+                "n_labeled_trials": pd.array([1, 1, None, None], "Int64"),
+                "accuracy": [0.5, 0.7, 0.7, 0.8],
+                "score_trial": [0.6, 0.8, 0.8, 0.9],
             }
         )
 
@@ -61,7 +65,8 @@ def test_the_help_has_an_example(run):
 def test_the_demo_prints_its_table_and_where_it_saved(run, quick_demo, tmp_path):
     result = run("demo", "--output", str(tmp_path / "out"), "--seed", "3")
     assert result.exit_code == 0, result.output
-    assert "0.600 ± 0.141" in result.output and "cpu 3" in result.output
+    assert "0.600 ± 0.141" in result.output and "auto 3" in result.output
+    assert "labels" in result.output and "all" in result.output
     assert f"Saved {tmp_path / 'out' / 'scores.csv'}" in result.output
 
 
@@ -108,16 +113,18 @@ def test_help_of_every_command_has_an_example(run):
     ("typed", "offered"),
     [
         ("emossl pre", {"pretrain"}),
-        ("emossl pretrain S", {"SCMM"}),
-        ("emossl pretrain SCMM SEED", {"SEED", "SEED-IV"}),
-        ("emossl evaluate SEED --protocol cross-", PROTOCOLS),
+        ("emossl pretrain ", set(OBJECTIVES)),
+        ("emossl evaluate ", {cls.code_name for cls in DATASETS}),
+        ("emossl evaluate SEED --unlabeled ", {cls.code_name for cls in DATASETS}),
+        ("emossl evaluate SEED --protocol ", set(PROTOCOLS)),
+        ("emossl evaluate SEED --target ", set(TARGETS)),
     ],
 )
-def test_completion(run, typed, offered):
+def test_completion_offers_what_is_registered(run, typed, offered):
     environment = {
         "_EMOSSL_COMPLETE": "complete_bash",
         "COMP_WORDS": typed,
-        "COMP_CWORD": str(len(typed.split()) - 1),
+        "COMP_CWORD": str(len(typed.split(" ")) - 1),
     }
     result = CliRunner().invoke(app, [], prog_name="emossl", env=environment)
     assert set(result.output.split()) == offered
@@ -157,7 +164,7 @@ def seed(tmp_path_factory):
 
 @pytest.fixture
 def quick(tmp_path):
-    """A folder with one pipeline that takes no time."""
+    """Return a folder with one pipeline, which is fast."""
     folder = tmp_path / "pipelines"
     folder.mkdir()
     name = "de_logreg.yml"
@@ -174,18 +181,18 @@ def test_pipelines_prints_a_folder(run):
     assert folder == pipelines_folder("de")
     found = json.loads(run("pipelines", "--features", "de", "--json").output)
     assert found["folder"] == str(folder)
-    assert found["pipelines"]["DE + LogReg"] == "de_logreg.yml"
+    assert found["pipelines"]["DE + logistic regression"] == "de_logreg.yml"
 
 
 def test_evaluate_prints_and_writes_its_tables(run, seed, quick, tmp_path):
     results = tmp_path / "results"
-    arguments = ("evaluate", seed, *OPTIONS, "--pipelines", quick)
+    arguments = ("evaluate", seed, *OPTIONS, "--pipelines", quick, "--no-baselines")
     result = run(*arguments, "--results", str(results))
     assert result.exit_code == 0, result.output
     (file,) = results.glob("scores-SEED-leave-one-subject-out-emotion-*.csv")
     name, table = file.stem, pd.read_csv(file)
     windows = f"{table['accuracy'].mean():.3f} ± {table['accuracy'].std():.3f}"
-    assert windows in result.output and "DE + LogReg" in result.output
+    assert windows in result.output and "DE + logistic" in result.output
     kept = pd.read_parquet(results / f"{name}.parquet")
     for suffix in ("csv", "parquet", "json"):
         assert f"Saved {results / name}.{suffix}" in result.output
@@ -197,14 +204,14 @@ def test_evaluate_prints_and_writes_its_tables(run, seed, quick, tmp_path):
     assert [row["score"] for row in rows] == pytest.approx(table["score"].tolist())
 
 
-def test_shares_of_a_cluster_give_the_same_table(run, seed, quick, tmp_path):
-    arguments = ("evaluate", seed, *OPTIONS, "--pipelines", quick, "--results")
+def test_shards_of_a_cluster_give_the_same_table(run, seed, quick, tmp_path):
+    arguments = ("evaluate", seed, *OPTIONS, "--pipelines", quick, "--results-dir")
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
     assert run(*arguments, whole).exit_code == 0
-    for k in ("0", "1"):
-        result = run(*arguments, parts, "--fold", k, "--of", "2")
-        assert f"Share {k} of 2 is finished" in result.output
-        assert not list(Path(parts).glob("scores*"))
+    assert "Shard 0/2 is finished" in run(*arguments, parts, "--shard", "0/2").output
+    result = run(*arguments, parts, "--shard", "1/2", "--json")
+    assert json.loads(result.stdout) == {"shard": [1, 2]}
+    assert not list(Path(parts).glob("scores*"))
     assert run(*arguments, parts).exit_code == 0
     tables = [
         pd.read_csv(file) for f in (whole, parts) for file in Path(f).glob("*.csv")
@@ -212,9 +219,86 @@ def test_shares_of_a_cluster_give_the_same_table(run, seed, quick, tmp_path):
     pd.testing.assert_frame_equal(*(t.drop(columns="time") for t in tables))
 
 
+def test_baselines_seeds_and_numbers_of_labels(run, seed, quick, tmp_path):
+    arguments = ("evaluate", seed, *OPTIONS, "--pipelines", quick)
+    arguments += ("--n-labeled", "1,all", "--seeds", "0,1", "--results", str(tmp_path))
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    (file,) = tmp_path.glob("scores*.parquet")
+    table = pd.read_parquet(file)
+    assert set(table["pipeline"]) == {
+        "DE + logistic regression",
+        "most frequent",
+        "stratified",
+    }
+    assert set(table["seed"]) == {0, 1}
+    few = table["n_labeled_trials"].notna()
+    assert set(table.loc[few, "n_labeled_trials"]) == {1} and few.mean() == 0.5
+    assert (table.loc[few, "samples"] < table.loc[~few, "samples"].min()).all()
+    settings = json.loads(file.with_suffix(".json").read_text())["settings"]
+    assert settings["seeds"] == [0, 1] and settings["baselines"] is True
+    assert settings["n_labeled_trials"] == [1, None]
+
+
+@pytest.fixture
+def spied(monkeypatch):
+    """Record the arguments of evaluate, which is not run."""
+    calls = []
+
+    def evaluate(pipelines, datasets, paradigm, protocol, **options):
+        calls.append({"pipelines": pipelines, "paradigm": paradigm, **options})
+        return pd.DataFrame()
+
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    return calls
+
+
+def test_options_reach_evaluate(run, seed, quick, spied):
+    arguments = ("--unlabeled", f"SEED-IV={seed[5:]}", "--unlabeled-subjects", "2-3")
+    arguments += ("--on-error", "warn", "--n-jobs", "2", "--random-state", "7")
+    arguments += ("--last", "30", "--standardize", "recording")
+    arguments += ("--option", "adapt=unlabeled", "--option", "test-corpora=[SEED]")
+    run("evaluate", seed, *OPTIONS, "--pipelines", quick, *arguments)
+    (call,) = spied
+    assert call["on_error"] == "warn" and call["n_jobs"] == 2
+    assert call["random_state"] == 7 and call["adapt"] == "unlabeled"
+    assert call["test_corpora"] == ["SEED"]
+    assert call["paradigm"].last == 30 and call["paradigm"].standardize == "recording"
+    (corpus,) = call["unlabeled"]
+    assert corpus.code == "SEED-IV" and list(corpus.subject_list) == [2, 3]
+    assert call["seeds"] is None and call["n_labeled_trials"] is None
+
+
+def test_shipped_pipelines_follow_the_rate_of_the_windows(run, seed, quick, spied):
+    """SEED with DEAP is at 128 Hz, where the 200 Hz of the files were refused."""
+    assert run("evaluate", seed, "--device", "cpu").exit_code == 2  # empty table
+    assert run("evaluate", seed, "--pipelines", str(pipelines_folder())).exit_code == 2
+    ours, named = (call["pipelines"]["SCMM"][-1] for call in spied)
+    assert (ours.sfreq, ours.device) == (None, "cpu")
+    assert (named.sfreq, named.device) == (200, "auto")
+    assert {"SCMM, frozen", "SCMM, random weights"} <= set(spied[0]["pipelines"])
+
+
+def test_without_any_finished_fold_there_is_no_table(run, seed, quick, spied):
+    result = run("evaluate", seed, *OPTIONS, "--pipelines", quick)
+    assert result.exit_code == 2 and "No fold was finished" in result.stderr
+
+
+def test_a_copy_of_the_corpus_has_the_same_table(run, seed, quick, tmp_path):
+    """The name of the table depended on where the corpus was."""
+    copy = shutil.copytree(seed[5:], tmp_path / "copy")
+    pipelines = shutil.copytree(quick, tmp_path / "other")
+    results = ("--results", str(tmp_path / "results"))
+    for corpus, folder in ((seed, quick), (f"SEED={copy}", str(pipelines))):
+        arguments = ("evaluate", corpus, *OPTIONS, "--pipelines", folder, *results)
+        assert run(*arguments).exit_code == 0
+    assert len(list((tmp_path / "results").glob("scores*.csv"))) == 1
+
+
 def test_options_of_the_protocol(run, seed, quick, tmp_path):
     arguments = ("evaluate", seed, *OPTIONS, "--pipelines", quick)
     arguments += ("--protocol", "within-session", "--results", str(tmp_path))
+    arguments += ("--no-baselines",)
     assert run(*arguments, "--option", "n_splits=3").exit_code == 0
     assert len(list(tmp_path.glob("SEED_*/*/1_*of0003.parquet"))) == 3
     result = run(*arguments, "--option", "n_folds=3")
@@ -222,7 +306,7 @@ def test_options_of_the_protocol(run, seed, quick, tmp_path):
 
 
 def test_other_settings_keep_the_tables_of_the_first(run, seed, quick, tmp_path):
-    """All wrote scores.csv, later all of one protocol the same file."""
+    """All evaluations wrote scores.csv, later all of one protocol the same file."""
     arguments = ("evaluate", seed, *OPTIONS, "--pipelines", quick)
     arguments += ("--results", str(tmp_path))
     others = (
@@ -257,10 +341,11 @@ def test_ctrl_c_says_how_to_resume(run, seed, quick, monkeypatch, option, withou
     assert result.stderr.splitlines() == [f"Stopped. Run the same command {advice}"]
 
 
-def test_a_name_with_brackets_is_no_markup(run, seed, quick, tmp_path):
+def test_a_name_with_brackets_is_not_markup(run, seed, quick, tmp_path):
     """[/b] in the name of a pipeline was a closing tag without an opening one."""
     file = Path(quick, "de_logreg.yml")
-    file.write_text(file.read_text().replace("DE + LogReg", '"LogReg [/b]"'))
+    name = "DE + logistic regression"
+    file.write_text(file.read_text().replace(name, '"LogReg [/b]"'))
     results = str(tmp_path / "[results]")
     result = run("evaluate", seed, *OPTIONS, "--pipelines", quick, "--results", results)
     assert result.exit_code == 0, result.output
@@ -268,8 +353,8 @@ def test_a_name_with_brackets_is_no_markup(run, seed, quick, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["3-1", "1-", "-1", "1,,2", "", "1-2-3", "²"])
-def test_subjects_that_name_nobody_are_refused(run, text):
-    """3-1 was an empty list, of which all that was said came from deep below."""
+def test_ranges_without_a_subject_are_refused(run, text):
+    """3-1 was an empty list, and the message came from an inner function."""
     result = run("evaluate", "SEED", f"--subjects={text}")
     assert result.exit_code == 2
     message = f"--subjects must be such as 1-3,7, but got {text!r}."
@@ -287,21 +372,45 @@ def test_audit_passes_or_fails_by_its_exit_code(run, seed, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("evaluate", "SEED", "--fold", "1"), "--fold and --of go together"),
+        (("evaluate", "SEED", "--shard", "1"), "--shard must be K/N"),
+        (("evaluate", "SEED", "--shard", "2/2"), "but got '2/2'"),
+        (("evaluate", "SEED", "--n-labeled", "1,0"), "--n-labeled must be such as"),
+        (("evaluate", "SEED", "--n-labeled", "1,1"), "a list of different ones"),
+        (("evaluate", "SEED", "--seeds", "a"), "--seeds must be such as"),
+        (("evaluate", "SEED", "--seeds", "0,0"), "a list of different integers"),
+        (("evaluate", "SEED", "--unlabeled", "DEP"), "A corpus must be one of"),
+        (
+            ("evaluate", "SEED", "--unlabeled", "DEAP", "--unlabeled-subjects", "x"),
+            "--unlabeled-subjects must be such as",
+        ),
+        (("evaluate", "SEED", "--on-error", "stop"), 'must be "raise" or "warn"'),
+        (("evaluate", "SEED", "--standardize", "trial"), 'None or "recording"'),
+        (("evaluate", "SEED", "--last", "0"), "last must be a positive number"),
+        (("evaluate", "SEED", "--option", "adapt=x"), 'adapt must be None or "unlab'),
+        (("evaluate", "SEED", "--option", "n=[1"), "--option must be NAME=VALUE with"),
         (("evaluate", "SED"), "A corpus must be one of"),
         (("evaluate", "SEED=nowhere"), "There is no such folder"),
         (("evaluate", "SEED", "--subjects", "one"), "such as 1-3,7, but got 'one'"),
         (("evaluate", "SEED", "--option", "n_splits"), "must be NAME=VALUE"),
-        (("evaluate", "SEED", "--pipelines", "nowhere"), "No .yml pipeline"),
+        (("evaluate", "SEED", "--pipelines", "nowhere"), "no pipeline file or folder"),
         (("evaluate", "SEED", "--protocol", "loso"), "'leave-one-subject-out'"),
         (("evaluate", "SEED", "--features", "psd"), "name a folder of your own"),
-        (("evaluate", "SEED", "--device", "gpu"), "--device gpu is not to be had"),
+        (("evaluate", "SEED", "--device", "gpu"), "--device gpu is not available"),
         (("pretrain", "SCM", "SEED"), "MODEL must be one of"),
-        (("pretrain", "SCMM", "SEED", "--features", "psd"), "left out or de for SCMM"),
+        (("pretrain", "SCMM", "SEED", "--features", "psd"), "de or left out for SCMM"),
         (("pretrain", "MEMHACL", "SEED", "--features", "de"), "left out for MEMHACL"),
-        (("pretrain", "SCMM", "SEED", "--leave-out", "1-15"), "leaves nobody of SEED"),
+        (
+            ("pretrain", "SCMM", "SEED", "--leave-out", "1-15"),
+            "leaves no subject of SEED",
+        ),
         (("pretrain", "SCMM", "SEED", "--leave-out", "16"), "but got [16]"),
         (("pretrain", "SCMM", "SEED", "--leave-out", "x"), "--leave-out must be such"),
+        (
+            ("pretrain", "SCMM", "SEED", "--steps", "1", "--epochs", "1"),
+            "--steps and --epochs exclude each other",
+        ),
+        (("replica", "SED", "x"), "A corpus must be one of"),
+        (("replica", "SEED", "x", "--n-subjects", "16"), "must be at most 15 for SEED"),
         (("report", "nowhere"), "There is no finished fold below"),
         (("audit", "SEED", "--protocol", "loso"), "'leave-one-subject-out'"),
     ],
@@ -318,6 +427,27 @@ def test_bad_input_is_one_sentence(run, arguments, message, monkeypatch, tmp_pat
 QUICK = ("--features", "de", "--window", "1", "--epochs", "2", "--batch-size", "16")
 
 
+def test_replica_writes_so_many_subjects(run, tmp_path):
+    arguments = ("replica", "DEAP", str(tmp_path), "--n-subjects", "2")
+    result = run(*arguments, "--seconds", "1", "--random-state", "3")
+    assert result.exit_code == 0, result.output
+    assert len(list(tmp_path.rglob("s*.dat"))) == 2
+
+
+def test_pretrain_counts_steps(run, seed, tmp_path, monkeypatch):
+    arguments = ("pretrain", "SCMM", seed, "--subjects", "1", *QUICK[:4])
+    arguments += ("--batch-size", "16", "--output", str(tmp_path), "--json")
+    found = json.loads(run(*arguments, "--steps", "5").stdout)
+    assert (found["steps"], found["epochs"]) == (5, 2)  # 60 windows, 3 full batches
+    settings = {}
+    monkeypatch.setattr(
+        cli, "_make_pretrainer", lambda objective, **given: settings.update(given)
+    )
+    run(*arguments[:9])
+    assert settings["max_steps"] is settings["max_epochs"] is None  # 2000
+    assert settings["batch_size"] == "auto" and settings["device"] == "auto"
+
+
 def test_pretrain_saves_a_checkpoint_that_knows_its_subjects(run, seed, tmp_path):
     arguments = ("pretrain", "SCMM", seed, "--subjects", "1-2", "--leave-out", "2")
     arguments += (*QUICK, "--output", str(tmp_path))
@@ -332,10 +462,10 @@ def test_pretrain_saves_a_checkpoint_that_knows_its_subjects(run, seed, tmp_path
     assert again["epochs"] == 2 and again["corpora"]["SEED"]["subjects"] == [1]
     assert f"loss {again['losses']['loss']:.4g}" in result.output
     other = run(*arguments, "--lr", "0.1")
-    assert other.exit_code == 2 and "lr = 0.0005, but it is now 0.1" in other.stderr
+    assert other.exit_code == 2 and "lr was 0.0005, but is now 0.1" in other.stderr
 
 
-def test_pretrain_goes_on_where_it_was_stopped(run, seed, tmp_path, monkeypatch):
+def test_pretrain_resumes(run, seed, tmp_path, monkeypatch):
     arguments = ("pretrain", "SCMM", seed, "--subjects", "1", *QUICK, "--output")
     assert run(*arguments, str(tmp_path / "whole")).exit_code == 0
     on_epoch_begin = SSLPretrainer.on_epoch_begin
@@ -371,7 +501,7 @@ def test_pretrain_takes_corpora_of_other_channels_together(run, seed, tmp_path):
 
 
 def test_memhacl_contrasts_groups_of_subjects(run, monkeypatch, tmp_path):
-    """A shuffled batch would give groups of any windows, without a word."""
+    """Shuffled batches would contrast groups of unrelated windows."""
     root = write_replica(
         "SEED", tmp_path, subjects=[1, 2, 3, 4], sessions=[0], seconds=2, seed=0
     )
@@ -390,7 +520,7 @@ def test_memhacl_contrasts_groups_of_subjects(run, monkeypatch, tmp_path):
 
 
 def test_all_modalities_reach_the_model(run, tmp_path):
-    """Only EEG could be given from a shell to models that are made for more."""
+    """From a shell, multimodal models could be given EEG only."""
     root = write_replica("DEAP", tmp_path, subjects=[1, 2, 3, 4], seconds=2, seed=0)
     arguments = ["pretrain", "MEMHACL", f"DEAP={root}", "--subjects", "1-4"]
     arguments += ["--window", "1", "--epochs", "0"]
@@ -423,7 +553,10 @@ def test_report_writes_a_page(run, seed, quick, tmp_path):
     assert result.exit_code == 0, result.output
     assert f"Saved {results / 'report.html'}" in result.output
     page = (results / "report.html").read_text()
-    assert "DE + LogReg" in page and "scores-SEED-leave-one-subject-out" in page
+    assert (
+        "DE + logistic regression" in page
+        and "scores-SEED-leave-one-subject-out" in page
+    )
     other = tmp_path / "new" / "page.html"
     assert run("report", str(results), "--output", str(other)).exit_code == 0
     assert other.is_file()
