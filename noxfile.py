@@ -1,4 +1,4 @@
-"""What is checked before a change is merged; ``nox --list`` tells the sessions."""
+"""The checks that a change must pass; ``nox --list`` lists the sessions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OLDEST_PYTHON = PROJECT["requires-python"].removeprefix(">=")
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Look at style and docstrings."""
+    """Check style and docstrings."""
     session.install(*EXTRAS["lint"])
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
@@ -30,11 +30,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check the types of the package as its users have it."""
-    # mypy finds the folders at the top of the repository only where they are installed.
-    shutil.rmtree("build", ignore_errors=True)  # else it keeps deleted files
+    """Check the types of the installed package."""
+    # mypy finds the folders at the top of the repository only after installation.
+    shutil.rmtree("build", ignore_errors=True)  # it may contain deleted files
     session.install(".[typing]")
-    session.chdir(session.create_tmp())  # not to find the sources
+    session.chdir(session.create_tmp())  # away from the sources
     config = f"--config-file={ROOT / 'pyproject.toml'}"
     session.run("mypy", config, "--package", "braindecode_emossl")
 
@@ -57,7 +57,7 @@ def minimum(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation; ``-- -D plot_gallery=0`` leaves out the gallery."""
+    """Build the documentation; ``-- -D plot_gallery=0`` does not run the gallery."""
     session.install("-e", ".[docs]")
     session.run(
         *("sphinx-build", "-W", "--keep-going", *session.posargs),
@@ -79,7 +79,7 @@ def build(session: nox.Session) -> None:
 
 
 def _lowest_versions() -> list[str]:
-    """Return a constraint for each requirement that has a lower bound."""
+    """Return a constraint for each requirement with a lower bound."""
     texts = [*PROJECT["dependencies"], *EXTRAS["distributed"]]
     texts += [*EXTRAS["spreadsheets"], *EXTRAS["test"]]
     bounds = (re.match(r"([\w-]+)(?:\[.*\])?>=([\w.]+)", text) for text in texts)

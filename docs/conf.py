@@ -1,9 +1,8 @@
 """Settings of the documentation.
 
-``sphinx-build -W --keep-going docs docs/_build/html`` builds it, offline. With
-``EMOSSL_DOCS_LINKS=1`` the names of other libraries link to their documentation, whose
-inventories are then fetched. ``-D plot_gallery=0`` leaves out the running of the
-examples.
+``sphinx-build -W --keep-going docs docs/_build/html`` builds it offline. With
+``EMOSSL_DOCS_LINKS=1``, the names of other libraries link to their documentation, whose
+inventories are downloaded. With ``-D plot_gallery=0``, the examples are not run.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "generated/cli.md"]
 templates_path = ["_templates"]
-# Quotes and dashes of code are part of it.
+# Keep quotes and dashes in code unchanged.
 smartquotes = False
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -52,13 +51,13 @@ copybutton_prompt_is_regexp = True
 # -- API reference -------------------------------------------------------------
 
 autosummary_generate = True
-# Public is what __all__ names, wherever it is defined.
+# Names in __all__ are public, wherever they are defined.
 autosummary_ignore_module_all = False
-# Classes with a page in models/, which no other page repeats.
+# Classes with a page in models/, which are not repeated on other pages.
 autosummary_context = {
     "with_a_page": [*OBJECTIVES, *(cls.__name__ for cls in OBJECTIVES.values())]
 }
-# Some file systems cannot tell them apart: a function, and the Transform after it.
+# A function and a Transform whose names are equal on some file systems.
 _MEIOSIS = "braindecode_emossl.augmentation.meiosis"
 autosummary_filename_map = {_MEIOSIS: f"{_MEIOSIS}-function"}
 autodoc_inherit_docstrings = False
@@ -66,7 +65,7 @@ autodoc_preserve_defaults = True
 autodoc_typehints = "none"
 toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
-# A reference to this package that leads nowhere is an error.
+# A broken reference to this package is an error.
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!braindecode_emossl).*")]
 
@@ -112,5 +111,5 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version", "theme-version"],
 }
-# Pages without others beside them.
+# Pages without a sidebar.
 html_sidebars = {page: [] for page in ("index", "start", "results")}

@@ -1,4 +1,4 @@
-"""What a release is made of: metadata, files of the packages, and the workflows."""
+"""The contents of a release: metadata, files of the packages, and workflows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
 
 def folder_of(package: str) -> Path:
-    """Return where the sources of a package are."""
+    """Return the folder with the sources of a package."""
     for name, folder in sorted(SETUPTOOLS["package-dir"].items(), reverse=True):
         if package == name or package.startswith(f"{name}."):
             return ROOT / folder / package.removeprefix(name)[1:].replace(".", "/")
@@ -36,7 +36,7 @@ def test_every_folder_of_code_is_a_package():
         for file in (ROOT / folder).rglob("*.py"):
             inner = file.parent.relative_to(ROOT / folder).parts
             found.add(".".join([name, *inner]))
-    # Of data alone, see the comment there.
+    # They contain only data; see the comment in pyproject.toml.
     data = {"braindecode_emossl.pipelines", "braindecode_emossl.pipelines.de"}
     assert found | data == set(SETUPTOOLS["packages"])
 
@@ -101,7 +101,7 @@ def test_classifiers_name_the_tested_versions_of_python():
 
 
 def find_sessions() -> set[str]:
-    """Return the names of the sessions of the noxfile, which may not be installed."""
+    """Return the names of the nox sessions; nox need not be installed."""
     tree = ast.parse((ROOT / "noxfile.py").read_text())
     return {
         node.name

@@ -24,7 +24,7 @@ def setup(app) -> dict:
     Returns
     -------
     dict
-        That it may run in parallel.
+        Whether the extension supports parallel builds.
     """
     app.connect("builder-inited", _write_help)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -33,11 +33,11 @@ def setup(app) -> dict:
 def _write_help(app) -> None:
     command = typer.main.get_command(emossl)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="emossl")
-    _, _, text = text.partition("\n")  # the page has a title of its own
-    # The list of commands has cut-off sentences.
+    _, _, text = text.partition("\n")  # the page has its own title
+    # The list of commands has truncated sentences.
     text = re.sub(r"\*\*Commands\*\*:\n\n(\* .+\n)+\n", "", text)
     text = re.sub(r"^Example: (.+)$", r"Example: `\1`", text, flags=re.MULTILINE)
-    # What is in angle brackets would be taken for HTML.
+    # Text in angle brackets would be taken for HTML.
     text = re.sub(r"(?<!\S)([^\s`]*<[A-Z]+>[^\s`]*)", r"`\1`", text)
     file = Path(app.srcdir, "generated", "cli.md")
     file.parent.mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
-"""A directive for the table of what each default of a class rests on.
+"""A directive for the table of evidence for the defaults of a class.
 
-``.. evidence:: braindecode_emossl.models.SCMM`` reads the tags of the docstring, so
-that table and docstring cannot differ.
+``.. evidence:: braindecode_emossl.models.SCMM`` reads the tags of the docstring, so that
+table and docstring agree.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TAG = re.compile(rf"\[({'|'.join(TAGS)})\]")
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a docstring says of one argument or attribute.
+    """The evidence for one argument or attribute in a docstring.
 
     Attributes
     ----------
@@ -34,9 +34,9 @@ class Evidence:
     default : str
         Source of its default, empty for an attribute.
     tags : tuple of str
-        What it rests on, none if the docstring does not say.
+        The evidence; empty if the docstring has no tag.
     remark : str
-        What the docstring adds to the tag; all of it, where there are several.
+        The text after the tag; the whole description if there are several tags.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Evidence:
 
 
 def collect_evidence(cls: type) -> list[Evidence]:
-    """Read the evidence of a class's own arguments and of its tagged attributes.
+    """Read the evidence for the arguments of a class and for its tagged attributes.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def setup(app) -> dict:
     Returns
     -------
     dict
-        That it may run in parallel.
+        Whether the extension supports parallel builds.
     """
     app.add_directive("evidence", EvidenceTable)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""Formulas as MathML, in the page itself, so that it can be read offline."""
+"""Formulas as MathML within the page, which can thus be read offline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def setup(app) -> dict:
     Returns
     -------
     dict
-        That it may run in parallel.
+        Whether the extension supports parallel builds.
     """
     app.add_html_math_renderer("mathml", (_write, None), (_write, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

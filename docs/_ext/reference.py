@@ -1,4 +1,4 @@
-"""What the API reference asks of autodoc beyond its settings."""
+"""Adjustments of autodoc for the API reference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import braindecode_emossl
 
 __all__ = ["setup"]
 
-# braindecode adds it to the docstring of every model, with an import that is not ours.
+# braindecode adds this to the docstring of every model, with a wrong import.
 _NOT_OURS = ".. rubric:: Hugging Face Hub integration"
 
 
@@ -31,7 +31,7 @@ def setup(app) -> dict:
     Returns
     -------
     dict
-        That it may run in parallel.
+        Whether the extension supports parallel builds.
     """
     # Before numpydoc, which has the usual priority of 500.
     app.connect("autodoc-process-docstring", _edit_docstring, priority=400)
@@ -50,7 +50,7 @@ def _edit_docstring(app, what, name, obj, options, lines) -> None:
 
 
 def _find_comment(name: str) -> list[str]:
-    """Return the ``#:`` lines above a constant, in whichever module it stands."""
+    """Return the ``#:`` lines above a constant, in the module that defines it."""
     package, _, constant = name.rpartition(".")
     for module in [other for other in sys.modules if other.startswith(package)]:
         comments = ModuleAnalyzer.for_module(module).find_attr_docs()
@@ -60,7 +60,7 @@ def _find_comment(name: str) -> list[str]:
 
 
 def _show_signature(app, what, name, obj, options, signature, annotation):
-    """Return that of ``__init__`` where a metaclass or ``__new__`` hides it."""
+    """Return the signature of ``__init__`` if a metaclass or ``__new__`` hides it."""
     if what != "class" or signature != "(*args, **kwargs)":
         return None
     update_defvalue(app, obj.__init__, True)
@@ -69,12 +69,12 @@ def _show_signature(app, what, name, obj, options, signature, annotation):
 
 
 def _skip_requests(app, what, name, obj, skip, options):
-    """Leave out the ``set_..._request`` that scikit-learn adds to estimators."""
+    """Skip the ``set_..._request`` methods that scikit-learn adds to estimators."""
     return True if re.fullmatch(r"set_\w+_request", name) else None
 
 
 def _resolve_short_name(app, env, node, content):
-    """Link ``braindecode_emossl.SEED`` to the reference of the module it is from."""
+    """Link ``braindecode_emossl.SEED`` to the reference of its own module."""
     package, _, name = node.get("reftarget", "").rpartition(".")
     if package != "braindecode_emossl":
         return None
