@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,19 +20,15 @@ import yaml
 from braindecode import EEGClassifier
 from braindecode.datasets import MOABBDataset
 from braindecode.preprocessing import create_windows_from_events
-from moabb.pipelines.utils import parse_pipelines_from_directory
 from numpy.testing import assert_array_equal
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import braindecode_emossl
 from braindecode_emossl.datasets import DEAP, SEED, write_replica
-from braindecode_emossl.evaluation import load_pipelines, pipelines_folder
 from braindecode_emossl.features import DifferentialEntropy
 from braindecode_emossl.models import SCMM
 from braindecode_emossl.paradigms import Emotion
-from braindecode_emossl.pretraining import SSLClassifier
-from braindecode_emossl.registration import MODELS
 
 PIPELINES = Path(braindecode_emossl.__file__).parent / "pipelines"
 
@@ -161,67 +155,6 @@ def test_benchmark(whole_corpora, contexts, tmp_path):
     assert 0.55 < table["score"].mean() <= 1  # chance is a half
     file = tmp_path / "results/results/Emotion/CrossSubjectEvaluation/results_.hdf5"
     assert file.is_file()
-
-
-@pytest.fixture
-def pipelines(tmp_path):
-    """Copy the folder that ships, as MOABB leaves lock files beside what it reads."""
-    ignored = shutil.ignore_patterns("__pycache__")
-    return shutil.copytree(PIPELINES, tmp_path / "pipelines", ignore=ignored)
-
-
-# Of the models that this package brings.
-MODEL_NAMES = {model.__name__ for model in MODELS}
-
-# Large networks, for which the quick tests of their own files do.
-LARGE = {"MEMHACL", "MaskedClusterTransformer", "MoodReader"}
-
-
-@pytest.mark.parametrize("features", [None, "de"])
-def test_shipped_pipelines(features):
-    """Each learns to tell loud windows from soft ones."""
-    pipelines, grids = load_pipelines(pipelines_folder(features))
-    assert {"DE + logistic regression", "DE + SVM", "DGCNN", "SCMM"} <= set(pipelines)
-    assert set(grids) == {"DE + SVM"}
-    rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(48, 6, 400)), np.repeat(["negative", "positive"], 24)
-    X[24:] *= 3
-    if features == "de":
-        X = DifferentialEntropy(200, flatten=False).transform(X)
-    for name in set(pipelines) - LARGE:
-        pipeline = pipelines[name]
-        if isinstance(pipeline[-1], SSLClassifier):
-            pretrain_epochs = 0 if pipeline[-1].pretrain_epochs == 0 else 1
-            pipeline[-1].set_params(pretrain_epochs=pretrain_epochs, finetune_epochs=2)
-        score = pipeline.fit(X, y).score(X, y)
-        assert score > 0.8 or isinstance(pipeline[-1], SSLClassifier), name
-        assert set(pipeline.predict(X)) <= {"negative", "positive"}
-
-
-def test_all_shipped_pipelines_are_found_by_moabb(pipelines):
-    """MOABB runs each .py file of the folder, and an ``__init__.py`` made it crash."""
-    configs = parse_pipelines_from_directory(str(pipelines))
-    names = {config["name"] for config in configs}
-    assert names == set(load_pipelines(pipelines_folder())[0])
-    assert {"Riemannian tangent space", "TSception", *MODEL_NAMES} <= names
-    assert all(config["paradigms"] == ["Emotion"] for config in configs)
-    assert not list(PIPELINES.rglob("*.lock"))  # reading leaves nothing behind
-
-
-def test_pipelines_move_to_a_device():
-    pipelines, _ = load_pipelines(PIPELINES / "dgcnn.yml", device="cuda:1")
-    assert pipelines["DGCNN"][-1].device == "cuda:1"
-
-
-def test_folders_without_pipelines(tmp_path):
-    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path))):
-        load_pipelines(tmp_path)
-    with pytest.raises(ValueError, match="features='psd'"):
-        pipelines_folder("psd")
-    for name in ("a.yml", "b.yml"):
-        shutil.copy(PIPELINES / "riemann.yml", tmp_path / name)
-    with pytest.raises(ValueError, match="are named 'Riemannian tangent space'"):
-        load_pipelines(tmp_path)
 
 
 # MOABB's command takes all corpora of a paradigm, and whole ones; two are enough here.

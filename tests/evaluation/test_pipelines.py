@@ -1,0 +1,229 @@
+"""Pipelines from YAML files: those of the package, and malformed ones."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from moabb.pipelines.utils import parse_pipelines_from_directory
+
+from braindecode_emossl.evaluation import (
+    load_pipelines,
+    pipelines_folder,
+    with_baselines,
+)
+from braindecode_emossl.evaluation.baselines import DE_BASELINE
+from braindecode_emossl.features import DifferentialEntropy
+from braindecode_emossl.pretraining import SSLClassifier
+from braindecode_emossl.registration import MODELS
+
+MODEL_NAMES = {model.__name__ for model in MODELS}
+# Large networks, which have quick tests in their own files.
+LARGE = {"MEMHACL", "MaskedClusterTransformer", "MoodReader"}
+
+GOOD = """
+name: DE + LR
+paradigms:
+  - Emotion
+pipeline:
+  - name: Vectorizer
+    from: mne.decoding
+  - name: LogisticRegression
+    from: sklearn.linear_model
+    parameters:
+      max_iter: 20
+"""
+
+
+@pytest.fixture
+def windows():
+    """Loud and soft windows of noise, and their labels."""
+    X = np.random.default_rng(0).normal(size=(48, 6, 400))
+    X[24:] *= 3
+    return X, np.repeat(["negative", "positive"], 24)
+
+
+# -- the pipelines of the package ----------------------------------------------
+
+
+@pytest.mark.parametrize("features", [None, "de"])
+def test_shipped_pipelines_learn(features, windows):
+    pipelines, grids = load_pipelines(pipelines_folder(features))
+    assert {DE_BASELINE, "DE + SVM", "DGCNN", "SCMM"} <= set(pipelines)
+    assert set(grids) == {"DE + SVM"}
+    X, y = windows
+    if features == "de":
+        X = DifferentialEntropy(200, flatten=False).transform(X)
+    for name in set(pipelines) - LARGE:
+        pipeline = pipelines[name]
+        if isinstance(pipeline[-1], SSLClassifier):
+            pipeline[-1].set_params(pretrain_steps=2, finetune_steps=4)
+        score = pipeline.fit(X, y).score(X, y)
+        assert score > 0.8 or isinstance(pipeline[-1], SSLClassifier), name
+        assert set(pipeline.predict(X)) <= {"negative", "positive"}
+
+
+def test_memhacl_stops_on_bare_arrays(windows):
+    """It was trained on groups of windows that have nothing in common."""
+    pipelines, _ = load_pipelines(pipelines_folder() / "memhacl.yml")
+    with pytest.raises(ValueError, match="run the pipeline in braindecode_emossl's ev"):
+        pipelines["MEMHACL"].fit(*windows)
+
+
+def test_the_baseline_of_differential_entropy_is_not_added_twice():
+    for features in (None, "de"):
+        pipelines, _ = load_pipelines(pipelines_folder(features))
+        added = set(with_baselines(pipelines)) - set(pipelines)
+        models = MODEL_NAMES if features is None else {"SCMM"}
+        kinds = ("random weights", "frozen")
+        of_models = {f"{model}, {kind}" for model in models for kind in kinds}
+        assert added == {*of_models, "most frequent", "stratified"}
+
+
+def test_moabb_reads_the_same_pipelines(tmp_path):
+    """MOABB runs each .py file of the folder, and an ``__init__.py`` made it crash."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    folder = shutil.copytree(pipelines_folder(), tmp_path / "p", ignore=ignored)
+    configs = parse_pipelines_from_directory(str(folder))
+    ours, _ = load_pipelines(pipelines_folder())
+    found = {config["name"]: str(config["pipeline"]) for config in configs}
+    assert found == {name: str(pipeline) for name, pipeline in ours.items()}
+    assert {"Riemannian tangent space", "TSception", *MODEL_NAMES} <= set(found)
+    assert all(config["paradigms"] == ["Emotion"] for config in configs)
+    assert not list(pipelines_folder().rglob("*.lock"))  # reading leaves nothing behind
+
+
+def test_device_and_rate_are_set_at_any_depth():
+    file = pipelines_folder() / "tsception.yml"
+    kept = load_pipelines(file)[0]["TSception"][-1]
+    moved = load_pipelines(file, device="cuda:1", keep_sfreq=False)[0]["TSception"][-1]
+    assert (kept.sfreq, kept.device) == (200, "auto")
+    assert (moved.sfreq, moved.device) == (None, "cuda:1")
+
+
+def test_no_pipelines_ship_for_other_features():
+    with pytest.raises(ValueError, match="features='psd'"):
+        pipelines_folder("psd")
+
+
+# -- files ---------------------------------------------------------------------
+
+
+def test_all_endings_are_read(tmp_path):
+    """.yaml and .YML were skipped without a message."""
+    for name in ("a.yml", "b.yaml", "c.YML"):
+        (tmp_path / name).write_text(GOOD.replace("DE + LR", name))
+    (tmp_path / "readme.txt").write_text("not a pipeline")
+    (tmp_path / "folder.yml").mkdir()
+    assert list(load_pipelines(tmp_path)[0]) == ["a.yml", "b.yaml", "c.YML"]
+    assert list(load_pipelines(tmp_path / "b.yaml")[0]) == ["b.yaml"]
+
+
+def test_folders_without_pipelines(tmp_path):
+    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path))):
+        load_pipelines(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no pipeline file or folder nowhere"):
+        load_pipelines("nowhere")
+    (tmp_path / "a.yml").write_text(GOOD.replace("- Emotion", "- emotion"))
+    with pytest.raises(FileNotFoundError, match=r"only of \['emotion'\]"):
+        load_pipelines(tmp_path)
+
+
+def test_two_pipelines_of_one_name(tmp_path):
+    for name in ("a.yml", "b.yml"):
+        (tmp_path / name).write_text(GOOD)
+    with pytest.raises(ValueError, match="are named 'DE \\+ LR'"):
+        load_pipelines(tmp_path)
+
+
+def test_other_paradigms_are_left_out_before_anything_is_imported(
+    tmp_path, monkeypatch
+):
+    """A file for another paradigm was imported and called, then left out."""
+    module = "a_module_that_must_not_run"
+    (tmp_path / f"{module}.py").write_text("class Thing: ...")
+    monkeypatch.syspath_prepend(tmp_path)
+    text = GOOD.replace("Vectorizer", "Thing").replace("mne.decoding", module)
+    (tmp_path / "a.yml").write_text(text.replace("- Emotion", "- LeftRightImagery"))
+    (tmp_path / "b.yml").write_text(GOOD)
+    assert list(load_pipelines(tmp_path)[0]) == ["DE + LR"]
+    assert module not in sys.modules
+
+
+GRID = GOOD + "param_grid:\n  logisticregression__"
+FAULTS = {
+    "no paradigms": (
+        GOOD.replace("paradigms:\n  - Emotion\n", ""),
+        "lacks the key paradigms",
+    ),
+    "no name": (GOOD.replace("name: DE + LR\n", ""), "lacks the key name"),
+    "no pipeline": (GOOD.split("pipeline:")[0], "lacks the key pipeline"),
+    "no from": (
+        GOOD.replace("    from: mne.decoding\n", ""),
+        "lacks the key from of step 1 of pipeline",
+    ),
+    "misspelt key": (
+        GOOD.replace("parameters", "parameter"),
+        "step 2 of pipeline in .* must be among .* but there is 'parameter'",
+    ),
+    "parameters a list": (
+        GOOD.replace("max_iter: 20", "- max_iter"),
+        "parameters of step 2 of pipeline in .* must be a mapping",
+    ),
+    "unknown class": (
+        GOOD.replace("Vectorizer", "Vectorise"),
+        r"mne\.decoding\.Vectorise, named by step 1 of pipeline in .* cannot be called",
+    ),
+    "unknown module": (
+        GOOD.replace("mne.decoding", "mne.decodinng"),
+        "The module 'mne.decodinng', named by step 1 .* cannot be imported",
+    ),
+    "unknown parameter": (
+        GOOD.replace("max_iter", "max_iters"),
+        "LogisticRegression, named by step 2 .* unexpected keyword argument",
+    ),
+    "empty": ("", "must be a mapping with the keys name, paradigms and pipeline"),
+    "a comment": ("# to do\n", "must be a mapping with the keys"),
+    "a list": ("- a\n- b\n", "must be a mapping with the keys"),
+    "tabs": (GOOD.replace("  - Emotion", "\t- Emotion"), "not a YAML .* in line 4"),
+    "two documents": (f"{GOOD}---\n{GOOD}", "not a YAML .* a single document"),
+    "paradigms a word": (
+        GOOD.replace("paradigms:\n  - Emotion\n", "paradigms: Emotion\n"),
+        "paradigms in .* must be a list of names",
+    ),
+    "pipeline a word": (
+        GOOD.split("pipeline:")[0] + "pipeline: LogisticRegression",
+        "pipeline in .* must be a list of steps",
+    ),
+    "a number as name": (GOOD.replace("DE + LR", "12"), "name in .* must be text"),
+    "Python object": (
+        GOOD.replace("20", "!!python/object/apply:os.getpid []"),
+        "not a YAML document: could not determine a constructor",
+    ),
+    "unknown parameter in the grid": (
+        GRID + "CC: [1, 2]\n",
+        "param_grid in .* names logisticregression__CC, which is not a parameter",
+    ),
+    "grid a number": (GOOD + "param_grid: 3\n", "param_grid in .* is not a grid"),
+    "no list in the grid": (GRID + "C: 1\n", "param_grid in .* is not a grid"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_malformed_files(fault, tmp_path):
+    """They ended in a KeyError, a TypeError or an AttributeError without a file."""
+    text, message = FAULTS[fault]
+    file = tmp_path / "broken.yml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        load_pipelines(tmp_path)
+    assert str(file) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_files_in_another_encoding(tmp_path):
+    (tmp_path / "a.yml").write_bytes(GOOD.replace("DE", "Dé").encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a\.yml must be text in UTF-8"):
+        load_pipelines(tmp_path)
