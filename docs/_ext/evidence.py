@@ -1,7 +1,7 @@
 """A directive for the table of evidence for the defaults of a class.
 
-``.. evidence:: braindecode_emossl.models.SCMM`` reads the tags of the docstring, so that
-table and docstring agree.
+``.. evidence:: braindecode_emossl.models.SCMM`` reads the tags of the docstring, so
+that table and docstring agree.
 """
 
 from __future__ import annotations
