@@ -28,7 +28,6 @@ from braindecode_emossl.datasets.base import (
 from braindecode_emossl.datasets.deap_files import (
     N_VIDEOS,
     RATINGS,
-    ForbiddenPickleError,
     MissingReaderError,
     Presentation,
     find_tables,
@@ -38,6 +37,7 @@ from braindecode_emossl.datasets.deap_files import (
 )
 from braindecode_emossl.datasets.deap_original import SFREQ as ORIGINAL_SFREQ
 from braindecode_emossl.datasets.deap_original import OriginalRecording
+from braindecode_emossl.datasets.deap_pickles import ForbiddenPickleError
 from braindecode_emossl.errors import CorpusFormatError
 from braindecode_emossl.hosts import set_summary_table
 

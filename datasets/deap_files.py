@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -14,12 +12,12 @@ import pandas as pd
 from scipy.io import loadmat
 
 from braindecode_emossl.datasets.base import find_files
+from braindecode_emossl.datasets.deap_pickles import read_pickle
 from braindecode_emossl.errors import EmosslError
 
 __all__ = [
     "N_VIDEOS",
     "RATINGS",
-    "ForbiddenPickleError",
     "MissingReaderError",
     "Presentation",
     "find_tables",
@@ -46,39 +44,8 @@ def read_preprocessed(file: Path) -> tuple[np.ndarray, np.ndarray]:
     if file.suffix == ".mat":
         content = loadmat(file, variable_names=["data", "labels"])
     else:
-        with file.open("rb") as stream:
-            # Python 2 wrote the files, so its byte strings hold the arrays.
-            content = _ArrayUnpickler(stream, encoding="latin1").load()
+        content = read_pickle(file)
     return np.asarray(content["data"]), np.asarray(content["labels"])
-
-
-class ForbiddenPickleError(pickle.UnpicklingError):
-    """A pickle asks for something that no array needs."""
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickle numpy arrays and nothing else, so that a file can run no code."""
-
-    allowed = frozenset(
-        {
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),
-            # From protocol 5 on; it makes an array of bytes, and none of objects.
-            ("numpy.core.numeric", "_frombuffer"),
-            ("numpy._core.numeric", "_frombuffer"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("_codecs", "encode"),
-        }
-    )
-
-    def find_class(self, module, name):
-        if (module, name) not in self.allowed:
-            raise ForbiddenPickleError(f"its pickle asks for {module}.{name}.")
-        found = super().find_class(module.replace("numpy.core", "numpy._core"), name)
-        # A pickle can set attributes of what it is given: of a function, hand out a
-        # stand-in. Those of a built-in type cannot be set.
-        return found if isinstance(found, type) else partial(found)
 
 
 # -- participant_ratings -------------------------------------------------------

@@ -633,8 +633,8 @@ DEAP_CASES = [
         deap("dat", name, change, says, everything)
         for name, change, says in [
             ("a list", to_bytes(pickle.dumps([1, 2], protocol=2)), NO_DICT[1:]),
-            ("objects", data(lambda x: x[:, :, :512].astype(object)), ("object",)),
-            ("labels of text", ratings(lambda y: y.astype(str)), ("<U",)),
+            ("objects", data(lambda x: x[:, :, :512].astype(object)), ("'O8'",)),
+            ("labels of text", ratings(lambda y: y.astype(str)), ("'U",)),
             ("39 channels", data(lambda x: x[:, :39]), ("(40, 39,",)),
             ("128 samples", data(lambda x: x[:, :, :128]), ("(40, 40, 128)",)),
             ("512 Hz", data(lambda x: np.ones((40, 40, 8065), "f2")), ("128 Hz",)),

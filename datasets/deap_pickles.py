@@ -1,0 +1,308 @@
+"""Reading DEAP's pickles without unpickling them.
+
+Python's unpickler calls what a file names. Even names that look harmless suffice for
+an attack: a state given to ``numpy.dtype`` makes numpy follow bytes of the file as
+pointers. The files of DEAP hold one dictionary with two arrays of floats, which takes
+about 60 opcodes. They are interpreted here on plain Python objects: nothing is
+imported or called, and only buffers of plain numbers become arrays.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import pickletools
+import re
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["ForbiddenPickleError", "read_pickle"]
+
+# A published file has 103 MB.
+_MAX_BYTES = 2**28
+# More than any pickle of two arrays takes, in any protocol.
+_MAX_OPCODES = 500
+
+# Names that pickles of arrays contain, by what they stand for. numpy 2 renamed its
+# modules; `_frombuffer` appears from protocol 5 on.
+_NAMES = {
+    "numpy.core.multiarray _reconstruct": "reconstruct",
+    "numpy._core.multiarray _reconstruct": "reconstruct",
+    "numpy.core.numeric _frombuffer": "frombuffer",
+    "numpy._core.numeric _frombuffer": "frombuffer",
+    "numpy ndarray": "ndarray",
+    "numpy dtype": "dtype",
+    "_codecs encode": "encode",
+}
+
+# Opcodes that construct objects of classes or refer to objects outside the file.
+_FORBIDDEN = {
+    *("OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"),
+    *("NEXT_BUFFER", "READONLY_BUFFER"),
+}
+
+_NUMBER = re.compile(r"[fiu][1248]")
+
+
+class ForbiddenPickleError(pickle.UnpicklingError):
+    """A pickle asks for something that no array needs."""
+
+
+class _Name(str):
+    """A name of `_NAMES`, by what it stands for."""
+
+
+class _DType:
+    """Stand-in for a dtype of plain numbers, native until a state gives its order."""
+
+    def __init__(self, code: str):
+        self.code = code
+        self.order = "="
+
+    def set_state(self, state) -> None:
+        # What follows the byte order describes fields, which plain numbers lack.
+        if not isinstance(state, tuple) or len(state) != 8:
+            raise ForbiddenPickleError("its pickle asks for an unknown dtype.")
+        version, order, *rest = state
+        if version != 3 or rest != [None, None, None, -1, -1, 0]:
+            raise ForbiddenPickleError("its pickle asks for a dtype with fields.")
+        if order not in (("|",) if self.code[1] == "1" else ("<", ">")):
+            raise ValueError(f"its dtype has the byte order {order!r}")
+        self.order = order
+
+    def to_numpy(self) -> np.dtype:
+        return np.dtype(self.order + self.code)
+
+
+class _Array:
+    """Stand-in for an array, whose values its state gives."""
+
+    values: np.ndarray | None = None
+
+    def set_state(self, state) -> None:
+        if self.values is not None:
+            raise ForbiddenPickleError("its pickle asks for a change of an array.")
+        if not isinstance(state, tuple) or len(state) != 5 or state[0] != 1:
+            raise ValueError("an array of it has an unknown state")
+        _, shape, dtype, is_fortran, content = state
+        if is_fortran not in (False, True):
+            raise ValueError(f"an array of it has the order {is_fortran!r}")
+        self.values = _make_array(content, dtype, shape, "F" if is_fortran else "C")
+
+
+def _make_array(content, dtype, shape, order) -> np.ndarray:
+    """Return an array on the bytes of the file; Python 2's are text of latin-1."""
+    if order != "C":
+        raise ValueError(
+            f"an array of it is in the order {order!r:.20}, but must be in C order, as "
+            "in the makers' files"
+        )
+    if isinstance(content, str):
+        content = content.encode("latin-1")
+    if not isinstance(content, bytes | bytearray) or not isinstance(dtype, _DType):
+        raise ValueError("an array of it does not consist of plain numbers")
+    if not isinstance(shape, tuple) or any(type(n) is not int or n < 0 for n in shape):
+        raise ValueError("an array of it has no shape")
+    kind = dtype.to_numpy()
+    if math.prod(shape) * kind.itemsize != len(content):
+        raise ValueError(
+            f"an array of it must fill {shape!r:.60} of {kind}, but has "
+            f"{len(content)} bytes"
+        )
+    array = np.frombuffer(content, kind).reshape(shape)
+    return array if kind.isnative else array.astype(kind.newbyteorder("="))
+
+
+def read_pickle(file: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a file by name.
+
+    Raises `ForbiddenPickleError` where a file asks for anything but arrays, and
+    `ValueError` where it is damaged or of another layout.
+    """
+    if (size := file.stat().st_size) > _MAX_BYTES:
+        raise ValueError(f"it has {size} bytes, but a file of DEAP has 103 million")
+    operations = list(islice(pickletools.genops(file.read_bytes()), _MAX_OPCODES + 1))
+    for opcode, argument, _ in operations:
+        if opcode.name in ("GLOBAL", "INST"):
+            _name(argument)
+        if opcode.name in _FORBIDDEN or opcode.name == "INST":
+            raise ForbiddenPickleError(
+                f"its pickle asks for an object by the opcode {opcode.name}."
+            )
+    if len(operations) > _MAX_OPCODES:
+        raise ValueError("it has more parts than two arrays need")
+    machine = _Machine()
+    for opcode, argument, _ in operations:
+        machine.run(opcode.name, argument)
+    return machine.result()
+
+
+def _name(path: str) -> _Name:
+    if path not in _NAMES:
+        raise ForbiddenPickleError(
+            f"its pickle asks for {path.replace(' ', '.', 1):.100}."
+        )
+    return _Name(_NAMES[path])
+
+
+class _Machine:
+    """The pickle machine, reduced to dictionaries, tuples and arrays.
+
+    It has no lists, so that nothing can contain itself, and keeps the memo in a
+    dictionary, so that an index costs no memory.
+    """
+
+    _pushed = frozenset(
+        "INT BININT BININT1 BININT2 LONG LONG1 STRING BINSTRING SHORT_BINSTRING "
+        "UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES "
+        "BINBYTES8 BYTEARRAY8".split()
+    )
+    _constants = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}  # noqa: RUF012
+    _tuples = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}  # noqa: RUF012
+    _mark = object()
+
+    def __init__(self):
+        self.stack: list = []
+        self.memo: dict[int, object] = {}
+
+    def run(self, name: str, argument) -> None:
+        if name in self._pushed:
+            self.stack.append(argument)
+        elif name in self._constants:
+            self.stack.append(self._constants[name])
+        elif name in self._tuples:
+            self.stack.append(tuple(self._pop_last(self._tuples[name])))
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            self.memo[argument] = self._top()
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            if argument not in self.memo:
+                raise ValueError("it refers to a part that it has not")
+            self.stack.append(self.memo[argument])
+        elif name not in ("PROTO", "FRAME", "STOP"):
+            method = getattr(self, f"_run_{name.lower()}", None)
+            if method is None:
+                raise ValueError(f"its pickle has the opcode {name}, which none needs")
+            method(argument)
+
+    def result(self) -> dict[str, np.ndarray]:
+        if len(self.stack) != 1 or type(self.stack[0]) is not dict:
+            raise ValueError("it holds no dictionary")
+        arrays = self.stack[0]
+        for key in ("data", "labels"):
+            array = arrays.get(key)
+            if not isinstance(array, _Array) or array.values is None:
+                raise ValueError(f"it holds no array {key!r}")
+        return {key: arrays[key].values for key in ("data", "labels")}
+
+    def _top(self):
+        if not self.stack or self.stack[-1] is self._mark:
+            raise ValueError("its pickle takes more than it has")
+        return self.stack[-1]
+
+    def _pop_last(self, n: int) -> list:
+        if n == 0:
+            return []
+        items = self.stack[-n:]
+        if len(items) < n or any(item is self._mark for item in items):
+            raise ValueError("its pickle takes more than it has")
+        del self.stack[-n:]
+        return items
+
+    def _pop_to_mark(self) -> list:
+        for place in range(len(self.stack) - 1, -1, -1):
+            if self.stack[place] is self._mark:
+                items = self.stack[place + 1 :]
+                del self.stack[place:]
+                return items
+        raise ValueError("its pickle takes more than it has")
+
+    def _run_mark(self, _):
+        self.stack.append(self._mark)
+
+    def _run_memoize(self, _):
+        self.memo[len(self.memo)] = self._top()
+
+    def _run_tuple(self, _):
+        self.stack.append(tuple(self._pop_to_mark()))
+
+    def _run_empty_dict(self, _):
+        self.stack.append({})
+
+    def _run_dict(self, _):
+        items = self._pop_to_mark()
+        self.stack.append({})
+        self._set_items(items)
+
+    def _run_setitem(self, _):
+        self._set_items(self._pop_last(2))
+
+    def _run_setitems(self, _):
+        self._set_items(self._pop_to_mark())
+
+    def _set_items(self, items: list) -> None:
+        target = self._top()
+        if type(target) is not dict:
+            raise ForbiddenPickleError("its pickle asks for a change of a value.")
+        if len(items) % 2:
+            raise ValueError("its dictionary has a key without a value")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if type(key) is not str or key in target:
+                raise ValueError("its dictionary has wrong keys")
+            target[key] = value
+
+    def _run_global(self, path):
+        self.stack.append(_name(path))
+
+    def _run_stack_global(self, _):
+        module, name = self._pop_last(2)
+        if type(module) is not str or type(name) is not str:
+            raise ForbiddenPickleError("its pickle asks for something without a name.")
+        self.stack.append(_name(f"{module} {name}"))
+
+    def _run_build(self, _):
+        (state,) = self._pop_last(1)
+        if not isinstance(target := self._top(), _Array | _DType):
+            raise ForbiddenPickleError("its pickle asks for a change of a value.")
+        target.set_state(state)
+
+    def _run_reduce(self, _):
+        name, arguments = self._pop_last(2)
+        if not isinstance(name, _Name) or type(arguments) is not tuple:
+            raise ForbiddenPickleError("its pickle asks for a call of a value.")
+        self.stack.append(_call(name, arguments))
+
+
+def _call(name: _Name, arguments: tuple):
+    """Return what a call in a pickle stands for."""
+    if name == "reconstruct" and len(arguments) == 3:
+        kind, shape, code = arguments
+        if (
+            isinstance(kind, _Name)
+            and kind == "ndarray"
+            and shape == (0,)
+            and code in ("b", b"b")
+        ):
+            return _Array()
+    if name == "dtype" and len(arguments) == 3:
+        code, align, copy = arguments
+        if type(code) is str and align in (False, 0) and copy in (True, 1):
+            if code.startswith("V"):
+                raise ForbiddenPickleError("its pickle asks for a dtype with fields.")
+            if not _NUMBER.fullmatch(code):
+                raise ValueError(
+                    f"its arrays must hold plain numbers, but have dtype {code!r:.30}"
+                )
+            return _DType(code)
+    if name == "encode" and len(arguments) == 2:
+        text, encoding = arguments
+        if type(text) is str and encoding == "latin1":
+            return text.encode("latin-1")
+    if name == "frombuffer" and len(arguments) in (4, 5):
+        content, dtype, shape, order, *axes = arguments
+        if axes in ([], [None]):
+            array = _Array()
+            array.values = _make_array(content, dtype, shape, order)
+            return array
+    raise ForbiddenPickleError(f"its pickle asks for a call of {name} with arguments.")
