@@ -72,7 +72,7 @@ def main() -> None:
     if torch.cuda.is_available():
         console.print(gpu_table(x, options.rounds))
     else:
-        console.print("No GPU at hand: its rates were not measured.")
+        console.print("No GPU is available, so none was measured.")
 
 
 # -- references ----------------------------------------------------------------

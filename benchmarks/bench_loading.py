@@ -136,7 +136,7 @@ def _deap_plain(root: Path) -> Callable:
 
 
 def _one_trial(root: Path) -> Callable:
-    """Read film 15 as the loader does: find the variable, read it alone."""
+    """Read film 15 as the loader does: find the variable, read only it."""
     from braindecode_emossl.datasets import SEED
 
     dataset, file = SEED(path=root), _seed_files(root)[0]

@@ -74,7 +74,7 @@ def is_below(module: str, package: str) -> bool:
 
 # -- direction of imports ------------------------------------------------------
 
-# Layers that everything may import; they import errors alone.
+# Layers that everything may import; they import only errors.
 SHARED = {"errors", "hosts", "storage"}
 # Layers that the modules of a layer may import, in addition to their own and SHARED.
 # The package itself, its registration and the command line may import everything.
