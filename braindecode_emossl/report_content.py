@@ -49,7 +49,7 @@ _UNITS = {
 }
 # From the least to the most access, in the order of the page.
 _ACCESS = {
-    "none": "Nothing of the test recordings was used to train or adapt the pipelines.",
+    "none": "Nothing of the test set was used to train or adapt the pipelines.",
     "statistics": (
         "The signals of each test recording were standardised by their own mean and "
         "variance, without labels."
