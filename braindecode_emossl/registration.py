@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
+
 import braindecode.models.util as braindecode_models
 import moabb.datasets
 import moabb.paradigms
+from moabb.datasets.base import BaseDataset
 from moabb.datasets.utils import dataset_dict, dataset_list
+from moabb.paradigms.base import BaseParadigm
+from torch import nn
 
-from braindecode_emossl.datasets import DEAP, MAHNOB_HCI, SEED, SEED_IV
-from braindecode_emossl.models import (
-    MEMHACL,
-    SCMM,
-    MaskedClusterTransformer,
-    MoodReader,
-)
-from braindecode_emossl.paradigms import Emotion
+from braindecode_emossl import datasets, models, paradigms
 
 __all__ = ["register"]
 
-DATASETS = (SEED, SEED_IV, DEAP, MAHNOB_HCI)
-PARADIGMS = (Emotion,)
-MODELS = (MaskedClusterTransformer, MEMHACL, MoodReader, SCMM)
+
+def _exported(package, base: type) -> tuple[type, ...]:
+    """Return the concrete subclasses of ``base`` in the ``__all__`` of a package."""
+    found = [getattr(package, name) for name in package.__all__]
+    classes = [cls for cls in found if isinstance(cls, type) and issubclass(cls, base)]
+    return tuple(cls for cls in classes if not inspect.isabstract(cls))
+
+
+DATASETS = _exported(datasets, BaseDataset)
+PARADIGMS = _exported(paradigms, BaseParadigm)
+MODELS = _exported(models, nn.Module)
 
 
 def register():
