@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -172,6 +174,16 @@ class FailedFold:
     """
 
     error: Exception
+
+    def __reduce__(self):
+        # A worker cannot send tracebacks, nor errors that pickle does not rebuild.
+        error = self.error
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            error = RuntimeError(f"{type(error).__name__}: {error}")
+        error.add_note("".join(traceback.format_exception(self.error)))
+        return FailedFold, (error,)
 
 
 # -- dividing ------------------------------------------------------------------
@@ -391,7 +403,10 @@ def requested_by(pipeline: BaseEstimator, names=OFFERED) -> set[str]:
         Those that ``fit`` can be given.
     """
     with config_context(enable_metadata_routing=True):
-        return set(get_routing_for_object(pipeline).consumes("fit", list(names)))
+        try:
+            return set(get_routing_for_object(pipeline).consumes("fit", list(names)))
+        except NotImplementedError:  # such as AdaBoost, which routes nothing
+            return set()
 
 
 @dataclass
@@ -511,6 +526,9 @@ def make_job(
         "X_val": fold.validation,
     }
     fit_rows = {k: rows for k, rows in fit_rows.items() if k in asked and len(rows)}
+    if grid or _divides_windows(pipeline):
+        # In its inner folds scikit-learn divides whatever is as long as X, like X.
+        fit_rows = {k: rows[len(rows) == len(train) :] for k, rows in fit_rows.items()}
     params: dict[str, Callable[[], Any]] = {
         "metadata": lambda: metadata.iloc[train].reset_index(drop=True),
         "subjects": lambda: _name_subjects(metadata.iloc[train]),
@@ -520,12 +538,12 @@ def make_job(
             .reset_index(drop=True)
         ),
     }
-    if "X_unlabeled" in fit_rows:
-        params["metadata_unlabeled"] = lambda: metadata.iloc[
-            fold.unlabeled
-        ].reset_index(drop=True)
-    for name, rows in (("target_labeled", calibration), ("val", fold.validation)):
-        if f"X_{name}" in fit_rows:
+    if (unlabeled := fit_rows.get("X_unlabeled")) is not None:
+        params["metadata_unlabeled"] = lambda: metadata.iloc[unlabeled].reset_index(
+            drop=True
+        )
+    for name in ("target_labeled", "val"):
+        if (rows := fit_rows.get(f"X_{name}")) is not None:
             params[f"y_{name}"] = lambda rows=rows: np.searchsorted(classes, y[rows])
     return FoldJob(
         pipeline=pipeline,
@@ -548,6 +566,11 @@ def make_job(
         if "X_target_unlabeled" in fit_rows
         else "none",
     )
+
+
+def _divides_windows(pipeline: BaseEstimator) -> bool:
+    """Return whether some part fits by cross-validation."""
+    return any(key.rpartition("__")[2] == "cv" for key in pipeline.get_params())
 
 
 def recordings_of(metadata: pd.DataFrame, rows: np.ndarray) -> list[tuple]:
@@ -588,7 +611,7 @@ def run_fold(X, job: FoldJob) -> Predicted | FailedFold:
         estimator = _prepare(job)
         fit_params = {k: X[rows] for k, rows in job.fit_rows.items()} | job.fit_params
         start = perf_counter()
-        with config_context(enable_metadata_routing=True):
+        with config_context(enable_metadata_routing=bool(fit_params)):
             estimator.fit(X[job.train], job.labels, **fit_params)
         seconds = perf_counter() - start
         del fit_params
@@ -632,7 +655,7 @@ def _predict(estimator, X, job: FoldJob, seconds: float) -> Predicted:
         windows = X[rows]
         known = _Responses(estimator, windows)
         probas.append(_probabilities(known, windows, len(job.classes)))
-        codes.append(np.asarray(known.predict(windows), int))
+        codes.append(_check_codes(known.predict(windows), len(job.classes)))
         try:
             values = score(known, windows, labels)
         except ValueError as error:  # such as ROC-AUC of a recording of one class
@@ -640,6 +663,18 @@ def _predict(estimator, X, job: FoldJob, seconds: float) -> Predicted:
             values = dict.fromkeys(job.scoring, np.nan) if several else np.nan
         scores.append(_name_scores(values))
     return Predicted(np.concatenate(probas), np.concatenate(codes), scores, seconds)
+
+
+def _check_codes(predicted, n_classes: int) -> np.ndarray:
+    """Return predicted classes as integers."""
+    codes = np.asarray(predicted, int)
+    wrong = (codes != predicted) | (codes < 0) | (codes >= n_classes)
+    if wrong.any():
+        raise ValueError(
+            f"predict must return the labels that fit was given, 0 to {n_classes - 1}, "
+            f"but returned {np.asarray(predicted)[wrong][0]!r}."
+        )
+    return codes
 
 
 def _name_scores(values) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
@@ -16,8 +17,8 @@ import joblib
 import numpy as np
 import pandas as pd
 from joblib.parallel import get_active_backend
-from sklearn.base import BaseEstimator, clone
-from sklearn.utils import check_random_state
+from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
+from sklearn.model_selection import ParameterGrid
 
 from braindecode_emossl.errors import FoldError
 from braindecode_emossl.evaluation.folds import (
@@ -210,6 +211,8 @@ def evaluate(
     _check_shard(shard, results_dir, random_state, resume, overwrite)
     if on_error not in ("raise", "warn"):
         raise ValueError(f'on_error must be "raise" or "warn", but got {on_error!r}.')
+    if n_jobs is not None and (not _is_integer(n_jobs) or n_jobs == 0):
+        raise ValueError(f"n_jobs must be an integer other than 0, but got {n_jobs!r}.")
     seeds = _check_seeds(seeds)
     numbers = _check_numbers(n_labeled_trials)
     if unlabeled is not None:
@@ -240,16 +243,29 @@ def _check_pipelines(pipelines, grids) -> None:
             f"{pipelines!r}."
         )
     for name, pipeline in pipelines.items():
-        if not (isinstance(pipeline, BaseEstimator) and hasattr(pipeline, "predict")):
+        # A stack has no predict before it is fitted.
+        can_predict = hasattr(pipeline, "predict") or is_classifier(pipeline)
+        is_estimator = isinstance(pipeline, BaseEstimator) and can_predict
+        if not is_estimator or is_regressor(pipeline):
             raise ValueError(
                 f"The pipeline {name!r} must be a scikit-learn classifier, but got "
                 f"{pipeline!r}."
             )
+    _check_grids(pipelines, grids)
+
+
+def _check_grids(pipelines, grids) -> None:
     if unknown := sorted(set(grids) - set(pipelines)):
         raise ValueError(
             f"param_grid must name pipelines among {list(pipelines)}, but got "
             f"{unknown}."
         )
+    for name, grid in grids.items():
+        try:
+            for part in [grid] if isinstance(grid, Mapping) else grid:
+                clone(pipelines[name]).set_params(**ParameterGrid(part)[0])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"param_grid of the pipeline {name!r}: {error}") from error
 
 
 def _check_asked(pipelines) -> None:
@@ -283,27 +299,32 @@ def _check_shard(shard, results_dir, random_state, resume, overwrite) -> None:
         )
 
 
+def _as_list(values) -> list:
+    return (
+        [*values] if isinstance(values, list | tuple | range | np.ndarray) else [values]
+    )
+
+
+def _is_integer(value) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def _check_seeds(seeds) -> list[int | None]:
     if seeds is None:
         return [None]
-    values = [seeds] if isinstance(seeds, Integral) else list(seeds)
-    integers = all(isinstance(s, Integral) and not isinstance(s, bool) for s in values)
-    if not values or not integers or len(set(values)) < len(values):
+    values = _as_list(seeds)
+    valid = all(_is_integer(s) and 0 <= s < 2**32 for s in values)
+    if not values or not valid or len(set(values)) < len(values):
         raise ValueError(
-            f"seeds must be None or a list of different integers, but got {seeds!r}."
+            "seeds must be None or a list of different integers from 0 to 2**32 - 1, "
+            f"but got {seeds!r}."
         )
     return [int(s) for s in values]
 
 
 def _check_numbers(n_labeled_trials) -> list[int | None]:
-    values = n_labeled_trials
-    if values is None or isinstance(values, Integral):
-        values = [values]
-    values = list(values)
-    valid = all(
-        n is None or (isinstance(n, Integral) and not isinstance(n, bool) and n >= 1)
-        for n in values
-    )
+    values = _as_list(n_labeled_trials)
+    valid = all(n is None or (_is_integer(n) and n >= 1) for n in values)
     if not values or not valid or len(set(values)) < len(values):
         raise ValueError(
             "n_labeled_trials must be None, an integer from 1, or a list of different "
@@ -313,9 +334,16 @@ def _check_numbers(n_labeled_trials) -> list[int | None]:
 
 
 def _draw_seed(random_state) -> int | None:
-    if random_state is None or isinstance(random_state, Integral):
-        return None if random_state is None else int(random_state)
-    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    if random_state is None:
+        return None
+    if isinstance(random_state, Integral) and 0 <= random_state < 2**32:
+        return int(random_state)
+    if not isinstance(random_state, np.random.RandomState):
+        raise ValueError(
+            "random_state must be None, an integer from 0 to 2**32 - 1 or a "
+            f"RandomState, but got {random_state!r}."
+        )
+    return int(random_state.randint(np.iinfo(np.int32).max))
 
 
 @contextmanager
@@ -393,21 +421,38 @@ def _set_seed(pipeline: BaseEstimator, seed: int) -> BaseEstimator:
 
 def _identify(name: str, pipeline: BaseEstimator, grid) -> dict[str, Any]:
     """Return the identity of a pipeline, with all its arrays and weights."""
+    parameters = pipeline.get_params()
+    weights = {k: _identify_weights(v) for k, v in _named(parameters, "pretrained")}
+    # Checkpoints count by their contents, and what is kept in a memory not at all.
+    places = dict.fromkeys([*weights, *dict(_named(parameters, "memory"))])
     return {
         # A fold fits a clone: fitted attributes do not count.
-        "hash": hash_object(clone(pipeline), f"The pipeline {name!r}"),
+        "hash": hash_object(
+            clone(pipeline).set_params(**places), f"The pipeline {name!r}"
+        ),
         "search": hash_object(grid, f"param_grid of the pipeline {name!r}"),
-        # Another training may have filled the same folder.
-        "pretrained": {
-            key: _identify_weights(value)
-            for key, value in pipeline.get_params().items()
-            if key.rpartition("__")[2] == "pretrained" and value is not None
-        },
+        "pretrained": weights,
+        "searched": [
+            [key, *map(_identify_weights, values)]
+            for part in ([grid] if isinstance(grid, Mapping) else grid or [])
+            for key, values in _named(part, "pretrained")
+        ],
     }
+
+
+def _named(parameters: Mapping[str, Any], name: str) -> list[tuple[str, Any]]:
+    """Return the parameters of one name, at any depth, that are set."""
+    return [
+        (key, value)
+        for key, value in parameters.items()
+        if key.rpartition("__")[2] == name and value is not None
+    ]
 
 
 def _identify_weights(pretrained) -> dict[str, str] | str:
     """Return the digests of a checkpoint's files, or the name of a hub repository."""
+    if pretrained is None:
+        return ""
     folder = Path(pretrained).expanduser()
     if not folder.is_dir():
         return str(pretrained)
@@ -461,7 +506,13 @@ class _Run:
                 )
             if windows is None:
                 continue
-            folds = self.task.divide(unit, windows.trials, self.seed)
+            try:
+                folds = self.task.divide(unit, windows.trials, self.seed)
+            except ValueError as error:  # of corpora whose trials were not known before
+                if self.on_error == "raise" or not self.task.protocol.by_subject:
+                    raise
+                warnings.warn(f"Left out: {error}", stacklevel=4)
+                continue
             todo = self._list_unfinished(unit, folds, shard, stores.values())
             n_later = len(stores) * sum(
                 self.n_folds.get(later, len(folds)) for later in units[number + 1 :]
@@ -532,7 +583,7 @@ class _Run:
             )
             if self.on_error == "raise":
                 raise FoldError(message) from found.error
-            warnings.warn(f"{message} It is left out.", stacklevel=4)
+            warnings.warn(f"{message.rstrip('.')}. It is left out.", stacklevel=4)
             return
         result = _make_result(windows, job, found)
         standardized = getattr(self.task.paradigm, "standardize", None) is not None
@@ -649,7 +700,14 @@ class _Workers:
             n_jobs=self.n_jobs,
             return_as="generator_unordered" if yields else "list",
         )
-        yield from parallel(calls)
+        try:
+            yield from parallel(calls)
+        except BrokenProcessPool as error:
+            raise FoldError(
+                "A worker process died while it ran a fold, most often for lack of "
+                "memory. The folds that were finished are kept in results_dir: repeat "
+                "the call, with a smaller n_jobs if it happens again."
+            ) from error
 
 
 # -- the table -----------------------------------------------------------------

@@ -33,7 +33,7 @@ def set_signal(
     Raises
     ------
     ValueError
-        If a parameter ``sfreq`` is not the sampling rate of the windows.
+        If a parameter ``sfreq`` or ``chs_info`` is not that of the windows.
     """
     asked = {
         key: value
@@ -43,7 +43,16 @@ def set_signal(
     if not asked:
         return pipeline
     signal = describe()
+    names = [ch["ch_name"] for ch in signal["chs_info"]]
     for key, value in asked.items():
+        if key.endswith("chs_info") and value is not None:
+            given = [ch["ch_name"] for ch in value]
+            if given != names:
+                raise ValueError(
+                    f"{key} of the pipeline {name!r} must name the channels of the "
+                    f"windows in their order, {names}, but names {given}. Set it to "
+                    "None, or set picks of the paradigm."
+                )
         if key.endswith("sfreq") and value not in (None, signal["sfreq"]):
             raise ValueError(
                 f"{key} of the pipeline {name!r} must be the sampling rate of the "

@@ -481,12 +481,13 @@ class SubjectSplit(_GroupSplitter):
         """Return the codes of the subjects of each set."""
         sizes = {n: getattr(self, n) for n in ("train", "validation", "test")}
         given = {name: size for name, size in sizes.items() if size is not None}
-        if len(given) < 2 or len({*map(_kind_of_size, given.values())}) > 1:
+        kinds = {*map(_kind_of_size, given.values())}
+        if len(given) < 2 or len(kinds) > 1 or kinds == {"unknown"}:
             raise ValueError(
                 "train, validation and test must be all counts, all shares or all "
                 f"lists of subjects, at most one of them None, but got {sizes}."
             )
-        if _kind_of_size(next(iter(given.values()))) == "list":
+        if kinds == {"list"}:
             parts = {name: _find_subjects(size, ids) for name, size in given.items()}
             order = np.arange(len(ids))
         else:
@@ -508,13 +509,10 @@ class SubjectSplit(_GroupSplitter):
     def _count(given, n_subjects, sizes) -> dict[str, int]:
         """Return the number of subjects of each set whose size is given."""
         counts = dict(given)
-        if any(isinstance(size, float) for size in given.values()):
+        if not all(isinstance(size, Integral) for size in given.values()):
             total = sum(given.values())
-            if (
-                min(given.values()) < 0
-                or total > 1 + 1e-9
-                or (len(given) == 3 and total < 1 - 1e-9)
-            ):
+            least = 1 - 1e-9 if len(given) == 3 else 0
+            if not (min(given.values()) >= 0 and least <= total <= 1 + 1e-9):
                 raise ValueError(
                     f"Shares of subjects must add up to 1, but got {sizes}."
                 )
@@ -536,9 +534,7 @@ def _kind_of_size(size) -> str:
     """Return whether a size is a number or a list; counts and shares do not mix."""
     if isinstance(size, str | bool):
         return "unknown"
-    if isinstance(size, Integral):
-        # 0 is a count and a share.
-        return "number"
+    # Counts and shares do not differ here, as 0 is both.
     return "number" if isinstance(size, Real) else "list"
 
 
@@ -555,7 +551,9 @@ def _find_subjects(names, ids) -> np.ndarray:
 def _check_parts(parts, taken, rest, ids, sizes) -> None:
     """Refuse empty sets, subjects in two sets, and subjects in none."""
     if len(np.unique(taken)) < len(taken):
-        raise ValueError(f"A subject must be in one set only, but got {sizes}.")
+        raise ValueError(
+            f"Each subject must be named once, in one set, but got {sizes}."
+        )
     if len(rest):
         raise ValueError(
             f"Every subject must be in a set, but {_listing(ids[rest])} are not: "

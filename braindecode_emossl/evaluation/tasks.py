@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from moabb.paradigms.base import BaseParadigm
 
 from braindecode_emossl.datasets.base import EmotionDataset
 from braindecode_emossl.errors import CorpusFormatError, LeakageWarning
-from braindecode_emossl.evaluation.folds import Windows, make_folds
+from braindecode_emossl.evaluation.folds import Windows, group_ids, make_folds
 from braindecode_emossl.evaluation.protocols import PROTOCOLS, Parts, Protocol
+from braindecode_emossl.hosts import selected_sessions
+from braindecode_emossl.paradigms import Emotion
 from braindecode_emossl.paradigms.labels import UNLABELED
 from braindecode_emossl.pretraining.windows import join_corpora
-from braindecode_emossl.storage import hash_object
+from braindecode_emossl.storage import digest_files, hash_object
 
 __all__ = ["Task", "make_tasks"]
 
@@ -52,6 +55,7 @@ class Task:
     extra: Sequence[BaseDataset] = ()
     excluded: dict[str, str] = field(default_factory=dict)
     _loaded: Windows | None = None
+    _extra_loaded: list[tuple] | None = None
 
     @property
     def codes(self) -> list[str]:
@@ -130,7 +134,9 @@ class Task:
         if failed and (
             on_error == "raise" or not self.protocol.by_subject or not counts
         ):
-            raise ValueError(" ".join(failed.values()))
+            first, *others = failed.values()
+            more = f" {len(failed)} subjects cannot: {', '.join(failed)}."
+            raise ValueError(first + more if others else first)
         for reason in failed.values():
             warnings.warn(f"Left out: {reason}", stacklevel=4)
         self.excluded |= failed
@@ -164,26 +170,38 @@ class Task:
             except CorpusFormatError:
                 raise
             except ValueError:
-                if subjects is None or len(
-                    self.paradigm.label_trials(dataset, subjects)
+                if (
+                    subjects is None
+                    or not isinstance(dataset, EmotionDataset)
+                    or len(self.paradigm.label_trials(dataset, subjects))
                 ):
                     raise
                 return None
             parts.append(part)
-        extra = [self._load_extra(dataset, how) for dataset in self.extra if unlabeled]
+        extra = self._load_extra(how, parts) if unlabeled else []
         X, y, metadata = join_corpora([*parts, *extra])
         windows = Windows(X, y, metadata, sum(len(part[1]) for part in extra))
         if subjects is None:
             self._loaded = windows
         return windows
 
-    def _load_extra(self, dataset, how):
-        """Return all windows of a corpus, without their labels."""
-        paradigm = copy.copy(self.paradigm)
-        # Of this target all trials have a label, so that all are loaded.
-        paradigm.target, paradigm.n_classes = "emotion", None
-        X, y, metadata = paradigm.get_data(dataset, **how)
-        return X, np.full(len(y), UNLABELED), metadata
+    def _load_extra(self, how, parts) -> list[tuple]:
+        """Return the windows of ``extra``, without labels, that are not in parts."""
+        if (loaded := self._extra_loaded) is None:
+            paradigm = copy.copy(self.paradigm)
+            # Of this target all trials have a label, so that all are loaded.
+            paradigm.target, paradigm.n_classes = "emotion", None
+            loaded = [paradigm.get_data(dataset, **how) for dataset in self.extra]
+            if self.protocol.by_subject:  # else they are needed once
+                self._extra_loaded = loaded
+        known = np.concatenate([group_ids(part[2], "session") for part in parts])
+        extra = []
+        for X, _, metadata in loaded:
+            new = ~np.isin(group_ids(metadata, "session"), known)
+            if new.any():
+                X = X if new.all() else X[new]
+                extra.append((X, np.full(len(X), UNLABELED), metadata[new]))
+        return extra
 
     # -- description -----------------------------------------------------------
 
@@ -217,18 +235,32 @@ class Task:
 
 def _describe_corpus(dataset: BaseDataset) -> dict[str, Any]:
     """Return what identifies a corpus by its contents, never by its place."""
+    sessions = selected_sessions(dataset)
     described = {
         "subjects": sorted(map(int, dataset.subject_list)),
-        "sessions": _readable(getattr(dataset, "sessions", None)),
+        "sessions": sessions and sorted(map(str, sessions)),
         "modalities": _readable(dataset.return_all_modalities),
     }
     if isinstance(dataset, EmotionDataset):
         described["contents"] = dataset.fingerprint()
+        if dataset.is_mapped:  # its signals are not those of the files
+            what = f"The function that maps the raws of {dataset.code}"
+            described["mapped"] = hash_object(dataset._raw_map, what)
         # A replica says so by a file of its own.
         described["synthetic"] = any(dataset.find_root().glob("replica-*.json"))
     else:
-        described["contents"] = str(getattr(dataset, "bids_root", ""))
+        described["contents"] = _digest_others(dataset)
     return described
+
+
+def _digest_others(dataset: BaseDataset):
+    """Return the digests of a BIDS copy; of others MOABB knows the code alone."""
+    root = getattr(dataset, "bids_root", None)
+    if root is None:
+        return hash_object(type(dataset), f"The corpus {dataset.code}")
+    files = sorted(file for file in Path(root).rglob("*") if file.is_file())
+    names = [file.relative_to(root).as_posix() for file in files]
+    return dict(zip(names, digest_files(files), strict=True))
 
 
 def _readable(value):
@@ -328,7 +360,7 @@ def _find_test_corpora(asked, datasets) -> list[str]:
 
 
 def _check_corpora(kind: Protocol, datasets, paradigm, extra) -> None:
-    if not isinstance(paradigm, BaseParadigm):
+    if not isinstance(paradigm, Emotion):
         raise ValueError(f"paradigm must be an Emotion, but got {paradigm!r}.")
     for name, corpora in (("datasets", datasets), ("unlabeled", extra)):
         for dataset in corpora:
@@ -341,6 +373,9 @@ def _check_corpora(kind: Protocol, datasets, paradigm, extra) -> None:
         raise ValueError(
             f"datasets must hold corpora, each of them once, but got {codes}."
         )
+    further = [dataset.code for dataset in extra]
+    if len(set(further)) < len(further):
+        raise ValueError(f"unlabeled must hold each corpus once, but got {further}.")
     if kind.across_corpora and len(codes) < 2:
         raise ValueError(
             f"The protocol {kind.name!r} needs at least two corpora, but got {codes}."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import LeaveOneGroupOut
 
 from braindecode_emossl.evaluation.folds import (
+    FailedFold,
     Fold,
     Windows,
     draw_labeled,
@@ -111,7 +114,9 @@ def test_subjects_are_divided_once(options, sizes, windows):
     [
         ({"train": 8, "validation": 1, "test": 1}, "Counts must add up"),
         ({"train": 0.8, "validation": 0.3, "test": 0.1}, "must add up to 1"),
-        ({"train": [1], "validation": [1], "test": [2]}, "in one set only"),
+        ({"train": [1], "validation": [1], "test": [2]}, "in one set, but got"),
+        ({"train": "1", "validation": "1", "test": "1"}, "all counts, all shares"),
+        ({"train": float("nan"), "validation": 0.1, "test": 0.1}, "must add up to 1"),
         ({"train": [1], "validation": [], "test": [2]}, "10 are not: choose"),
         ({"train": [1, 2], "validation": 0.1, "test": [10]}, "all counts, all shares"),
         ({"train": [1, 2], "validation": None, "test": [3]}, "but got 3"),
@@ -273,3 +278,42 @@ def test_classes_in_odd_order(windows):
     (scores,) = found.scores
     assert scores["score"] == scores["score_accuracy"] == 1.0
     assert sorted(Shuffled.n_calls) == ["predict", "predict_proba"]
+
+
+class Wrong(Shuffled):
+    """Return a label that fit was not given."""
+
+    label = -1
+
+    def predict(self, X):
+        return np.full(len(X), self.label)
+
+
+@pytest.mark.parametrize("label", [-1, 3, 0.5])
+def test_predictions_that_are_no_labels(label, windows, monkeypatch):
+    """-1 was taken for the last class, 0.5 for the first."""
+    monkeypatch.setattr(Wrong, "label", label)
+    toy = Windows(
+        np.array([[2.0], [0.0], [1.0]] * 3),
+        np.array(["c", "a", "b"] * 3),
+        windows.metadata.iloc[:9],
+    )
+    job = make_job(toy, Fold(np.arange(6), np.arange(6, 9)), Wrong())
+    assert "labels that fit was given, 0 to 2" in str(run_fold(toy.X, job).error)
+
+
+class Odd(Exception):
+    """An error that pickle cannot rebuild."""
+
+    def __init__(self, reason, place):
+        super().__init__(f"{reason} in {place}")
+
+
+def test_errors_come_back_from_workers():
+    """Errors with arguments of their own broke the pool, and their cause was lost."""
+    try:
+        raise Odd("No memory", "cuda:0")
+    except Odd as error:
+        failed = pickle.loads(pickle.dumps(FailedFold(error)))
+    assert str(failed.error) == "Odd: No memory in cuda:0"
+    assert "test_errors_come_back_from_workers" in failed.error.__notes__[0]

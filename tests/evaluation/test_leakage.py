@@ -84,3 +84,13 @@ def test_other_weights_in_the_same_folder_are_another_pipeline(toy, paradigm, tm
     times = [table["time"].tolist() for table in tables]
     assert times[0] != times[1]
     assert times[0] == times[2]
+
+
+def test_a_copy_of_a_checkpoint_is_the_same_pipeline(toy, paradigm, tmp_path):
+    """A job on another node, with its own copy and memory, ran every fold again."""
+    times = []
+    for node in "ab":
+        classifier = write_checkpoint(tmp_path / node / "weights", "SEED", [1])
+        classifier.set_params(memory=tmp_path / node / "memory")
+        times.append(run(classifier, [toy], paradigm, tmp_path)["time"].tolist())
+    assert times[0] == times[1]

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from mne.decoding import Vectorizer
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -291,6 +292,37 @@ def test_unlabeled_sessions_of_the_same_corpus(make_toy, paradigm):
         assert set(fit["metadata_unlabeled"]["session"]) == {"1"}
 
 
+def test_unlabeled_corpus_that_is_evaluated_too(make_toy, paradigm):
+    """Its windows joined the trials that they repeat, and made a class "unlabeled"."""
+    toy = make_toy(sessions=[0])
+    table = run(Asks(), toy, paradigm, unlabeled=[make_toy()])
+    assert (table["samples_test"] == 18).all()
+    known = Known(paradigm, make_toy())
+    for fit in Asks.seen:
+        (tested,) = set(fit["held_out"]["subject"])
+        assert set(fit["y"]) == {0, 1} and len(fit["X"]) == 36
+        rows = known.rows(fit["X_unlabeled"])
+        assert set(rows["subject"]) == {1, 2, 10} - {tested}
+        assert set(rows["session"]) == {"1"} and len(rows) == 36
+    with pytest.raises(ValueError, match="each corpus once, but got"):
+        run(Asks(), toy, paradigm, unlabeled=[make_toy(), make_toy()])
+
+
+def test_unlabeled_corpora_are_read_once(toy, toy_b, fast, monkeypatch):
+    """Protocols that go subject by subject read them again for each subject."""
+    reads = []
+    read = type(toy_b)._read_recording
+
+    def spy(self, file, session):
+        reads.append(self.code)
+        return read(self, file, session)
+
+    monkeypatch.setattr(type(toy_b), "_read_recording", spy)
+    paradigm = Emotion(**fast | {"resample": 128.0})
+    run(Asks(), toy, paradigm, "chronological", unlabeled=[toy_b])
+    assert reads.count("ToyB") <= len(toy_b.subject_list) + 1  # one for the channels
+
+
 def test_unlabeled_corpora_that_nobody_asks_for(toy, toy_b, paradigm):
     with pytest.raises(ValueError, match=r"asks for X_unlabeled.*\['pipeline'\]"):
         run(TakesLabels(), toy, paradigm, unlabeled=[toy_b])
@@ -339,6 +371,35 @@ def test_validation_subjects_reach_those_who_ask(toy, paradigm, options_of):
 # -- seeds and errors ----------------------------------------------------------
 
 
+class AsksForUnlabeled(Asks):
+    """Count the windows of each fit."""
+
+    seen: list = []  # noqa: RUF012
+    __metadata_request__fit = dict.fromkeys(ASKED, False) | dict.fromkeys(
+        ("metadata", "X_unlabeled", "metadata_unlabeled"), True
+    )
+
+    def predict_proba(self, X):
+        return np.full((len(X), 2), 0.5)
+
+
+@pytest.mark.parametrize("within", [None, CalibratedClassifierCV])
+def test_as_many_unlabeled_windows_as_labelled_ones(within, toy, paradigm):
+    """Windows as many as those of X were divided with them in inner folds."""
+    AsksForUnlabeled.seen.clear()
+    kwargs = {"n_labeled_trials": 3}  # of six
+    if within is None:
+        pipeline = AsksForUnlabeled()
+        kwargs["param_grid"] = {"pipeline": {"random_state": [1, 2]}}
+    else:
+        pipeline = within(AsksForUnlabeled(), cv=3)
+    run(pipeline, toy, paradigm, **kwargs)
+    for fit in AsksForUnlabeled.seen:
+        assert len(fit["metadata"]) == len(fit["X"])
+        # All but one, so that the lengths differ.
+        assert len(fit["X_unlabeled"]) == len(fit["metadata_unlabeled"]) == 35
+
+
 def test_seeds_are_set_at_any_depth(toy, paradigm):
     pipeline = make_pipeline(FunctionTransformer(), Asks(random_state=9))
     table = run(pipeline, toy, paradigm, seeds=[0, 1])
@@ -351,7 +412,7 @@ def test_seeds_are_set_at_any_depth(toy, paradigm):
     ("changes", "message"),
     [
         ({"seeds": []}, "seeds must be None or a list"),
-        ({"seeds": [1, 1]}, r"different integers, but got \[1, 1\]"),
+        ({"seeds": [1, 1]}, r"different integers .* but got \[1, 1\]"),
         ({"seeds": [0.5]}, "seeds must be"),
         ({"n_labeled_trials": 0}, "n_labeled_trials must be None.* but got 0"),
         ({"n_labeled_trials": [1, "all"]}, "n_labeled_trials must be"),

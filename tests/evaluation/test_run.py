@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 from mne.decoding import Vectorizer
+from moabb.datasets.base import LocalBIDSDataset
 from moabb.evaluations import (
     CrossSessionEvaluation,
     CrossSubjectEvaluation,
     WithinSessionEvaluation,
 )
+from moabb.paradigms import LeftRightImagery
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.ensemble import AdaBoostClassifier, StackingClassifier
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.metrics import balanced_accuracy_score, make_scorer
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from braindecode_emossl.datasets import SEED
+from braindecode_emossl.datasets import DEAP, SEED, write_replica
 from braindecode_emossl.errors import FoldError
 from braindecode_emossl.evaluation import (
     PROTOCOLS,
@@ -30,6 +34,7 @@ from braindecode_emossl.evaluation import (
     evaluate,
     read_predictions,
 )
+from braindecode_emossl.evaluation.baselines import EEGBandFeatures
 from braindecode_emossl.paradigms import Emotion
 
 ONE_CORPUS = [name for name, p in PROTOCOLS.items() if not p.across_corpora]
@@ -431,7 +436,16 @@ def test_search_is_reproducible(toy, paradigm, classifier):
             {"pipelines": {"a": StandardScaler()}},
             "'a' must be a scikit-learn",
         ),
+        ({"pipelines": {"a": Ridge()}}, "'a' must be a scikit-learn classifier"),
         ({"param_grid": {"b": {}}}, r"param_grid must name .*\['b'\]"),
+        ({"param_grid": {"a": {"C": [1]}}}, "param_grid of the pipeline 'a': .*'C'"),
+        ({"param_grid": {"a": 3}}, "param_grid of the pipeline 'a': 'int'"),
+        ({"seeds": 0.5}, r"integers from 0 to 2\*\*32 - 1, but got 0.5"),
+        ({"seeds": [-1]}, r"but got \[-1\]"),
+        ({"random_state": -1}, "random_state must be .*, but got -1"),
+        ({"n_labeled_trials": 2.0}, "n_labeled_trials must be .*, but got 2.0"),
+        ({"n_jobs": "2"}, "n_jobs must be an integer other than 0, but got '2'"),
+        ({"paradigm": LeftRightImagery()}, "paradigm must be an Emotion"),
         ({"shard": 3}, "shard must be .*, but got 3"),
         ({"shard": (2, 2)}, r"shard must be .*, but got \(2, 2\)"),
         ({"shard": (0, 2)}, "shard needs results_dir"),
@@ -482,6 +496,73 @@ def test_corpora_that_do_not_suit(
 def test_target_that_the_corpus_lacks(seed_root, fast, classifier):
     with pytest.raises(ValueError, match=r"SEED has no labels of .*'arousal'"):
         run(classifier, SEED(path=seed_root), Emotion("arousal", **fast))
+
+
+@pytest.mark.parametrize("kind", [AdaBoostClassifier, StackingClassifier])
+def test_ensembles(kind, toy, paradigm):
+    """AdaBoost routes no metadata; a stack has no ``predict`` before it is fitted."""
+    last = (
+        kind(estimators=[("a", LogisticRegression())], cv=2)
+        if kind is (StackingClassifier)
+        else kind(n_estimators=2)
+    )
+    assert len(run(make_pipeline(Vectorizer(), last), toy, paradigm)) == 6
+
+
+def flatten(raw, subject, session, run):
+    """Leave nothing of a raw but noise."""
+    noise = np.random.default_rng(0).normal(size=(len(raw.ch_names), len(raw.times)))
+    return raw.load_data().apply_function(lambda _: 1e-5 * noise, channel_wise=False)
+
+
+def test_mapped_raws_are_another_corpus(toy, paradigm, classifier, tmp_path):
+    """Scores of the corpus itself were found for signals that were replaced."""
+    tables = [
+        run(classifier, corpus, paradigm, results_dir=tmp_path)
+        for corpus in (toy, toy.map_raws(flatten))
+    ]
+    assert (tables[0]["score"] != tables[1]["score"]).any()
+
+
+def test_sessions_by_number_or_by_name(make_toy, paradigm, classifier, tmp_path):
+    """Session 0 was another corpus than session "0"."""
+    for sessions in ([0, 1], ["1", "0"]):
+        corpus = make_toy(sessions=sessions)
+        run(classifier, corpus, paradigm, results_dir=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_channels_of_a_pipeline_must_be_those_of_the_windows(toy, paradigm):
+    """Arrays have no names, so that channels in another order went unnoticed."""
+    chs_info = paradigm.get_info(toy)["chs"][::-1]
+    pipeline = make_pipeline(EEGBandFeatures(chs_info=chs_info), LogisticRegression())
+    with pytest.raises(ValueError, match=r"chs_info .*'Fz', .* names \['Oz'"):
+        run(pipeline, toy, paradigm)
+
+
+def test_a_bids_copy_counts_by_its_contents(tmp_path, fast, classifier):
+    """It counted by its path: a copy ran again, and changed signals went unnoticed."""
+    write_replica("DEAP", tmp_path / "deap", subjects=[1, 2], seconds=1, seed=0)
+    corpus = DEAP([1, 2], path=tmp_path / "deap")
+    root = corpus.convert_to_bids(path=tmp_path / "a")
+    copied = shutil.copytree(root, tmp_path / "b")
+    finished = []
+    for place in (root, copied, copied):
+        bids = LocalBIDSDataset(
+            place,
+            subjects=[1, 2],
+            events=corpus.event_id,
+            interval=corpus.interval,
+            paradigm="emotion",
+            code="LocalBIDSDataset-DEAP",
+        )
+        paradigm = Emotion("valence", **fast)
+        run(classifier, bids, paradigm, results_dir=tmp_path / "results")
+        finished.append(len(list(tmp_path.glob("results/*/*/*.parquet"))))
+        if place == copied:
+            file = next(copied.rglob("*_eeg.edf"))
+            file.write_bytes(file.read_bytes()[:-2] + b"\1\1")
+    assert finished == [2, 2, 4]
 
 
 @pytest.mark.parametrize("where", ["pipeline", "scorer", "param_grid"])

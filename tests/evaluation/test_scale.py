@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import joblib
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from braindecode_emossl.datasets import DEAP
 from braindecode_emossl.errors import FoldError
 from braindecode_emossl.evaluation import PROTOCOLS, evaluate
+from braindecode_emossl.evaluation.run import _Workers
 from braindecode_emossl.paradigms import Emotion
 
 VALENCE = Emotion("valence", window=2.0, features="de", fmin=None, fmax=None)
@@ -146,3 +149,12 @@ def test_a_fold_that_fails(n_jobs, toy, paradigm, tmp_path):
     FailsLater.fails = False
     table = evaluate(*arguments, random_state=0, results_dir=tmp_path)
     assert len(table) == 6
+
+
+def test_a_worker_that_dies():
+    """Joblib's error names neither the evaluation nor a remedy."""
+    workers = _Workers(2)
+    workers.is_started = True
+    calls = iter([joblib.delayed(os._exit)(3)] * 2)
+    with pytest.raises(FoldError, match=r"worker process died .* smaller n_jobs"):
+        list(workers.run(calls, 2, 0))
