@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.io import loadmat
 
 from braindecode_emossl.datasets.base import find_files
 from braindecode_emossl.datasets.deap_pickles import read_pickle
+from braindecode_emossl.datasets.mat_files import read_variables
 from braindecode_emossl.errors import EmosslError
 
 __all__ = [
@@ -42,10 +42,10 @@ _TABLE_COLUMNS = ("participant_id", "trial", "experiment_id", "start_time", *RAT
 def read_preprocessed(file: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the arrays ``data`` and ``labels`` of a .dat or .mat file, unchecked."""
     if file.suffix == ".mat":
-        content = loadmat(file, variable_names=["data", "labels"])
+        content = read_variables(file, ["data", "labels"])
     else:
         content = read_pickle(file)
-    return np.asarray(content["data"]), np.asarray(content["labels"])
+    return content["data"], content["labels"]
 
 
 # -- participant_ratings -------------------------------------------------------

@@ -276,33 +276,30 @@ class _Machine:
 
 def _call(name: _Name, arguments: tuple):
     """Return what a call in a pickle stands for."""
-    if name == "reconstruct" and len(arguments) == 3:
-        kind, shape, code = arguments
-        if (
-            isinstance(kind, _Name)
-            and kind == "ndarray"
-            and shape == (0,)
-            and code in ("b", b"b")
-        ):
+    kinds = tuple(type(argument) for argument in arguments)
+    if name == "reconstruct" and arguments[1:] in (((0,), "b"), ((0,), b"b")):
+        if arguments[0] == "ndarray":
             return _Array()
-    if name == "dtype" and len(arguments) == 3:
-        code, align, copy = arguments
-        if type(code) is str and align in (False, 0) and copy in (True, 1):
-            if code.startswith("V"):
-                raise ForbiddenPickleError("its pickle asks for a dtype with fields.")
-            if not _NUMBER.fullmatch(code):
-                raise ValueError(
-                    f"its arrays must hold plain numbers, but have dtype {code!r:.30}"
-                )
-            return _DType(code)
-    if name == "encode" and len(arguments) == 2:
-        text, encoding = arguments
-        if type(text) is str and encoding == "latin1":
-            return text.encode("latin-1")
-    if name == "frombuffer" and len(arguments) in (4, 5):
-        content, dtype, shape, order, *axes = arguments
-        if axes in ([], [None]):
-            array = _Array()
-            array.values = _make_array(content, dtype, shape, order)
-            return array
+    elif name == "dtype" and kinds[:1] == (str,) and arguments[1:] in _DTYPE_FLAGS:
+        return _make_dtype(arguments[0])
+    elif name == "encode" and kinds[:1] == (str,) and arguments[1:] == ("latin1",):
+        return arguments[0].encode("latin-1")
+    elif name == "frombuffer" and len(kinds) >= 4 and arguments[4:] in ((), (None,)):
+        array = _Array()
+        array.values = _make_array(*arguments[:4])
+        return array
     raise ForbiddenPickleError(f"its pickle asks for a call of {name} with arguments.")
+
+
+# Neither aligned nor shared, as numpy writes it from either version of Python.
+_DTYPE_FLAGS = ((False, True), (0, 1))
+
+
+def _make_dtype(code: str) -> _DType:
+    if code.startswith("V"):
+        raise ForbiddenPickleError("its pickle asks for a dtype with fields.")
+    if not _NUMBER.fullmatch(code):
+        raise ValueError(
+            f"its arrays must hold plain numbers, but have dtype {code!r:.30}"
+        )
+    return _DType(code)

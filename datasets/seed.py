@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from moabb.datasets.metadata.schema import (
     ExperimentMetadata,
     ParticipantMetadata,
 )
-from scipy.io import loadmat
 
 from braindecode_emossl.datasets.base import find_files
+from braindecode_emossl.datasets.mat_files import read_variables
 from braindecode_emossl.datasets.seed_family import (
     CH_NAMES,
     POSITIONS,
@@ -210,13 +211,14 @@ class SEED(SEEDFamilyDataset):
 
     def _check_label_file(self, file: Path) -> None:
         try:
-            labels = np.ravel(loadmat(file)["label"]).astype(float).tolist()
-        except Exception as error:  # scipy raises whatever it meets, or no 'label'
+            labels = np.ravel(read_variables(file, ["label"])["label"])
+        except (OSError, ValueError, MemoryError, zlib.error) as error:
             raise CorpusFormatError(
                 f"SEED: {file} must hold the variable 'label', but cannot be read "
                 f"({error}). Fetch the file again, or remove it: the labels are known "
                 "without it."
             ) from error
+        labels = labels.astype(float).tolist()
         if tuple(labels) != LABELS:
             raise CorpusFormatError(
                 f"SEED: {file} must hold the published labels {LABELS}, but holds "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from scipy.io import loadmat, whosmat
 
 from braindecode_emossl.datasets.base import (
     EmotionDataset,
@@ -19,6 +19,7 @@ from braindecode_emossl.datasets.base import (
     find_files,
     find_flaw,
 )
+from braindecode_emossl.datasets.mat_files import list_variables, read_variables
 from braindecode_emossl.errors import CorpusFormatError
 
 __all__ = ["CH_NAMES", "POSITIONS", "SFREQ", "SEEDFamilyDataset"]
@@ -173,8 +174,8 @@ class SEEDFamilyDataset(EmotionDataset):
         Nothing where the file cannot be read and the user lets that pass.
         """
         try:
-            variables = [(name, shape) for name, shape, _ in whosmat(file)]
-        except Exception as error:  # scipy raises whatever its parser meets
+            variables = [(found.name, found.shape) for found in list_variables(file)]
+        except (OSError, ValueError, zlib.error) as error:
             self._broken(
                 f"{self.code}: {file} is no readable MATLAB 5 file ({error}).", error
             )
@@ -198,8 +199,8 @@ class SEEDFamilyDataset(EmotionDataset):
     def _read_variable(self, file: Path, name: str) -> np.ndarray | None:
         """Return one variable of a file, None if it is broken and that may pass."""
         try:
-            return loadmat(file, variable_names=[name])[name]
-        except Exception as error:  # scipy raises whatever its parser meets
+            return read_variables(file, [name])[name]
+        except (OSError, ValueError, MemoryError, zlib.error) as error:
             self._broken(
                 f"{self.code}: {name} of {file} cannot be read ({error}).", error
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,9 +19,9 @@ from moabb.datasets.metadata.schema import (
     ExperimentMetadata,
     ParticipantMetadata,
 )
-from scipy.io import whosmat
 
 from braindecode_emossl.datasets.base import find_files
+from braindecode_emossl.datasets.mat_files import list_variables
 from braindecode_emossl.datasets.seed_family import (
     CH_NAMES,
     SFREQ,
@@ -332,8 +333,8 @@ class SEED_IV(SEEDFamilyDataset):
 
     def _check_readable(self, file: Path) -> None:
         try:
-            whosmat(file)
-        except Exception as error:  # scipy raises whatever its parser meets
+            list_variables(file)
+        except (OSError, ValueError, zlib.error) as error:
             self._broken(
                 f"SEED-IV: {file} is no readable MATLAB 5 file ({error}).", error
             )

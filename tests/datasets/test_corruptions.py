@@ -526,7 +526,12 @@ SEED_CASES = [
         (*TRIAL_3, "int16"),
         of_run("02"),
     ),
-    seed("complex", trial(lambda x: x * 1j), TRIAL_3, of_run("02")),
+    seed(
+        "complex",
+        trial(lambda x: x * 1j),
+        (FIRST, "_eeg3", "complex"),
+        of_run("02"),
+    ),
     seed("NaN", trial(with_value(np.nan)), TRIAL_3, of_run("02")),
     seed("infinite", trial(with_value(np.inf)), TRIAL_3, of_run("02")),
     seed("still", trial(np.zeros_like), (*TRIAL_3, "stands still"), of_run("02")),

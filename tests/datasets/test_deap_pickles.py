@@ -214,5 +214,5 @@ def test_sound_pickles_give_what_the_unpickler_gives(protocol, order, tmp_path):
     found = read_pickle(file)
     assert list(found) == ["data", "labels"]
     for name, array in found.items():
-        assert array.dtype == expected[name].dtype
+        assert array.dtype == expected[name].dtype.newbyteorder("=")
         np.testing.assert_array_equal(array, expected[name])

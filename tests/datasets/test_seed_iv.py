@@ -146,7 +146,7 @@ def test_additional_metadata_need_no_signals(root, data, monkeypatch):
         raise AssertionError("signals were loaded")
 
     monkeypatch.setattr(SEED_IV, "_read_recording", refuse)
-    monkeypatch.setattr("braindecode_emossl.datasets.seed_family.loadmat", refuse)
+    monkeypatch.setattr("braindecode_emossl.datasets.seed_family.read_variables", refuse)
     dataset = SEED_IV(path=root, return_all_modalities=True)
     for session, run in (("0", "00"), ("2", "23")):
         table = dataset.get_additional_metadata(1, session, run)
