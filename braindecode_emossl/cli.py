@@ -349,7 +349,7 @@ def pipelines(
 
     Example: emossl pipelines --features de --json
 
-    Example: python -m moabb.run -p $(emossl pipelines)
+    Example: cp $(emossl pipelines)/de_*.yml mine && python -m moabb.run -p mine
     """
     from braindecode_emossl.evaluation import pipelines_folder
 
@@ -981,6 +981,13 @@ def _load_pipelines(path: Path | None, features, device, baselines: bool):
     )
     if baselines:
         estimators = evaluation.with_baselines(estimators)
+        # Random weights and the frozen probe get the same search.
+        grids = {
+            row: grid
+            for name, grid in grids.items()
+            for row in estimators
+            if row == name or row.startswith(f"{name}, ")
+        }
     return estimators, grids
 
 

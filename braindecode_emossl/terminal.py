@@ -31,7 +31,6 @@ __all__ = [
     "print_json",
     "print_problems",
     "print_text",
-    "tabulate_demo",
     "tabulate_inspections",
     "tabulate_scores",
 ]
@@ -152,17 +151,6 @@ def tabulate_scores(scores, protocol: str) -> Table:
                 _format_score(row["mean_trial"], row["sd_trial"]),
             )
         table.add_section()
-    return table
-
-
-def tabulate_demo(summary) -> Table:
-    """Return a table of the accuracies that :func:`demo.summarize` returned."""
-    texts = ("corpus", "target", "pipeline")
-    numbers = ("mean ± sd over subjects",)
-    table = _make_table("Accuracy, leave one subject out", texts, numbers)
-    for row in summary.itertuples():
-        score = _format_score(row.mean, row.std)
-        _add_row(table, row.dataset, row.target, row.pipeline, score)
     return table
 
 
