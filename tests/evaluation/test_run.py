@@ -556,7 +556,7 @@ def test_a_bids_copy_counts_by_its_contents(tmp_path, fast, classifier):
             paradigm="emotion",
             code="LocalBIDSDataset-DEAP",
         )
-        paradigm = Emotion("valence", **fast)
+        paradigm = Emotion(**fast)
         run(classifier, bids, paradigm, results_dir=tmp_path / "results")
         finished.append(len(list(tmp_path.glob("results/*/*/*.parquet"))))
         if place == copied:
