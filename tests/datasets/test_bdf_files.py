@@ -1,0 +1,193 @@
+"""Headers of BioSemi files are compared with what BioSemi's software writes."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from braindecode_emossl.datasets import DEAP, MAHNOB_HCI, write_replica
+from braindecode_emossl.datasets.bdf_files import read_bdf_header
+from braindecode_emossl.errors import CorpusFormatError, CorpusFormatWarning
+
+# Offsets of the fields of each channel in the header, per channel, and their widths.
+FIELDS = {
+    "label": (0, 16),
+    "dimension": (96, 8),
+    "physical_min": (104, 8),
+    "physical_max": (112, 8),
+    "digital_min": (120, 8),
+    "digital_max": (128, 8),
+    "n_samples": (216, 8),
+}
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory):
+    """One subject each of MAHNOB-HCI and of DEAP's original recordings."""
+    folder = tmp_path_factory.mktemp("bdf")
+    options = {"seconds": 1, "seed": 0}
+    return {
+        "MAHNOB-HCI": write_replica(
+            "MAHNOB-HCI", folder / "m", subjects=[1], **options
+        ),
+        "Twente": write_replica(
+            "DEAP", folder / "t", subjects=[1], variant="bdf", **options
+        ),
+        "Geneva": write_replica(
+            "DEAP", folder / "g", subjects=[29], variant="bdf", **options
+        ),
+    }
+
+
+NAMES = {
+    "MAHNOB-HCI": "Part_1_S_Trial2_emotion.bdf",
+    "Twente": "s01.bdf",
+    "Geneva": "s29.bdf",
+}
+
+
+@pytest.fixture(params=NAMES)
+def copied(request, roots, tmp_path):
+    """Return a file of a corpus, and a function that loads what it is of."""
+    name = request.param
+    source = next(roots[name].rglob(NAMES[name]))
+    if name == "MAHNOB-HCI":
+        folder = tmp_path / source.parent.name
+        shutil.copytree(source.parent, folder)
+        return folder / source.name, lambda: MAHNOB_HCI([1], path=tmp_path).get_data()
+    shutil.copy(source, tmp_path)
+    shutil.copy(next(roots[name].rglob("participant_ratings.csv")), tmp_path)
+    subject = int(source.stem[1:])
+    return tmp_path / source.name, lambda: DEAP(
+        [subject], path=tmp_path, source="original"
+    ).get_data()
+
+
+def field(content, name, channel):
+    """Return where a field of a channel is; the channel by name or number."""
+    n_chans = int(content[252:256])
+    if isinstance(channel, str):
+        labels = [content[256 + 16 * k :][:16].decode().strip() for k in range(n_chans)]
+        channel = labels.index(channel)
+    offset, width = FIELDS[name]
+    start = 256 + n_chans * offset + width * channel
+    return slice(start, start + width)
+
+
+def write(file, *changes):
+    """Set fields of a header, each (name, channel, text)."""
+    content = bytearray(file.read_bytes())
+    for name, channel, value in changes:
+        place = field(content, name, channel)
+        content[place] = value.encode().ljust(place.stop - place.start)
+    file.write_bytes(content)
+
+
+RANGES = {
+    "digital minimum and maximum swapped": (
+        ("digital_min", "Cz", "8388607"),
+        ("digital_max", "Cz", "-8388608"),
+    ),
+    "physical minimum and maximum swapped": (
+        ("physical_min", "Cz", "262144"),
+        ("physical_max", "Cz", "-262144"),
+    ),
+    "another physical maximum": (("physical_max", "Cz", "962144"),),
+    "another physical minimum": (("physical_min", "EXG1", "-2621"),),
+    "a physical maximum that is no number": (("physical_max", "Oz", "nan"),),
+    "an infinite physical maximum": (("physical_max", "Oz", "inf"),),
+    "garbage": (("physical_max", "Oz", "26?1\x00"),),
+    "another digital maximum": (("digital_max", "Oz", "8388"),),
+    "another digital maximum of a sensor": (("digital_max", "Temp", "8388"),),
+    "no range": (("digital_min", "Oz", "8388607"),),
+    "millivolts": (("dimension", "Fz", "mV"),),
+    "no channels": (("n_samples", 0, "-1"),),
+}
+
+
+@pytest.mark.parametrize("change", RANGES)
+def test_a_range_that_no_amplifier_has_is_an_error(change, copied):
+    """A header rescaled or inverted a channel in silence (231 of 62,000 files)."""
+    file, load = copied
+    write(file, *RANGES[change])
+    with pytest.raises(CorpusFormatError, match=str(file)):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("Fp1", "AF3"), ("Oz", "EXG3"), ("GSR1", "Resp"), ("Cz", "Fz")]
+)
+def test_two_labels_exchanged_are_an_error(one, other, copied):
+    """The signals of two channels were exchanged in silence."""
+    file, load = copied
+    write(file, ("label", one, "?"), ("label", other, one), ("label", "?", other))
+    with pytest.raises(CorpusFormatError, match="published order"):
+        load()
+
+
+def test_a_sensor_with_a_skewed_range_is_warned_of(copied):
+    """The range of a sensor is not known, but it has its zero in the middle."""
+    file, load = copied
+    write(file, ("physical_max", "Temp", "962144"))
+    with pytest.warns(CorpusFormatWarning, match="ranges of Temp are not symmetric"):
+        load()
+
+
+def test_electrodes_with_other_steps_are_warned_of(copied):
+    """A header that scales all electrodes alike is not BioSemi's."""
+    file, load = copied
+    electrodes = [
+        label
+        for label in read_bdf_header(file).labels
+        if label.startswith("EXG") or label in MAHNOB_HCI.METADATA.acquisition.sensors
+    ]
+    electrodes = [
+        label for label in electrodes if label not in ("GSR1", "Resp", "Temp")
+    ]
+    write(
+        file,
+        *(("physical_min", label, "-1000") for label in electrodes),
+        *(("physical_max", label, "1000") for label in electrodes),
+    )
+    with pytest.warns(CorpusFormatWarning, match=r"steps of 0\.0001192 microvolts"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("place", "n_bytes"), [(-1, 1), (-40_000, 3), (-300_000, 256 * 3)]
+)
+def test_inserted_bytes_are_an_error(place, n_bytes, copied):
+    """They shifted all channels into noise, or garbage was read after the end."""
+    file, load = copied
+    content = file.read_bytes()
+    file.write_bytes(content[:place] + bytes(n_bytes) + content[place:])
+    with pytest.raises(CorpusFormatError, match="is longer than its header says"):
+        load()
+
+
+def test_a_file_of_the_other_site_is_an_error(roots, tmp_path):
+    """Its skin conductance was taken for resistance, or the reverse."""
+    for name, new in (("Twente", "s23.bdf"), ("Geneva", "s22.bdf")):
+        folder = tmp_path / name
+        folder.mkdir()
+        shutil.copy(next(roots[name].rglob("*.bdf")), folder / new)
+        table = next(roots[name].rglob("*.csv")).read_text()
+        old, subject = NAMES[name][1:3], int(new[1:3])
+        table = table.replace(f"\n{int(old)},", f"\n{subject},")
+        (folder / "participant_ratings.csv").write_text(table)
+        with pytest.raises(CorpusFormatError, match="where the subject was"):
+            DEAP([subject], path=folder, source="original").get_data()
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(0, b"\x00"), (184, b"9999    "), (252, b"9999"), (252, b"-1  "), (244, b"nan ")],
+)
+def test_a_header_of_no_bdf_is_an_error(place, value, copied):
+    file, load = copied
+    content = bytearray(file.read_bytes())
+    content[place : place + len(value)] = value
+    file.write_bytes(content)
+    with pytest.raises(CorpusFormatError, match=r"header of BDF|does not start as one"):
+        load()
