@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from itertools import chain
 
 import torch
@@ -181,6 +182,12 @@ class DistributedPretrainer(SSLPretrainer):
         """Write no state: the file would hold one process's random numbers only."""
         if self._accelerator.num_processes == 1:
             super().save_within_epoch()
+
+    def hold_checkpoint_dir(self):
+        """Keep other trainings out of ``checkpoint_dir``, by the first process."""
+        if self._accelerator.is_main_process:
+            return super().hold_checkpoint_dir()
+        return nullcontext()
 
     def load_state(self, dataset):
         """Return the state to resume from, before any process replaces it."""

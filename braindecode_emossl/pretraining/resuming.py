@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from skorch.history import History
-from torch import distributed
 
 from braindecode_emossl.errors import CheckpointError
 from braindecode_emossl.pretraining.state import load_state as read_state
@@ -78,9 +77,7 @@ class ResumableTraining:
     @contextmanager
     def hold_checkpoint_dir(self) -> Iterator[None]:
         """Keep other trainings out of ``checkpoint_dir``, also if entered twice."""
-        others = distributed.is_available() and distributed.is_initialized()
-        is_first = not others or distributed.get_rank() == 0
-        if self.checkpoint_dir is None or not is_first or id(self) in _holding:
+        if self.checkpoint_dir is None or id(self) in _holding:
             yield
             return
         folder = Path(self.checkpoint_dir)
