@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
+from itertools import combinations
 from time import perf_counter
 from typing import Any
 
@@ -361,14 +362,18 @@ def _check_folds(protocol: Protocol, folds: Sequence[Parts], trials) -> None:
     """Refuse folds that leak, and folds without training trials of a test class."""
     if not folds:
         raise ValueError("there is nothing to hold out, such as a second session.")
-    names_of = {what: group_ids(trials, what) for what in protocol.never_shared}
+    names_of = {
+        what: (group_ids(trials, what), trials.groupby(list(KEYS[what])).ngroup())
+        for what in protocol.never_shared
+    }
     labels = trials["label"].to_numpy(str)
     for fold in folds:
         given = np.concatenate([fold.train, fold.calibration])
-        for what, names in names_of.items():
-            check_disjoint(names[given], names[fold.test], what)
-            check_disjoint(names[given], names[fold.validation], what)
-            check_disjoint(names[fold.test], names[fold.validation], what)
+        parts = given, fold.test, fold.validation
+        for what, (names, codes) in names_of.items():
+            for first, second in combinations(parts, 2):
+                if np.isin(codes.iloc[first], codes.iloc[second]).any():
+                    check_disjoint(names[first], names[second], what)
         where = describe_rows(trials.iloc[fold.test])
         if len(set(labels[given])) < 2:
             raise ValueError(
@@ -692,6 +697,11 @@ class _Responses:
         self._estimator = estimator
         self._windows = windows
         self._known: dict[str, np.ndarray] = {}
+
+    @property
+    def __class__(self):
+        """The class of the estimator, which scorers name in their errors."""
+        return type(self._estimator)
 
     def __getattr__(self, name: str):
         method = getattr(self._estimator, name)

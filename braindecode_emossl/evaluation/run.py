@@ -598,15 +598,25 @@ class _Run:
             for unit in self.task.units
             for file in variant.folds.find(unit).values()
         ]
+        if not results:
+            return pd.DataFrame()
         corpora = {dataset.code: dataset for dataset in self.task.corpora}
+        tables = [result.predictions for result in results]
+        predictions = pd.concat(tables, ignore_index=True)
+        # A class that a fold did not train on had no probability there.
+        names = predictions.columns[predictions.columns.str.startswith("proba_")]
+        predictions[names] = predictions[names].fillna(0.0)
+        fold_of_row = np.repeat(np.arange(len(tables)), [*map(len, tables)])
+        recordings = recordings_of(predictions, np.arange(len(predictions)))
         rows = []
-        for (code, subject, session), part in sorted(_by_recording(results).items()):
+        for (code, subject, session), at in recordings:
+            folds = [results[number] for number in np.unique(fold_of_row[at])]
             rows.append(
                 {
-                    **_score_recording(part, subject, session),
+                    **_score_recording(folds, predictions.iloc[at], subject, session),
                     "subject": str(subject),
                     "session": str(session),
-                    "channels": part[0][0].n_chans,
+                    "channels": folds[0].n_chans,
                     "n_sessions": corpora[code].n_sessions,
                     "dataset": code,
                     "pipeline": variant.name,
@@ -614,7 +624,7 @@ class _Run:
                     "train_corpora": "+".join(self._train_corpora(code)),
                     "seed": variant.seed,
                     "n_labeled_trials": variant.n_labeled_trials,
-                    "target_access": part[0][0].target_access,
+                    "target_access": folds[0].target_access,
                 }
             )
         return pd.DataFrame(rows)
@@ -713,31 +723,20 @@ class _Workers:
 # -- the table -----------------------------------------------------------------
 
 
-def _by_recording(results) -> dict[tuple, list]:
-    """Return the folds, and their predictions, by corpus, subject and session."""
-    found: dict[tuple, list] = {}
-    for result in results:
-        table = result.predictions
-        for key, rows in recordings_of(table, np.arange(len(table))):
-            found.setdefault(key, []).append((result, table.iloc[rows]))
-    return found
-
-
-def _score_recording(part, subject, session) -> dict[str, float]:
+def _score_recording(folds, predictions, subject, session) -> dict[str, float]:
     """Return the scores of one recording over its folds, in MOABB's columns."""
     scores = pd.DataFrame(
         score
-        for result, _ in part
+        for result in folds
         for score in result.scores
         if (score["subject"], score["session"]) == (str(subject), str(session))
     ).drop(columns=["subject", "session"])
-    predictions = pd.concat([rows for _, rows in part], ignore_index=True)
     trials = predictions[["subject", "session", "trial"]].drop_duplicates()
     return {
         **scores.mean().to_dict(),
-        "time": float(np.mean([result.seconds for result, _ in part])),
-        "samples": float(np.mean([result.n_train for result, _ in part])),
-        "samples_test": float(np.mean([len(rows) for _, rows in part])),
+        "time": float(np.mean([result.seconds for result in folds])),
+        "samples": float(np.mean([result.n_train for result in folds])),
+        "samples_test": len(predictions) / len(folds),
         "n_classes": predictions["label"].nunique(),
         "n_trials_test": len(trials),
         **score_predictions(predictions),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from pyarrow.parquet import read_schema
 
 from braindecode_emossl.evaluation.folds import FoldResult
 from braindecode_emossl.storage import (
@@ -212,7 +214,7 @@ class PipelineStore:
             return False
         key = (fold.file.name, stat.st_size, stat.st_mtime_ns)
         if key not in self._checked:
-            self._checked[key] = _read_or_none(fold.file, _unpack) is not None
+            self._checked[key] = _read_or_none(fold.file, _check) is not None
         return self._checked[key]
 
 
@@ -427,20 +429,27 @@ def _pack(place: Iterable[str], result: FoldResult) -> bytes:
     return seal(buffer.getvalue())
 
 
-def _unpack(file: Path) -> FoldResult:
+def _check(file: Path) -> tuple[bytes, dict[str, Any]]:
+    """Return the bytes of a fold and all but its table, which takes longest to read."""
     data = file.read_bytes()
     if not is_sealed(data):
         raise ValueError(
             f"{file} is damaged: it is truncated, or its contents changed. Run the "
             "evaluation again to recompute it."
         )
-    table = pd.read_parquet(io.BytesIO(data))
-    attributes, table.attrs = dict(table.attrs), {}
+    attributes = json.loads(read_schema(io.BytesIO(data)).metadata[b"PANDAS_ATTRS"])
     if attributes["place"] != _place_of(file):
         raise ValueError(
             f"{file} is a copy of the fold {attributes['place']}. Delete it and run "
             "the evaluation again."
         )
+    return data, attributes
+
+
+def _unpack(file: Path) -> FoldResult:
+    data, attributes = _check(file)
+    table = pd.read_parquet(io.BytesIO(data))
+    table.attrs = {}
     return FoldResult(predictions=table, **attributes["result"])
 
 
