@@ -374,14 +374,15 @@ def _check_folds(protocol: Protocol, folds: Sequence[Parts], trials) -> None:
             for first, second in combinations(parts, 2):
                 if np.isin(codes.iloc[first], codes.iloc[second]).any():
                     check_disjoint(names[first], names[second], what)
-        where = describe_rows(trials.iloc[fold.test])
-        if len(set(labels[given])) < 2:
+        if len(known := sorted(set(labels[given].tolist()))) < 2:
+            where = describe_rows(trials.iloc[fold.test])
             raise ValueError(
-                f"the training set must have at least two classes, but for the test "
-                f"set of {where} it has only {sorted(set(labels[given].tolist()))}."
+                "the training set must have at least two classes, but for the test "
+                f"set of {where} it has only {known}."
             )
         held_out = np.concatenate([fold.test, fold.validation])
         if missing := sorted(set(labels[held_out]) - set(labels[given])):
+            where = describe_rows(trials.iloc[fold.test])
             raise ValueError(
                 f"no training trial of the classes {list(map(str, missing))} is left "
                 f"for the fold that tests {where}. Choose other options, more subjects "
