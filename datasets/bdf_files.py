@@ -141,7 +141,7 @@ def read_bdf_header(file: Path) -> BdfHeader:
     with file.open("rb") as stream:
         start = stream.read(256)
         if not start.startswith(b"\xffBIOSEMI"):
-            raise ValueError("it does not start as one of BioSemi")
+            raise ValueError("it has no header of BDF: it does not start as one")
         try:
             text = start.decode("latin-1")
             n_header, n_records = int(text[184:192]), int(text[236:244])

@@ -183,7 +183,7 @@ def _read_header(content, order: str, n_inner: int) -> tuple[str, tuple, str]:
 def _locate_header(content, order: str) -> tuple[int, tuple, tuple[str, int]]:
     """Return flags, dimensions, and the name with its end."""
     kind, n_bytes, start, end = _read_tag(content, 0, order)
-    if (kind, n_bytes) != (_UINT32, 8):
+    if (kind, n_bytes) != (_UINT32, 8) or len(content) < end:
         raise ValueError("a variable does not begin with its flags")
     flags = struct.unpack_from(f"{order}I", content, start)[0]
     kind, n_bytes, start, end = _read_tag(content, end, order)

@@ -148,6 +148,7 @@ LIES = {
     "a name of a megabyte": matrix("x" * 10**6, (2, 3), GOOD),
     "nothing": b"",
     "three bytes": b"abc",
+    "half of its flags": struct.pack("<II", 6, 8) + b"abc",
     "text": b"not a matrix at all" * 10,
     "a small element of 5 bytes": matrix(
         "x", (1, 5), struct.pack("<II", 5 << 16 | 1, 0)

@@ -1,0 +1,1 @@
+"""Fuzzing of the corpus loaders: mutated files must load whole or be refused."""

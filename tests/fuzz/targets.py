@@ -1,0 +1,205 @@
+"""What is fuzzed: sound files, and how each is loaded and compared."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from scipy.io import savemat
+
+from braindecode_emossl.datasets import DEAP, MAHNOB_HCI, SEED, SEED_IV, write_replica
+from braindecode_emossl.datasets.deap_pickles import read_pickle
+from braindecode_emossl.datasets.mat_files import list_variables, read_variable
+from braindecode_emossl.datasets.replica_deap import write_python2_pickle
+from braindecode_emossl.errors import EmosslError
+
+from .mutators import MUTATORS
+
+__all__ = ["Target", "make_targets"]
+
+JUNK = (b"", b"PK\x03\x04" + bytes(1000), b"<!DOCTYPE html><html></html>", bytes(5000))
+
+
+@dataclass
+class Target:
+    """Files in a folder, and a function that loads them.
+
+    ``load`` returns a dict of (description, array). ``expected`` are the errors that
+    it may raise, ``weight`` is the share of mutations. ``is_whole`` says that what
+    loads without a warning must be as before but for the values that were changed.
+    """
+
+    name: str
+    folder: Path
+    files: list[Path]
+    load: Callable[[Path], dict]
+    expected: tuple[type[Exception], ...]
+    weight: float
+    is_whole: bool = True
+    sound: dict = field(default_factory=dict)
+
+    def prepare(self, place: Path) -> None:
+        """Copy the sound files to a place of this process."""
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(self.folder, place)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.sound = self.load(place)
+
+    def mutate(self, rng, place: Path) -> tuple[str, int, Callable[[], None]]:
+        """Mutate a file; return what was done, the bytes touched, and an undo."""
+        name = rng.choice(self.files)
+        file, others = place / name, [other for other in self.files if other != name]
+        content = file.read_bytes()
+
+        def undo():
+            for path, sound in saved.items():
+                if path.is_dir():
+                    path.rmdir()
+                path.write_bytes(sound)
+
+        saved = {file: content}
+        draw = rng.random()
+        if self.is_whole and draw < 0.03:
+            file.write_bytes(rng.choice(JUNK))
+            return f"{name}: junk", 0, undo
+        if self.is_whole and draw < 0.04:
+            file.unlink()
+            file.mkdir()
+            return f"{name}: a folder", 0, undo
+        if self.is_whole and others and draw < 0.1:
+            other = rng.choice(others)
+            saved[place / other] = (place / other).read_bytes()
+            file.write_bytes(saved[place / other])
+            if rng.random() < 0.5:
+                (place / other).write_bytes(content)
+            return f"{name}: as {other}", 0, undo
+        mutated = MUTATORS[file.suffix](rng, content)
+        file.write_bytes(mutated)
+        return f"{name}: {file.suffix[1:]}", _count_touched(content, mutated), undo
+
+
+def _count_touched(old: bytes, new: bytes) -> int:
+    """Return how many bytes differ, if the sizes are the same, else 0."""
+    if len(old) != len(new):
+        return 0
+    here, there = np.frombuffer(old, np.uint8), np.frombuffer(new, np.uint8)
+    return int(np.count_nonzero(here != there))
+
+
+def make_targets(root: Path) -> list[Target]:
+    """Write the sound files below a folder."""
+    targets = [*_make_readers(root), *_make_corpora(root)]
+    for target in targets:
+        target.files = sorted(
+            file.relative_to(target.folder)
+            for file in target.folder.rglob("*")
+            if file.suffix in MUTATORS and "Subjects" not in file.parts
+        )
+    return targets
+
+
+# -- readers -------------------------------------------------------------------
+
+
+def _make_readers(root: Path):
+    rng = np.random.default_rng(0)
+    arrays = {"labels": rng.uniform(1, 9, (4, 4)), "data": rng.normal(size=(4, 4, 9))}
+    folder = root / "pickles"
+    folder.mkdir()
+    write_python2_pickle(folder / "python2.dat", arrays)
+    for protocol in (2, 4, 5):
+        file = folder / f"protocol{protocol}.dat"
+        file.write_bytes(pickle.dumps(arrays, protocol))
+
+    def load_pickles(place):
+        return {
+            (file.name, name): ("", array)
+            for file in place.glob("*.dat")
+            for name, array in read_pickle(file).items()
+        }
+
+    expected = (ValueError, pickle.UnpicklingError)
+    yield Target("pickles", folder, [], load_pickles, expected, 3, is_whole=False)
+
+    folder = root / "mat"
+    folder.mkdir()
+    arrays = {
+        "x_eeg1": rng.normal(0, 30, (62, 21)),
+        "x_eeg2": rng.normal(0, 30, (62, 20)).astype("f4"),
+        "label": np.array([[-1, 0, 1]], "i2"),
+        "cells": np.array([[1.0], ["x"]], object),
+        "empty": np.zeros((0, 3)),
+    }
+    for number in range(2):
+        file = folder / f"{number}.mat"
+        savemat(file, arrays, do_compression=bool(number))
+
+    def load_mats(place):
+        return {
+            (file.name, variable.name): (variable.kind, read_variable(file, variable))
+            for file in place.glob("*.mat")
+            for variable in list_variables(file)
+            if variable.kind not in ("cell", "char", "struct", "complex")
+        }
+
+    expected = (ValueError, zlib.error)
+    yield Target("mat", folder, [], load_mats, expected, 3, is_whole=False)
+
+
+# -- corpora -------------------------------------------------------------------
+
+
+class _Arrays:
+    """Load trials as arrays, as making raws takes most of the time."""
+
+    def _make_raw(self, data, ch_names, ch_types, sfreq, trials, *args, **kwargs):
+        return (str([(t.onset, t.length, t.to_extras()) for t in trials]), data)
+
+
+def _make_loader(cls, subjects, **options):
+    fast = type(cls.__name__, (_Arrays, cls), {}) if cls is not SEED_IV else cls
+
+    def load(place):
+        dataset = fast(subjects, path=place, **options)
+        found = {}
+        for subject in subjects:
+            for session, file in dataset._recordings(subject).items():
+                for run, raw in dataset._read_recording(file, session):
+                    if not isinstance(raw, tuple):
+                        raw = (str(raw.annotations.extras), raw.get_data())
+                    found[subject, session, run] = raw
+        return found
+
+    return load
+
+
+def _make_corpora(root: Path):
+    options = {"seed": 0, "seconds": 1}
+
+    def add(name, corpus, load, weight, subjects=(1,), **more):
+        folder = root / name
+        write_replica(corpus, folder, subjects=list(subjects), **options, **more)
+        return Target(name, folder, [], load, (EmosslError,), weight)
+
+    load = _make_loader(SEED, [1], sessions=[0])
+    yield add("SEED", "SEED", load, 1, sessions=[0])
+    load = _make_loader(SEED_IV, [1], sessions=[0], return_all_modalities=True)
+    yield add("SEED-IV", "SEED-IV", load, 0.2, sessions=[0])
+    load = _make_loader(DEAP, [1])
+    for variant in ("dat", "mat"):
+        yield add(f"DEAP {variant}", "DEAP", load, 0.4, (1, 2), variant=variant)
+    load = _make_loader(DEAP, [1], source="original")
+    yield add("DEAP bdf", "DEAP", load, 0.2, variant="bdf")
+    target = add("MAHNOB-HCI", "MAHNOB-HCI", _make_loader(MAHNOB_HCI, [1]), 2)
+    # Two stimuli, the neutral clip and the tagging are enough.
+    for folder in target.folder.rglob("Sessions/*"):
+        if folder.name not in ("1", "2", "4", "42"):
+            shutil.rmtree(folder)
+    yield target
