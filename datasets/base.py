@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-import logging
+import operator
 import os
 import re
+import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial, reduce
 from itertools import chain
+from numbers import Integral, Real
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,13 +25,16 @@ from moabb.datasets.bids_interface import StepType
 from moabb.datasets.metadata.schema import DatasetMetadata
 from moabb.datasets.preprocessing import FixedPipeline, FixedTransformer
 
-from braindecode_emossl.errors import CorpusFormatError, CorpusNotFoundError
+from braindecode_emossl.errors import (
+    CorpusFormatError,
+    CorpusFormatWarning,
+    CorpusNotFoundError,
+    warn_of_format,
+)
 from braindecode_emossl.hosts import set_summary_table
 from braindecode_emossl.storage import digest_files, hash_json
 
 __all__ = ["RATING_NAMES", "EmotionDataset", "Trial"]
-
-log = logging.getLogger(__name__)
 
 RATING_NAMES = (
     "valence",
@@ -112,12 +117,15 @@ class EmotionDataset(BaseDataset):
         ``MNE-<code>-data`` below the setting ``MNE_DATA``, which defaults to
         ``~/mne_data``. The files may be at any depth below it.
     on_error : {"raise", "warn"}
-        Whether a broken trial or recording raises an error, or is logged and left out.
-        Labels that contradict the published ones, duplicated recordings, files of
-        another corpus and hostile files always raise an error.
+        Whether a broken trial or recording raises an error, or is left out with a
+        `CorpusFormatWarning`. Labels that contradict the published ones, duplicated
+        recordings, files of another corpus and hostile files always raise an error.
     return_all_modalities : bool or dict
         As in MOABB: ``False`` keeps only the EEG, ``True`` all channels; a dict is
         passed to :func:`mne.pick_types`.
+    mark_bads : bool
+        Whether electrodes without contact, whose signal is flat, are listed in
+        ``raw.info["bads"]``. A warning names them in either case.
 
     Attributes
     ----------
@@ -168,20 +176,19 @@ class EmotionDataset(BaseDataset):
         path=None,
         on_error="raise",
         return_all_modalities=False,
+        mark_bads=True,
     ):
-        for name, value in (("subjects", subjects), ("sessions", sessions)):
-            if isinstance(value, int | str | Path):
-                raise ValueError(
-                    f"{name} must be a list of numbers or None, but got {value!r}."
-                )
+        subjects = check_numbers("subjects", subjects)
         if on_error not in ("raise", "warn"):
             raise ValueError(
                 f'on_error must be "raise" or "warn", but got {on_error!r}.'
             )
         self.path = path
         self.on_error = on_error
-        self.sessions = None if sessions is None else list(sessions)
+        self.mark_bads = mark_bads
+        self.sessions = check_numbers("sessions", _from_keys(sessions))
         self._trials: dict[int, pd.DataFrame] = {}
+        self._offered: dict[Path, list[int]] = {}
         self._raw_map: Callable | None = None
         super().__init__(
             subjects=self.all_subject_numbers,
@@ -195,6 +202,41 @@ class EmotionDataset(BaseDataset):
             selected_sessions=self.sessions,
             return_all_modalities=return_all_modalities,
         )
+        self._has_selection = subjects is not None
+
+    @property
+    def subject_list(self):
+        """Subjects in use.
+
+        If none were selected, those of the corpus, without the `unreleased_subjects`
+        of whom there are no files below the corpus folder.
+        """
+        if self._has_selection or not self.unreleased_subjects:
+            return self._subject_list
+        root = self._named_root()
+        if not root.is_dir():
+            return list(self._subject_list)
+        if root not in self._offered:
+            self._offered[root] = [k for k in self._subject_list if self._is_offered(k)]
+        return list(self._offered[root])
+
+    @subject_list.setter
+    def subject_list(self, subjects):
+        self._subject_list = list(subjects)
+        self._has_selection = True
+
+    def _is_offered(self, subject: int) -> bool:
+        """Return whether a subject is in the release, or in this copy of it."""
+        if subject not in self.unreleased_subjects:
+            return True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CorpusFormatWarning)
+            try:
+                return bool(self._recordings(subject))
+            except CorpusNotFoundError:
+                return False
+            except CorpusFormatError:
+                return True  # which the user must see
 
     # -- where the files are ---------------------------------------------------
 
@@ -270,6 +312,7 @@ class EmotionDataset(BaseDataset):
 
     def _recordings(self, subject: int, path=None) -> dict[str, Recording]:
         """Return the subject's files by session key."""
+        subject = as_number(subject)
         if subject not in self.all_subjects:
             raise ValueError(
                 f"subject must be one of {self.all_subjects}, but got {subject!r}."
@@ -288,21 +331,8 @@ class EmotionDataset(BaseDataset):
             if self.sessions is not None and self.on_error == "raise":
                 raise self._not_found(root, reason)  # it was requested by number
             reason += _hint_at_remains(root)
-            log.warning("%s was looked for in %s. %s", self.code, root, reason)
+            warn_of_format(f"{self.code} was looked for in {root}. {reason}")
         return recordings
-
-    def _recordings_but_gaps(self, subject: int) -> dict[str, Recording]:
-        """Return the same, empty for a known gap if all subjects are requested."""
-        # Nobody has all of them: without this, no call with the defaults would work.
-        self.find_root()
-        try:
-            return self._recordings(subject)
-        except CorpusNotFoundError as error:
-            everybody = self.subject_list == self.all_subjects
-            if subject not in self.unreleased_subjects or not everybody:
-                raise
-            log.warning("%s: subject %s is left out. %s", self.code, subject, error)
-            return {}
 
     def _not_found(self, root: Path, reason: str) -> CorpusNotFoundError:
         first, second = self.expected_files
@@ -315,15 +345,19 @@ class EmotionDataset(BaseDataset):
             f"MNE_DATASETS_{self.path_key}_PATH."
         )
 
-    def _broken(self, message: str, cause: Exception | None = None) -> None:
-        """Raise an error for a broken file, or log it with on_error="warn"."""
+    def _broken(
+        self,
+        message: str,
+        cause: Exception | None = None,
+        *,
+        remedy: str = "Fetch the file again",
+    ) -> None:
+        """Raise an error for a broken file, or warn of it with on_error="warn"."""
         if self.on_error == "warn":
-            text = "%s Left out, as on_error='warn'."
-            log.warning(text, message, extra={"left_out": True})
+            warn_of_format(f"{message} Left out, as on_error='warn'.", left_out=True)
             return
         raise CorpusFormatError(
-            f'{message} Fetch the file again, or pass on_error="warn" to leave out '
-            "what is broken."
+            f'{message} {remedy}, or pass on_error="warn" to leave out what is broken.'
         ) from cause
 
     # -- implemented by subclasses ---------------------------------------------
@@ -350,7 +384,7 @@ class EmotionDataset(BaseDataset):
 
     def _other_checks(self, root: Path) -> Iterator[Callable[[], object]]:
         """Yield a check for each file that `_read_trials` does not read."""
-        # A check raises or logs as reading a recording does.
+        # A check raises or warns as reading a recording does.
         yield from ()
 
     def _make_raw(
@@ -361,6 +395,7 @@ class EmotionDataset(BaseDataset):
         sfreq: float,
         trials: Sequence[Trial],
         positions: Mapping[str, str] | None = None,
+        bads: Sequence[str] = (),
     ) -> mne.io.RawArray:
         """Build a raw of data (n_chans, n_times), with its trials as annotations."""
         # `data` is in volts if the channel type is a voltage. `positions` gives the
@@ -368,6 +403,7 @@ class EmotionDataset(BaseDataset):
         info = mne.create_info(list(ch_names), sfreq, list(ch_types))
         raw = mne.io.RawArray(data, info, verbose=False)
         raw.set_montage(_montage(ch_names, positions or {}), on_missing="ignore")
+        raw.info["bads"] = list(bads) if self.mark_bads else []
         raw.set_annotations(
             mne.Annotations(
                 onset=[trial.onset for trial in trials],
@@ -411,15 +447,16 @@ class EmotionDataset(BaseDataset):
         ValueError
             If a subject is not one of ``subject_list``.
         """
+        subjects = check_numbers("subjects", subjects)
+        if subjects is None:
+            subjects = self.subject_list
         if process_pipeline is None:
             # MOABB would give each trial the one duration of `interval`.
             keep = _KeepAnnotations(self._cache_key())
             process_pipeline = FixedPipeline([(StepType.RAW, keep)])
         if CacheConfig.make(cache_config) != CacheConfig() and self._raw_map is None:
             return super().get_data(subjects, cache_config, process_pipeline, n_jobs)
-        if subjects is None:
-            subjects = self.subject_list
-        if not isinstance(subjects, list) or not set(subjects) <= {*self.subject_list}:
+        if not set(subjects) <= {*self.subject_list}:
             raise ValueError(
                 f"subjects must be a list of some of {self.subject_list}, but got "
                 f"{subjects!r}."
@@ -462,27 +499,33 @@ class EmotionDataset(BaseDataset):
 
     def _read_subject(self, subject: int, process: Callable) -> dict:
         """Return ``process(raw)`` of each run, by session and run key."""
-        data, trials = {}, []
-        recordings = self._recordings_but_gaps(subject)
-        for session, file in recordings.items():
-            runs = {}
-            for run, raw in self._read_recording(file, session):
-                keys = {"subject": subject, "session": session, "run": run}
-                extras = filter(None, raw.annotations.extras)
-                trials += [keys | trial for trial in extras]
-                try:
-                    runs[run] = process(self._finish_raw(raw, subject, session, run))
-                except ValueError as error:
-                    raise ValueError(
-                        f"{self.code}, subject {subject}, session {session}, "
-                        f"run {run}: {error}"
-                    ) from error
-            if runs:
-                data[session] = runs
-        if recordings and not data:  # all of it was broken, and on_error is "warn"
-            log.warning("%s: subject %s is left out.", self.code, subject)
+        data: dict[str, dict] = {}
+        trials = []
+        for session, run, raw in self._read_runs(subject):
+            keys = {"subject": subject, "session": session, "run": run}
+            extras = filter(None, raw.annotations.extras)
+            trials += [keys | trial for trial in extras]
+            try:
+                found = process(self._finish_raw(raw, subject, session, run))
+            except ValueError as error:
+                raise ValueError(
+                    f"{self.code}, subject {subject}, session {session}, "
+                    f"run {run}: {error}"
+                ) from error
+            data.setdefault(session, {})[run] = found
         self._trials[subject] = self._make_trial_table(trials)
         return data
+
+    def _read_runs(self, subject: int) -> Iterator[tuple[str, str, mne.io.BaseRaw]]:
+        """Yield (session key, run key, raw) of a subject, one run at a time."""
+        recordings = self._recordings(subject)
+        n_runs = 0
+        for session, file in recordings.items():
+            for run, raw in self._read_recording(file, session):
+                n_runs += 1
+                yield session, run, raw
+        if recordings and not n_runs:  # all of it was broken, and on_error is "warn"
+            warn_of_format(f"{self.code}: subject {subject} is left out.")
 
     def _finish_raw(self, raw, subject: int, session: str, run: str):
         """Return a raw with the subject's number, after the function of `map_raws`."""
@@ -505,7 +548,8 @@ class EmotionDataset(BaseDataset):
         # one session for all of them.
         return (
             f"root={self._named_root()}, sessions={self.sessions}, "
-            f"on_error={self.on_error}, modalities={self.return_all_modalities}"
+            f"on_error={self.on_error}, modalities={self.return_all_modalities}, "
+            f"mark_bads={self.mark_bads}"
         )
 
     def get_additional_metadata(self, subject, session, run):
@@ -525,6 +569,7 @@ class EmotionDataset(BaseDataset):
             ``stimulus``, ``length`` (s), ``emotion``, the ratings and the corpus's own
             columns.
         """
+        subject = as_number(subject)
         if subject not in self._trials:
             self._trials[subject] = self.trial_table(subject)
         table = self._trials[subject]
@@ -542,12 +587,12 @@ class EmotionDataset(BaseDataset):
         Returns
         -------
         DataFrame
-            One row per trial, as in :meth:`get_additional_metadata`. Empty for a
-            subject that is not in the release, if all subjects are requested.
+            One row per trial, as in :meth:`get_additional_metadata`.
         """
+        subject = as_number(subject)
         return self._make_trial_table(
             {"subject": subject, "session": session, "run": run} | trial.to_extras()
-            for session, file in self._recordings_but_gaps(subject).items()
+            for session, file in self._recordings(subject).items()
             for run, trials in self._read_trials(file, session).items()
             for trial in trials
         )
@@ -564,10 +609,8 @@ class EmotionDataset(BaseDataset):
         -------
         list of str
             Those of :meth:`data_path` and the files that are read along with them.
-            Empty for a subject that is not in the release, if all subjects are
-            requested.
         """
-        return _names_of(self._recordings_but_gaps(subject))
+        return _names_of(self._recordings(subject))
 
     def fingerprint(self):
         """Return a hash of the contents of the corpus.
@@ -611,7 +654,7 @@ class EmotionDataset(BaseDataset):
             One run of the first subject with a recording.
         """
         for subject in self.subject_list:
-            for session, file in self._recordings_but_gaps(subject).items():
+            for session, file in self._recordings(subject).items():
                 for _, raw in self._read_recording(file, session):
                     return raw
         raise self._not_found(self.find_root(), "No recording in it can be read.")
@@ -620,6 +663,48 @@ class EmotionDataset(BaseDataset):
         fields = ("trial", "stimulus", "length", "emotion", *self.ratings)
         columns = ["subject", "session", "run", *fields, *self.details]
         return pd.DataFrame(list(rows), columns=columns)
+
+
+def _from_keys(sessions):
+    """Return session keys such as "0" as numbers, anything else unchanged."""
+    if not isinstance(sessions, list | tuple):
+        return sessions
+    return [
+        int(k) if isinstance(k, str) and re.fullmatch("[0-9]+", k) else k
+        for k in sessions
+    ]
+
+
+def as_number(value):
+    """Return a whole number of any kind as Python's, anything else unchanged."""
+    try:
+        return value if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return value
+
+
+def check_numbers(name: str, values) -> list[int] | None:
+    """Return a list, a range or an array of whole numbers as a list of Python's."""
+    if values is None:
+        return None
+    is_text = isinstance(values, str | bytes | os.PathLike)
+    if is_text or not isinstance(values, Iterable) or np.ndim(values) > 1:
+        raise ValueError(f"{name} must be a list of numbers or None, got {values!r}.")
+    numbers = [_as_whole_number(value) for value in values]
+    if None in numbers:
+        wrong = [v for v, k in zip(values, numbers, strict=True) if k is None]
+        raise ValueError(f"Invalid {name}: {wrong} are not whole numbers.")
+    return numbers
+
+
+def _as_whole_number(value) -> int | None:
+    """Return 2, np.int64(2) and 2.0 as 2, None for what is not a whole number."""
+    if isinstance(value, bool | np.bool):
+        return None
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        return int(value) if float(value).is_integer() else None
+    number = as_number(value)
+    return number if isinstance(number, int) else None
 
 
 def _names_of(recordings: Mapping[str, Recording]) -> list[str]:
@@ -650,7 +735,7 @@ def find_files(
     """Yield (file, match) of the names below ``root`` that match, in sorted order."""
     seen = set()
     for folder, subfolders, names in os.walk(
-        root, followlinks=True, onerror=_log_unreadable
+        root, followlinks=True, onerror=_warn_of_unreadable
     ):
         # Corpora are often links to a shared disk; a link upwards must not loop.
         real = os.path.realpath(folder)
@@ -664,8 +749,8 @@ def find_files(
                 yield Path(folder, name), match
 
 
-def _log_unreadable(error: OSError) -> None:
-    log.warning("A folder cannot be read, so it is left out: %s", error)
+def _warn_of_unreadable(error: OSError) -> None:
+    warn_of_format(f"A folder cannot be read, so it is left out: {error}")
 
 
 def find_remains(root: Path) -> list[Path]:
@@ -681,22 +766,6 @@ def _hint_at_remains(root: Path) -> str:
         f" But it contains {remains[0]} ({len(remains)} archives, web pages or "
         "unfinished downloads in all): unpack it, or fetch it again."
     )
-
-
-def find_flaw(data: np.ndarray, sfreq: float, n_eeg: int) -> str | None:
-    """Describe a defect of a trial (n_chans, n_times), None if there is none."""
-    if data.dtype.kind != "f":
-        return f"holds no floating-point numbers, but {data.dtype}"
-    if not np.isfinite(data).all():
-        return "holds values that are not finite numbers"
-    second = round(sfreq)
-    whole = data[:n_eeg, : data.shape[1] // second * second]
-    seconds = whole.reshape(n_eeg, -1, second)
-    # As in files of the right size whose end was never written.
-    still = (np.ptp(seconds, axis=2) == 0).all(axis=0)
-    if still.any():
-        return f"holds EEG that stands still for a second, {np.argmax(still)} s in"
-    return None
 
 
 def template_positions(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,12 +18,7 @@ from moabb.datasets.metadata.schema import (
     ParticipantMetadata,
 )
 
-from braindecode_emossl.datasets.base import (
-    EmotionDataset,
-    Trial,
-    find_files,
-    find_flaw,
-)
+from braindecode_emossl.datasets.base import EmotionDataset, Trial, find_files
 from braindecode_emossl.datasets.deap_files import (
     N_VIDEOS,
     RATINGS,
@@ -38,12 +32,15 @@ from braindecode_emossl.datasets.deap_files import (
 from braindecode_emossl.datasets.deap_original import SFREQ as ORIGINAL_SFREQ
 from braindecode_emossl.datasets.deap_original import OriginalRecording
 from braindecode_emossl.datasets.deap_pickles import ForbiddenPickleError
-from braindecode_emossl.errors import CorpusFormatError
+from braindecode_emossl.datasets.quality import RecordingQuality
+from braindecode_emossl.errors import (
+    CorpusFormatError,
+    CorpusFormatWarning,
+    warn_of_format,
+)
 from braindecode_emossl.hosts import set_summary_table
 
 __all__ = ["DEAP"]
-
-log = logging.getLogger(__name__)
 
 SFREQ = 128.0
 # The files keep three seconds before each video of a minute.
@@ -72,6 +69,16 @@ CH_TYPES = ("eeg",) * len(EEG_NAMES) + tuple(PERIPHERAL_TYPES.values())
 VOLTAGE_TYPES = ("eeg", "eog", "emg", "resp", "bio")
 
 THRESHOLD = 5.0
+
+# The table has two decimals.
+_RATING_TOLERANCE = 0.01 + 1e-9
+# A copy of the files circulates in which valence and arousal of the trials that the
+# table has high in both are this number minus the rating.
+_ALTERED_SUM = 9.0
+_ALTERED = ("valence", "arousal")
+
+# Without a filter or a reference, electrodes drift by more than EEG.
+_IMPLAUSIBLE_VOLTS = {"preprocessed": 5e-3, "original": 0.05}
 
 _WITHOUT_TABLE = (
     "Without a table that can be read, trials are numbered by the Experiment_id."
@@ -102,10 +109,11 @@ class DEAP(EmotionDataset):
     with ``pip install "braindecode-emossl[spreadsheets]"``), gives the order in which a
     subject saw the videos, so that ``trial`` is the number of the presentation, from 0;
     their familiarity (``familiarity``, 1 to 5, unknown for subjects 2, 15 and 23);
-    and ``start``, a number as in the table whose unit is disputed. Its ratings are
-    compared with those of the preprocessed files. The original recordings require
-    it. Without it, or if it cannot be read, which is logged as a warning, ``trial``
-    of the preprocessed files is the Experiment_id counted from 0.
+    and ``start``, the table's time of the start of the video in units of 0.1 ms. Its
+    ratings are compared with those of the preprocessed files. The original recordings
+    require it; the intervals between their videos are compared with its ``start``.
+    Without it, or if it cannot be read, which a warning says, ``trial`` of the
+    preprocessed files is the Experiment_id counted from 0.
 
     Parameters
     ----------
@@ -119,12 +127,21 @@ class DEAP(EmotionDataset):
     source : {"preprocessed", "original"}
         Form of the recordings.
     on_error : {"raise", "warn"}
-        Whether a broken trial or recording raises an error, or is logged and left
-        out.
+        Whether a broken trial or recording raises an error, or is left out with a
+        `CorpusFormatWarning`.
     return_all_modalities : bool or dict
         ``False`` keeps the 32 EEG channels; ``True`` adds horizontal and vertical
         EOG, zygomaticus and trapezius EMG (V), skin resistance, respiration,
         plethysmograph and skin temperature.
+    mark_bads : bool
+        Whether electrodes without contact, whose signal is flat, are listed in
+        ``raw.info["bads"]``. A warning names them in either case.
+    rating_source : {"files", "table"}
+        Whose ratings count if those of the preprocessed files differ from the table
+        in the way of a copy that circulates: valence and arousal are 9 minus the
+        rating in all trials that the table has high (``> 5``) in both. ``"files"``
+        raises an error then, ``"table"`` uses the ratings of the table with a
+        warning. Any other difference is an error.
 
     Raises
     ------
@@ -136,12 +153,17 @@ class DEAP(EmotionDataset):
 
     Notes
     -----
-    Verified on byte-format replicas, not on the licensed files.
+    Verified on byte-format replicas, not on the licensed files. Of the real files, the
+    codes and channels of all 32 original recordings, and the table of ratings, were
+    compared.
 
     The classes are the quadrants of the rating plane, low or high valence then low or
     high arousal; high is ``> 5``. ``GSR`` is skin resistance in ohm (the makers'
     Geneva unit), although MNE's type ``gsr`` means siemens; ``Temp`` is in degrees
-    Celsius, as in the files. ``Resp`` and ``Plet`` are in units of the amplifier,
+    Celsius, as in the files. In the preprocessed files, the mean of the three seconds
+    before the video was subtracted from the temperature, and very likely from the
+    other three (inferred): they are changes, of which a resistance may be negative.
+    ``Resp`` and ``Plet`` are in units of the amplifier,
     which are assumed to be microvolts (inferred) and converted to volts.
 
     In the original recordings electrodes are selected by name, as their order differs
@@ -151,7 +173,11 @@ class DEAP(EmotionDataset):
     in nanosiemens, which is converted to resistance; less than 1 nS means no contact
     and becomes 1e9 ohm, with a warning. The codes are the lowest eight bits of the last
     channel, whatever its name. A trial starts at a code 4, of which there must be 40,
-    and lasts 60 s, or up to the next code if it comes earlier (in miniature copies).
+    and lasts up to the next code 5 (else 3, 4 or 7), 60 s at most; other codes are
+    ignored. Eight real trials end early, the shortest after 56.3 s (``interval`` ends
+    at 56 s), although the preprocessed files have 60 s of these too. Such ends, and
+    interruptions of a recording between two videos (13 and 28 have one), are warned
+    of.
 
     References
     ----------
@@ -237,16 +263,24 @@ class DEAP(EmotionDataset):
         source="preprocessed",
         on_error="raise",
         return_all_modalities=False,
+        mark_bads=True,
+        rating_source="files",
     ):
+        if rating_source not in ("files", "table"):
+            raise ValueError(
+                f'rating_source must be "files" or "table", but got {rating_source!r}.'
+            )
         if source not in ("preprocessed", "original"):
             raise ValueError(
                 f'source must be "preprocessed" or "original", but got {source!r}.'
             )
         self.source = source
+        self.rating_source = rating_source
         self._tables: dict[Path, tuple | None] = {}
         if source == "original":
             # MOABB's caches and results are identified by the code.
             self.code_name = "DEAP-original"
+            self.common_interval = (0, 56)
             self.expected_files = ("data_original/s01.bdf", "data_original/s32.bdf")
             self.METADATA = replace(
                 self.METADATA,
@@ -272,7 +306,11 @@ class DEAP(EmotionDataset):
             path=path,
             on_error=on_error,
             return_all_modalities=return_all_modalities,
+            mark_bads=mark_bads,
         )
+
+    def _cache_key(self):
+        return f"{super()._cache_key()}, rating_source={self.rating_source}"
 
     def _find_recordings(self, root, subject):
         suffixes = ("bdf",) if self.source == "original" else ("dat", "mat")
@@ -321,17 +359,29 @@ class DEAP(EmotionDataset):
         if content is None:
             return
         data, labels = content
+        quality = self._make_quality(file, SFREQ)
         for run, (trial,) in self._trials_of(labels, data.shape[2], file).items():
-            signals = data[int(run)]  # (n_chans, n_times)
-            if flaw := find_flaw(signals, SFREQ, len(EEG_NAMES)):
-                self._broken(f"DEAP: trial {int(run) + 1} of {file} {flaw}.")
+            signals, number = data[int(run)], int(run) + 1  # (n_chans, n_times)
+            if flaw := quality.inspect(
+                number, signals, volts=1e-6, n_before=round(BASELINE_SECONDS * SFREQ)
+            ):
+                self._broken(f"DEAP: trial {number} of {file} {flaw}.")
                 continue
             signals = signals * _to_volts(CH_TYPES)[:, None]
-            yield run, self._make_raw(signals, CH_NAMES, CH_TYPES, SFREQ, [trial])
+            bads = quality.bads(number)
+            raw = self._make_raw(signals, CH_NAMES, CH_TYPES, SFREQ, [trial], bads=bads)
+            yield run, raw
+        quality.warn(self.mark_bads)
+
+    def _make_quality(self, file: Path, sfreq: float) -> RecordingQuality:
+        limit = _IMPLAUSIBLE_VOLTS[self.source]
+        where = f"{self.code}: {file}"
+        return RecordingQuality(where, EEG_NAMES, sfreq, implausible=limit)
 
     def _trials_of(self, labels: np.ndarray, n_times: int, file: Path):
         """Return the trials by run key; ``labels`` (n_trials, 4)."""
         by_video = {shown.video: shown for shown in self._presentations(file) or ()}
+        labels = self._undo_alteration(labels, by_video, file)
         trials = {}
         for video, row in enumerate(labels.tolist(), start=1):
             if not _in_range(row):
@@ -343,7 +393,7 @@ class DEAP(EmotionDataset):
             ratings = dict(zip(RATINGS, row, strict=True))
             shown = by_video.get(video, Presentation(video - 1, video, ratings, None))
             listed = [shown.ratings[name] for name in RATINGS]
-            if not np.allclose(row, listed, rtol=0, atol=0.01 + 1e-9):
+            if not np.allclose(row, listed, rtol=0, atol=_RATING_TOLERANCE):
                 self._broken(
                     f"DEAP: the ratings of subject {_subject_of(file)} for the video "
                     f"with Experiment_id {video} must be the same in {file} and in "
@@ -357,6 +407,35 @@ class DEAP(EmotionDataset):
                 self._make_trial(shown, BASELINE_SECONDS, length)
             ]
         return trials
+
+    def _undo_alteration(self, labels: np.ndarray, by_video, file: Path) -> np.ndarray:
+        """Return the labels (n_trials, 4), by the table if both are altered."""
+        if len(by_video) < len(labels):
+            return labels
+        videos = range(1, len(labels) + 1)
+        listed = np.array([[by_video[k].ratings[r] for r in RATINGS] for k in videos])
+        columns = [RATINGS.index(name) for name in _ALTERED]
+        altered = listed.copy()
+        high = (listed[:, columns] > THRESHOLD).all(axis=1)
+        rows = np.ix_(high, columns)
+        altered[rows] = _ALTERED_SUM - listed[rows]
+        if not high.any() or not np.allclose(
+            labels, altered, rtol=0, atol=_RATING_TOLERANCE
+        ):
+            return labels
+        message = (
+            f"DEAP: in {file}, the valence and the arousal of {high.sum()} trials are "
+            "9 minus those of participant_ratings: all trials that the table has high "
+            "(> 5) in both. All other ratings agree. A copy of DEAP with this "
+            "alteration circulates."
+        )
+        if self.rating_source == "files":
+            raise CorpusFormatError(
+                f'{message} Pass rating_source="table" to use the ratings of the '
+                "table, or fetch the files again from the makers."
+            )
+        warn_of_format(f"{message} The ratings of the table are used.")
+        return listed
 
     def _read_dat(self, file: Path) -> tuple[np.ndarray, np.ndarray] | None:
         """Return data (40, 40, n_times) and labels (40, 4) of a .dat or .mat file."""
@@ -403,6 +482,7 @@ class DEAP(EmotionDataset):
             return
         recording, trials = opened
         signals = recording.read_signals(_subject_of(file))
+        quality = self._make_quality(file, ORIGINAL_SFREQ)
         sound = []
         for trial in trials:
             start, stop = (
@@ -410,11 +490,18 @@ class DEAP(EmotionDataset):
                 for seconds in (trial.onset, trial.onset + trial.length)
             )
             shown = signals[:, start:stop]
-            if flaw := find_flaw(shown, ORIGINAL_SFREQ, len(EEG_NAMES)):
+            if flaw := quality.inspect(trial.trial + 1, shown):
                 self._broken(f"{self.code}: trial {trial.trial + 1} of {file} {flaw}.")
             else:
                 sound.append(trial)
-        yield "00", self._make_raw(signals, CH_NAMES, CH_TYPES, ORIGINAL_SFREQ, sound)
+        bads = quality.bads()
+        yield (
+            "00",
+            self._make_raw(
+                signals, CH_NAMES, CH_TYPES, ORIGINAL_SFREQ, sound, bads=bads
+            ),
+        )
+        quality.warn(self.mark_bads)
 
     def _open_original(self, file: Path) -> tuple[OriginalRecording, list] | None:
         """Return the recording without its signals, and its trials."""
@@ -429,6 +516,9 @@ class DEAP(EmotionDataset):
             return None
         try:
             recording = OriginalRecording(file, EEG_NAMES, N_VIDEOS)
+            recording.check_starts([shown.start for shown in presentations])
+        except CorpusFormatWarning:  # raised, as the user wants
+            raise
         except Exception as error:  # MNE raises whatever its parser meets
             self._broken(
                 f"{self.code}: {file} is no BDF file of DEAP ({error}).", error
@@ -460,8 +550,11 @@ class DEAP(EmotionDataset):
         used = {self._find_recordings(root, k).get("0") for k in self.all_subjects}
         for file, match in find_files(root, r"s(\d\d)\.(dat|mat|bdf)"):
             if int(match[1]) not in self.all_subjects:
-                text = "%s: there is no subject %s, so %s is of another corpus."
-                yield partial(log.warning, text, self.code, match[1], file)
+                yield partial(
+                    warn_of_format,
+                    f"{self.code}: there is no subject {match[1]}, so {file} is of "
+                    "another corpus.",
+                )
             elif match[2] == "bdf":
                 yield partial(original._read_trials, file, "0")
             elif file not in used:
@@ -471,19 +564,17 @@ class DEAP(EmotionDataset):
         try:
             table = read_table(file)
         except MissingReaderError as error:
-            log.warning("%s", error)
+            warn_of_format(str(error))
             return
         except Exception as error:  # pandas raises whatever its parsers meet
             self._broken(f"DEAP: {file} is no table of the release ({error}).", error)
             return
         listed = set(table["participant_id"])
         if listed != set(self.all_subjects):
-            log.warning(
-                "DEAP: %s must list participants 1 to 32, but does not list %s, and "
-                "lists %s.",
-                file,
-                sorted(set(self.all_subjects) - listed),
-                sorted(listed - set(self.all_subjects)),
+            warn_of_format(
+                f"DEAP: {file} must list participants 1 to 32, but does not list "
+                f"{sorted(set(self.all_subjects) - listed)}, and lists "
+                f"{sorted(listed - set(self.all_subjects))}."
             )
         for subject in sorted(listed & set(self.all_subjects)):
             self._check_rows(file, table, subject)
@@ -526,7 +617,7 @@ class DEAP(EmotionDataset):
             except MissingReaderError as error:
                 if self.source == "original":
                     raise
-                log.warning("%s %s", error, _WITHOUT_TABLE)
+                warn_of_format(f"{error} {_WITHOUT_TABLE}")
             except Exception as error:  # pandas raises whatever its parsers meet
                 self._report_table(
                     f"DEAP: {file} is no table of the release ({error}).", error
@@ -538,7 +629,7 @@ class DEAP(EmotionDataset):
         if self.source == "original":
             self._broken(message, cause)
         else:
-            log.warning("%s Fetch the file again. %s", message, _WITHOUT_TABLE)
+            warn_of_format(f"{message} Fetch the file again. {_WITHOUT_TABLE}")
 
 
 def _subject_of(file: Path) -> int:

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from pathlib import Path
 
 import mne
 import numpy as np
 
-__all__ = ["SFREQ", "OriginalRecording"]
+from braindecode_emossl.datasets.bdf_files import BdfHeader, read_bdf_header
+from braindecode_emossl.errors import warn_of_format
 
-log = logging.getLogger(__name__)
+__all__ = ["SFREQ", "OriginalRecording"]
 
 SFREQ = 512.0
 VIDEO_SECONDS = 60.0
 
+# Codes of the status channel. A video ends with the fixation cross after it; if that
+# is missing, before the next cross, the next video or the end of the experiment. Real
+# recordings have others in between (s26, a code 1 in the 24th video).
+_VIDEO_STARTS = 4
+_VIDEO_ENDS = 5
+_NEXT_BEGINS = (3, 4, 7)
 # An earlier code after the start of a video belongs to the start.
 _SHORTEST_VIDEO = 1.0
-_VIDEO_STARTS = 4
+
+# A video that is shorter than the others by more than this ended early.
+_EARLY_SECONDS = 0.04
+
+# Start_time of the table is in units of 0.1 ms; it deviates by up to 63 ms from the
+# recordings. In two of them the recording was interrupted between two videos.
+_START_UNIT = 1e-4
+_START_TOLERANCE = 0.1
+_MOST_INTERRUPTIONS = 3
 
 # Pairs of leads whose difference is one channel of the preprocessed files.
 BIPOLAR = {
@@ -32,6 +46,16 @@ _VOLTAGES = ("Resp", "Plet", *(lead for pair in BIPOLAR.values() for lead in pai
 
 # Subjects recorded in Twente, where the GSR is conductance in nanosiemens.
 _TWENTE = range(1, 23)
+
+# Electrodes in the order of Twente, and the channels after them at either site.
+_TWENTE_NAMES = (
+    "Fp1 AF3 F7 F3 FC1 FC5 T7 C3 CP1 CP5 P7 P3 Pz PO3 O1 Oz O2 PO4 P4 P8 CP6 CP2 C4 "
+    "T8 FC6 FC2 F4 F8 AF4 Fp2 Fz Cz"
+).split()
+_OTHER_NAMES = (
+    *(f"EXG{number}" for number in range(1, 9)),
+    *("GSR1", "GSR2", "Erg1", "Erg2", "Resp", "Plet", "Temp"),
+)
 
 # The factor by which MNE converts a channel to volts, by the unit in the file; the
 # micro sign and the Greek letter are both in use.
@@ -62,8 +86,8 @@ class OriginalRecording:
     def __init__(self, file: Path, eeg_names, n_videos: int):
         self.file = file
         self.n_videos = n_videos
-        _check_size(file)
-        self._units = _read_units(file)
+        header = _read_header(file)
+        self._units = header.dimensions
         with warnings.catch_warnings():
             # MNE infers the number of records if the header does not give it.
             warnings.filterwarnings("ignore", "Number of records from the header")
@@ -86,7 +110,24 @@ class OriginalRecording:
         if missing := sorted(set(wanted) - set(found)):
             raise ValueError(f"it has no channels {missing}, but {found}")
         self._picks = [found.index(name) for name in wanted]
+        self._check_site(header, eeg_names)
+        header.check_ranges((*eeg_names, *leads))
         self.videos = self._find_videos()
+
+    def _check_site(self, header: BdfHeader, eeg_names) -> None:
+        """Raise ValueError unless the file is as those of the subject's site."""
+        in_twente = int(self.file.stem[1:]) in _TWENTE
+        site, other = ("Twente", "ohm") if in_twente else ("Geneva", "ns")
+        order = (*(_TWENTE_NAMES if in_twente else eeg_names), *_OTHER_NAMES)
+        try:
+            header.check_order(order)
+        except ValueError as error:
+            raise ValueError(f"{error} ({site}, where the subject was)") from error
+        if (unit := header.dimensions[order.index("GSR1")]).lower() == other:
+            raise ValueError(
+                f"the unit of GSR1 is {unit}, which {site} did not use: the file is of "
+                "another subject"
+            )
 
     def _find_videos(self) -> list[tuple[float, float]]:
         """Return (onset, length) of the videos, in seconds."""
@@ -102,12 +143,59 @@ class OriginalRecording:
                 f"it must have {self.n_videos} starts of a video (code "
                 f"{_VIDEO_STARTS} of the status channel), but has {len(starts)}"
             )
-        return [(start / SFREQ, self._length(start, changes)) for start in starts]
+        ends = changes[codes[changes] == _VIDEO_ENDS]
+        others = changes[np.isin(codes[changes], _NEXT_BEGINS)]
+        stops = [self._find_stop(start, ends, others) for start in starts]
+        lengths = np.minimum(VIDEO_SECONDS, (np.array(stops) - starts) / SFREQ)
+        self._warn_of_early_ends(lengths)
+        return list(zip((starts / SFREQ).tolist(), lengths.tolist(), strict=True))
 
-    def _length(self, start: int, changes: np.ndarray) -> float:
-        later = changes[changes >= start + round(_SHORTEST_VIDEO * SFREQ)]
-        stop = later[0] if len(later) else self._raw.n_times
-        return min(VIDEO_SECONDS, (int(stop) - int(start)) / SFREQ)
+    def _find_stop(self, start: int, ends: np.ndarray, others: np.ndarray) -> int:
+        """Return the sample at which a video ends."""
+        earliest = start + round(_SHORTEST_VIDEO * SFREQ)
+        after = others[others >= earliest]
+        following = int(after[0]) if len(after) else self._raw.n_times
+        inside = ends[(ends >= earliest) & (ends < following)]
+        return int(inside[0]) if len(inside) else following
+
+    def _warn_of_early_ends(self, lengths: np.ndarray) -> None:
+        # Miniature copies are shorter as a whole.
+        early = np.flatnonzero(lengths < np.median(lengths) - _EARLY_SECONDS)
+        if len(early):
+            ends = ", ".join(f"{k + 1} ({lengths[k]:.3f} s)" for k in early)
+            warn_of_format(
+                f"DEAP: videos of {self.file} end early, by the codes of its status "
+                f"channel: trials {ends}. The preprocessed files have "
+                f"{VIDEO_SECONDS:g} s of these too."
+            )
+
+    def check_starts(self, starts) -> None:
+        """Compare the onsets with Start_time of the table, None where unknown.
+
+        Raises ValueError if the table is of another recording.
+        """
+        known = [k for k, start in enumerate(starts) if start is not None]
+        if len(known) < 2:
+            return
+        listed = np.diff([starts[k] * _START_UNIT for k in known])
+        deviations = np.diff([self.videos[k][0] for k in known]) - listed
+        wrong = np.flatnonzero(np.abs(deviations) > _START_TOLERANCE)
+        if len(wrong) > _MOST_INTERRUPTIONS:
+            raise ValueError(
+                f"between {len(wrong)} of {len(deviations)} pairs of videos, more or "
+                "less time passes than by the Start_time of participant_ratings (first "
+                f"after trial {known[wrong[0]] + 1}, {deviations[wrong[0]]:+.2f} s): "
+                "the recording or the table is of another subject, or altered"
+            )
+        if len(wrong):
+            places = ", ".join(
+                f"{known[k] + 1} and {known[k + 1] + 1} ({deviations[k]:+.2f} s)"
+                for k in wrong
+            )
+            warn_of_format(
+                f"DEAP: {self.file} and the Start_time of participant_ratings differ "
+                f"between the trials {places}: the recording was interrupted there."
+            )
 
     def read_signals(self, subject: int) -> np.ndarray:
         """Return EEG and peripheral channels (40, n_times) in the units of the class.
@@ -142,43 +230,20 @@ class OriginalRecording:
 
     def _to_ohm(self, nanosiemens: np.ndarray) -> np.ndarray:
         if n_open := int((nanosiemens < 1).sum()):
-            log.warning(
-                "DEAP: %s samples of the skin conductance of %s are below 1 nS (no "
-                "contact) and are given as 1e9 ohm.",
-                n_open,
-                self.file,
+            warn_of_format(
+                f"DEAP: {n_open} samples of the skin conductance of {self.file} are "
+                "below 1 nS (no contact) and are given as 1e9 ohm."
             )
         return 1e9 / np.maximum(nanosiemens, 1.0)
 
 
-def _read_units(file: Path) -> list[str]:
-    """Return the unit of each channel as the header gives it."""
-    with file.open("rb") as stream:
-        stream.seek(252)
-        n_chans = int(stream.read(4))
-        stream.seek(256 + n_chans * 96)
-        return [stream.read(8).decode("latin-1").strip() for _ in range(n_chans)]
-
-
-def _check_size(file: Path) -> None:
-    """Raise if a file is shorter than its header states, or has several rates."""
-    with file.open("rb") as stream:
-        if stream.read(8) != b"\xffBIOSEMI":
-            raise ValueError("it does not start as one")
-        stream.seek(184)
-        n_header = int(stream.read(8))
-        stream.seek(236)
-        n_records, _, n_chans = (int(float(stream.read(n))) for n in (8, 8, 4))
-        stream.seek(256 + n_chans * 216)
-        n_samples = [int(stream.read(8)) for _ in range(n_chans)]
-    if len(set(n_samples)) > 1:  # MNE would bring them to the highest rate
+def _read_header(file: Path) -> BdfHeader:
+    """Return the header of a file that is whole, with one rate and one range."""
+    header = read_bdf_header(file)
+    if len(set(header.n_samples)) > 1:  # MNE would bring them to the highest rate
         raise ValueError(
-            f"all its channels must be sampled at one rate, but have {set(n_samples)} "
-            "samples a record"
+            "all its channels must be sampled at one rate, but have "
+            f"{set(header.n_samples)} samples a record"
         )
-    expected = n_header + 3 * sum(n_samples) * n_records
-    if file.stat().st_size < expected:
-        raise ValueError(
-            f"it is cut short: {expected} bytes by its header, but it has "
-            f"{file.stat().st_size}"
-        )
+    header.check_length()
+    return header

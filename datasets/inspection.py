@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import logging
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from braindecode_emossl.datasets.base import EmotionDataset, find_files, find_remains
-from braindecode_emossl.errors import CorpusNotFoundError, EmosslError
+from braindecode_emossl.errors import (
+    CorpusFormatWarning,
+    CorpusNotFoundError,
+    EmosslError,
+)
 
 __all__ = ["Inspection", "inspect_corpus"]
 
@@ -96,7 +100,7 @@ def inspect_corpus(
         The result.
     """
     expected: Any = dataset.METADATA  # all of ours have it
-    n_subjects = expected.participants.n_subjects - len(dataset.unreleased_subjects)
+    n_subjects = len(dataset.all_subjects) - len(dataset.unreleased_subjects)
     report = Inspection(
         corpus=dataset.code,
         root=None,
@@ -136,14 +140,15 @@ def _released(dataset) -> list[int]:
 def _inspect_subject(dataset, subject, read_signals, report) -> None:
     recordings = {}
     n_problems = len(report.problems)
-    with _collect_messages(report, report.missing_sessions):
-        try:
-            recordings = dataset._recordings(subject)
-        except CorpusNotFoundError:
-            # A subject whose only file is broken is not missing.
-            if subject in _released(dataset) and len(report.problems) == n_problems:
-                report.missing_subjects.append(subject)
+    with (
+        _collect_messages(report, report.missing_sessions),
+        suppress(CorpusNotFoundError),
+    ):
+        recordings = dataset._recordings(subject)
     if not recordings:
+        # A subject whose only file is broken is not missing.
+        if subject in _released(dataset) and len(report.problems) == n_problems:
+            report.missing_subjects.append(subject)
         return
     report.n_subjects += 1
     if subject in dataset.unreleased_subjects:  # this copy has it
@@ -203,21 +208,21 @@ def _find_leftovers(root: Path) -> Iterator[str]:
 
 @contextmanager
 def _collect_messages(report: Inspection, others: list[str]) -> Iterator[None]:
-    """Collect what the loaders log as broken as problems, other warnings apart."""
-    log = logging.getLogger("braindecode_emossl.datasets")  # parent of all loaders'
-    handler = logging.Handler(logging.WARNING)
-
-    def emit(record):
-        broken = getattr(record, "left_out", False)
-        (report.problems if broken else others).append(record.getMessage())
-
-    handler.emit = emit  # type: ignore[method-assign]
-    log.addHandler(handler)
-    propagate, log.propagate = log.propagate, False
-    try:
-        yield
-    except EmosslError as error:
-        report.problems.append(str(error))
-    finally:
-        log.removeHandler(handler)
-        log.propagate = propagate
+    """Collect warnings of what was left out as problems, other warnings apart."""
+    problem = None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CorpusFormatWarning)
+        try:
+            yield
+        except EmosslError as error:
+            problem = str(error)
+    for warning in caught:
+        message = warning.message
+        if isinstance(message, CorpusFormatWarning):
+            (report.problems if message.left_out else others).append(str(message))
+        else:  # of a host
+            warnings.warn_explicit(
+                message, warning.category, warning.filename, warning.lineno
+            )
+    if problem is not None:
+        report.problems.append(problem)

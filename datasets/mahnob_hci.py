@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,17 +21,17 @@ from moabb.datasets.metadata.schema import (
     ParticipantMetadata,
 )
 
-from braindecode_emossl.datasets.base import (
-    EmotionDataset,
-    Trial,
-    find_files,
-    find_flaw,
+from braindecode_emossl.datasets.base import EmotionDataset, Trial, find_files
+from braindecode_emossl.datasets.bdf_files import read_bdf_header
+from braindecode_emossl.datasets.quality import RecordingQuality
+from braindecode_emossl.errors import (
+    CorpusFormatError,
+    CorpusFormatWarning,
+    CorpusNotFoundError,
+    warn_of_format,
 )
-from braindecode_emossl.errors import CorpusFormatError, CorpusNotFoundError
 
 __all__ = ["MAHNOB_HCI"]
-
-log = logging.getLogger(__name__)
 
 SFREQ = 256
 N_SUBJECTS = 30
@@ -42,6 +41,9 @@ MARGIN_SECONDS = 30
 
 # Participants of whom there is no physiology: 26 has it in some downloads.
 WITHOUT_PHYSIOLOGY = (12, 15, 26)
+
+# Without a filter or a reference, electrodes drift by more than EEG.
+_IMPLAUSIBLE_VOLTS = 0.05
 
 # Trials of the participants who lack some.
 _N_TRIALS = {3: 17, 9: 14, 16: 16}
@@ -55,6 +57,13 @@ ECG_NAMES = ("EXG1", "EXG2", "EXG3")
 OTHER_TYPES = {"GSR1": "gsr", "Resp": "resp", "Temp": "temperature"}
 STATUS = "Status"
 STATUS_MASK = 0xFF
+
+# All channels of the files, in their order.
+FILE_NAMES = (
+    *EEG_NAMES,
+    *(f"EXG{number}" for number in range(1, 9)),
+    *("GSR1", "GSR2", "Erg1", "Erg2", "Resp", "Temp", STATUS),
+)
 
 # Channels of the raws; ECG is EXG2 against EXG3.
 CH_NAMES = (*EEG_NAMES, *ECG_NAMES, "ECG", *OTHER_TYPES)
@@ -81,6 +90,9 @@ _VOLTS = {"uV": 1e-6, "\u00b5V": 1e-6, "\x83\xcaV": 1e-6, "mV": 1e-3, "V": 1.0}
 # by the odd, the 20 stimuli by the even numbers up to 40, tagging by those above.
 _SESSION_BLOCK = 130
 
+# A session.xml is a list of the few files beside it.
+_MAX_XML_BYTES = 2**18
+
 _BDF_NAME = re.compile(
     r"Part_(?P<subject>\d+)_(?:(?P<kind>[SN])_)?Trial(?P<number>\d+)_(?P<task>\w+)\.bdf",
     re.IGNORECASE,
@@ -105,7 +117,7 @@ class MAHNOB_HCI(EmotionDataset):
     Parameters
     ----------
     subjects : list of int or None
-        Participants to use, 1 to 30; all by default.
+        Participants to use, 1 to 30; by default all of whom there is physiology.
     sessions : list of int or None
         Sessions to use; there is only 0.
     path : str, Path or None
@@ -113,26 +125,31 @@ class MAHNOB_HCI(EmotionDataset):
         ``MNE_DATASETS_MAHNOBHCI_PATH`` (configuration or environment), else
         ``<MNE_DATA>/MNE-MAHNOB-HCI-data``.
     on_error : {"raise", "warn"}
-        Whether a broken trial or recording raises an error, or is logged and left
-        out.
+        Whether a broken trial or recording raises an error, or is left out with a
+        `CorpusFormatWarning`.
     return_all_modalities : bool or dict
         ``False`` keeps the 32 EEG channels; ``True`` adds the three leads of the ECG
         and ``ECG``, which is ``EXG2`` minus ``EXG3`` (V), skin resistance,
         respiration and skin temperature.
+    mark_bads : bool
+        Whether electrodes without contact, whose signal is flat, are listed in
+        ``raw.info["bads"]``. A warning names them in either case.
 
     Raises
     ------
     CorpusNotFoundError
         If data are requested and the files are missing. Participants 12 and 15 have
-        no physiology, and 26 is missing from some downloads: these are logged and
-        left out if all 30 are requested, and raise an error otherwise.
+        no physiology, and 26 is missing from some downloads: ``subject_list`` has
+        those of them of whom there are recordings below the corpus folder. One that
+        is requested by number raises an error.
     CorpusFormatError
         If a file is not in the published layout, or if an XML file defines entities,
         in which case nothing of it is used.
 
     Notes
     -----
-    Verified on byte-format replicas, not on the licensed files.
+    Verified on byte-format replicas, not on the licensed files. Of the real corpus, the
+    names of all sessions were compared.
 
     The classes are the keywords of the felt emotion. All 13 of the makers' list are
     known; ``scream``, ``bored``, ``sleepy`` and ``unknown`` do not occur in published
@@ -142,7 +159,7 @@ class MAHNOB_HCI(EmotionDataset):
     A clip starts and ends with a pulse on the status channel, measured against the
     most common value of its lower eight bits (two pulses: inferred from three loaders
     that agree). If a pulse is missing, the clip is assumed to fill all but the first
-    and the last 30 s of the recording, which is logged as a warning. The order of
+    and the last 30 s of the recording, with a warning. The order of
     presentation is that of the trial numbers in the names of the ``.bdf`` files, else
     of the session numbers (participant ``P``, trial ``k``: ``130 (P - 1) + 2 k``,
     inferred from a published list of all sessions, without exception).
@@ -231,6 +248,21 @@ class MAHNOB_HCI(EmotionDataset):
 
     def _find_recordings(self, root, subject):
         self._report_bare_recordings(root, subject)
+        found, without = self._find_sessions(root, subject)
+        if not found:
+            self._raise_without_physiology(root, subject, without)
+            return {}
+        if without:
+            warn_of_format(
+                f"MAHNOB-HCI: {_describe_sessions(without)} of participant {subject} "
+                f"below {root} have no physiology (.bdf file) and are left out."
+            )
+        return {"0": tuple(found[number].bdfs[0] for number in sorted(found))}
+
+    def _find_sessions(
+        self, root: Path, subject: int
+    ) -> tuple[dict[int, _Session], list[Path]]:
+        """Return the stimulus sessions by trial number, and folders without a BDF."""
         found: dict[int, _Session] = {}
         without = []
         for file, _ in find_files(root, r"(?i:session\.xml)"):
@@ -246,7 +278,7 @@ class MAHNOB_HCI(EmotionDataset):
                     f"read ({session.problem}), and no file name beside it does."
                 )
             elif not session.bdfs:
-                without.append(file.parent.name)
+                without.append(file.parent)
             elif session.number is None or not 1 <= session.number <= N_CLIPS:
                 self._broken(
                     f"MAHNOB-HCI: the trial number of {session.bdfs[0]} must lie "
@@ -262,25 +294,14 @@ class MAHNOB_HCI(EmotionDataset):
                 )
             else:
                 found[session.number] = session
-        if not found:
-            self._raise_without_physiology(root, subject, without)
-            return {}
-        if without:
-            log.warning(
-                "MAHNOB-HCI: the stimulus sessions %s of participant %s below %s have "
-                "no .bdf file and are left out.",
-                ", ".join(without),
-                subject,
-                root,
-            )
-        return {"0": tuple(found[number].bdfs[0] for number in sorted(found))}
+        return found, without
 
     def _report_bare_recordings(self, root, subject) -> None:
         for bdf, match in find_files(root, _BDF_NAME):
             if int(match["subject"]) != subject or match["kind"] not in ("S", "s"):
                 continue
             if "session.xml" not in {
-                file.name.lower() for file in bdf.parent.iterdir()
+                file.name.lower() for file in bdf.parent.iterdir() if file.is_file()
             }:
                 self._broken(
                     f"MAHNOB-HCI: {bdf} must have a session.xml beside it, which says "
@@ -290,7 +311,7 @@ class MAHNOB_HCI(EmotionDataset):
     def _raise_without_physiology(self, root, subject, sessions) -> None:
         reason = f"No physiology (.bdf file) of participant {subject} lies below it"
         if sessions:
-            reason += f", though {len(sessions)} of its stimulus sessions do"
+            reason += f", though {_describe_sessions(sessions)} do"
         if subject in WITHOUT_PHYSIOLOGY:
             raise self._not_found(
                 root,
@@ -317,9 +338,21 @@ class MAHNOB_HCI(EmotionDataset):
     def _other_checks(self, root):
         for file, _ in find_files(root, r"(?i:session|subject\d+)\.(?i:xml)"):
             yield partial(self._check_xml, file)
+        for subject in self.all_subjects:
+            yield partial(self._check_physiology, root, subject)
         for file, match in find_files(root, _BDF_NAME):
             if match["kind"] not in ("S", "s"):
                 yield partial(self._check_other_bdf, file)
+
+    def _check_physiology(self, root: Path, subject: int) -> None:
+        """Name the stimulus sessions of a participant of whom there is no other."""
+        found, without = self._find_sessions(root, subject)
+        if without and not found:
+            warn_of_format(
+                f"MAHNOB-HCI: {_describe_sessions(without)} of participant {subject} "
+                f"below {root} have no physiology (.bdf file), as all of that "
+                "participant."
+            )
 
     def _check_xml(self, file: Path) -> None:
         if file.name.lower() == "session.xml":
@@ -339,18 +372,32 @@ class MAHNOB_HCI(EmotionDataset):
     # -- trials ----------------------------------------------------------------
 
     def _read_recording(self, file, session):
+        quality = RecordingQuality(
+            f"MAHNOB-HCI: session {session} in {file[0].parents[1]} ({file[0].name} to "
+            f"{file[-1].name})",
+            EEG_NAMES,
+            SFREQ,
+            implausible=_IMPLAUSIBLE_VOLTS,
+        )
         for bdf in file:
-            trial, signals = self._read_trial(bdf, CH_NAMES)
+            trial, signals = self._read_trial(bdf, CH_NAMES, quality)
             if trial is not None:
-                raw = self._make_raw(signals, CH_NAMES, CH_TYPES, SFREQ, [trial])  # type: ignore[arg-type]
+                bads = quality.bads(trial.trial + 1)
+                raw = self._make_raw(
+                    signals, CH_NAMES, CH_TYPES, SFREQ, [trial], bads=bads
+                )
                 yield f"{trial.trial:02d}", raw
+        quality.warn(self.mark_bads)
 
     def _read_trials(self, file, session):
         trials = [self._read_trial(bdf, ())[0] for bdf in file]
         return {f"{trial.trial:02d}": [trial] for trial in trials if trial is not None}
 
     def _read_trial(
-        self, bdf: Path, ch_names: Sequence[str]
+        self,
+        bdf: Path,
+        ch_names: Sequence[str],
+        quality: RecordingQuality | None = None,
     ) -> tuple[Trial | None, np.ndarray | None]:
         """Return the trial of a file and its signals, None if left out as broken."""
         try:
@@ -361,11 +408,11 @@ class MAHNOB_HCI(EmotionDataset):
             description = _describe(session)
             signals, status = _read_bdf(bdf, ch_names)
             onset, length = _find_clip(status, bdf)
-            if signals is not None:
+            if quality is not None:
                 clip = slice(round(onset * SFREQ), round((onset + length) * SFREQ))
-                if flaw := find_flaw(signals[:, clip], SFREQ, len(EEG_NAMES)):
+                if flaw := quality.inspect(session.number, signals[:, clip]):
                     raise _BrokenTrialError(f"it {flaw}.")
-        except CorpusFormatError:
+        except (CorpusFormatError, CorpusFormatWarning):
             raise
         except Exception as error:  # MNE raises whatever its reader meets
             what = error if isinstance(error, _BrokenTrialError) else repr(error)
@@ -432,19 +479,41 @@ def _read_session(file: Path) -> _Session:
                 f"it names {told}, but {bdfs[0].name} lies beside it"
             )
             subject = named
+    is_stimulus, contradiction = _is_stimulus(kind, attributes, bool(bdfs))
+    if problem is None and contradiction:
+        problem = _BrokenTrialError(contradiction)
     return _Session(
         file=file,
         bdfs=bdfs,
         subject=named if subject is None else subject,
         number=number,
-        is_stimulus=_is_stimulus(kind, attributes),
+        is_stimulus=is_stimulus,
         attributes=attributes,
         problem=problem,
     )
 
 
+def _describe_sessions(folders: Sequence[Path]) -> str:
+    """Return the numbers of sessions without physiology, and what they have."""
+    names = []
+    for folder in folders:
+        has_gaze = any(
+            re.search(r"(?i)all-data.*\.tsv$", file.name) for file in folder.iterdir()
+        )
+        names.append(folder.name + (" (eye tracking alone)" if has_gaze else ""))
+    return f"the stimulus sessions {', '.join(names)}"
+
+
+def _refuse_large(file: Path) -> None:
+    if (size := file.stat().st_size) > _MAX_XML_BYTES:
+        raise _BrokenTrialError(
+            f"it has {size} bytes, but a file of the makers has a few thousand"
+        )
+
+
 def _problem_of_xml(file: Path) -> Exception | None:
     try:
+        _refuse_large(file)
         defusedxml.ElementTree.parse(file)
     except (ParseError, ValueError, LookupError, OSError) as error:
         return error
@@ -465,22 +534,38 @@ def _by_id(session_id: str) -> tuple[str, int | None, int | None]:
     return "s", block + 1, number
 
 
-def _is_stimulus(kind: str, attributes: Mapping[str, str]) -> bool:
-    """Say whether a session showed an emotional clip, not a neutral one or tagging."""
+def _is_stimulus(
+    kind: str, attributes: Mapping[str, str], has_bdf: bool
+) -> tuple[bool, str | None]:
+    """Say whether a session showed an emotional clip, and what contradicts that.
+
+    Neutral clips and tagging are no trials. In doubt a session is one, so that it is
+    reported rather than left out.
+    """
     task = attributes.get("experimentType", "").lower()
-    if (
-        kind == "n"
-        or "tagging" in kind + task
-        or attributes.get("isStim", "1") != "1"
-        or {"tagValid", "tagAgree"} & set(attributes)
-    ):
-        return False
-    return kind == "s" or any(name.startswith("felt") for name in attributes)
+    shown = attributes.get("isStim")
+    is_tagging = "tagging" in kind + task or {"tagValid", "tagAgree"} & set(attributes)
+    has_felt = any(name.startswith("felt") for name in attributes)
+    problem = None
+    if shown not in ("0", "1", None):
+        problem = f"its isStim must be 0 or 1, but is {shown!r:.20}"
+    if kind == "n" or (is_tagging and kind != "s"):
+        return False, problem
+    if is_tagging:
+        return True, problem or "it is of tagging, but its number is of a stimulus"
+    if shown == "0":
+        if kind == "s" or has_felt:
+            return True, "its isStim is 0, but all else is of a stimulus"
+        return False, None
+    if kind != "s" and not has_felt and shown is None and has_bdf and attributes:
+        problem = "it has neither isStim nor feltEmo"
+    return bool(kind == "s" or has_felt or shown or problem), problem
 
 
 @lru_cache(maxsize=8192)
 def _parse(file: Path, mtime_ns: int, size: int) -> tuple[dict, int]:
     """Return attributes and participant of a session.xml, read once while unchanged."""
+    _refuse_large(file)
     root = defusedxml.ElementTree.parse(file).getroot()
     if root.tag != "session":
         raise _BrokenTrialError(f"its root must be <session>, but is <{root.tag}>")
@@ -551,64 +636,34 @@ def _read_bdf(
 
 
 def _check_header(file: Path) -> dict[str, str]:
-    """Return the dimension of each channel of a file that is whole and as published.
-
-    MNE reads all whole records that are there, be they fewer or more than promised.
-    """
-    with file.open("rb") as stream:
-        start = stream.read(256)
-        try:
-            text = start.decode("latin-1")
-            n_header, n_records = int(text[184:192]), int(text[236:244])
-            duration, n_chans = float(text[244:252]), int(text[252:256])
-        except ValueError as error:
-            raise _BrokenTrialError(f"it has no header of BDF ({error}).") from error
-        if start[:1] != b"\xff" or n_chans < 1 or n_header != 256 * (n_chans + 1):
-            raise _BrokenTrialError("it has no header of BDF.")
-        # Widths of the fields that each channel has in the header.
-        widths = {"label": 16, "transducer": 80, "dimension": 8, "range": 32}
-        widths |= {"filter": 80, "n_samples": 8, "reserved": 32}
-        fields = {
-            name: [stream.read(width).decode("latin-1").strip() for _ in range(n_chans)]
-            for name, width in widths.items()
-        }
-    labels, dimensions = fields["label"], fields["dimension"]
-    needed = (*EEG_NAMES, *ECG_NAMES, *OTHER_TYPES, STATUS)
-    if missing := [name for name in needed if labels.count(name) != 1]:
+    """Return the dimension of each channel of a file that is whole and as published."""
+    try:
+        header = read_bdf_header(file)
+    except ValueError as error:
+        raise _BrokenTrialError(f"{error}.") from error
+    labels = header.labels
+    if missing := [name for name in FILE_NAMES if labels.count(name) != 1]:
         raise _BrokenTrialError(
             f"the channels {', '.join(missing)} must each be there once; it has "
             f"{', '.join(labels)}."
         )
-    try:
-        n_samples = np.array(fields["n_samples"], int)
-    except ValueError as error:
-        raise _BrokenTrialError(f"it has no header of BDF ({error}).") from error
-    rates = sorted(set(n_samples.tolist()))
-    if rates != [round(SFREQ * duration)] or duration <= 0:
+    rates = sorted(set(header.n_samples))
+    if rates != [round(SFREQ * header.duration)]:
         raise _BrokenTrialError(
             f"the sampling rate must be {SFREQ} Hz, but there are {rates} samples in "
-            f"{duration:g} s."
+            f"{header.duration:g} s."
         )
-    whole, rest = divmod(file.stat().st_size - n_header, 3 * int(n_samples.sum()))
-    if whole < max(n_records, 1):
-        raise _BrokenTrialError(
-            f"it is cut short or damaged: the header promises {n_records} records, "
-            f"there are {whole} and {rest} bytes."
-        )
-    if rest or n_records not in (whole, -1):  # -1: the recording was not stopped
-        log.warning(
-            "MAHNOB-HCI: %s is longer than its header says: it promises %d records, "
-            "there are %d and %d bytes. All whole records are read.",
-            file,
-            n_records,
-            whole,
-            rest,
-        )
-    by_name = dict(zip(labels, dimensions, strict=True))
+    by_name = dict(zip(labels, header.dimensions, strict=True))
     if wrong := [n for n in (*EEG_NAMES, *ECG_NAMES) if by_name[n] not in _VOLTS]:
         raise _BrokenTrialError(
             f"{wrong[0]} must be a voltage, but its dimension is {by_name[wrong[0]]!r}."
         )
+    try:
+        header.check_length()
+        header.check_order(FILE_NAMES)
+        header.check_ranges((*EEG_NAMES, *ECG_NAMES))
+    except ValueError as error:
+        raise _BrokenTrialError(f"{error}.") from error
     return by_name
 
 
@@ -630,11 +685,9 @@ def _find_clip(status: np.ndarray, file: Path) -> tuple[float, float]:
             f"(pulses: {len(rises)}, recording: {len(status) / SFREQ:g} s)."
         )
     if len(rises) < 2:
-        log.warning(
-            "MAHNOB-HCI: the status channel of %s has %d pulses, not two: the clip is "
-            "taken to fill all but the first and last %d s.",
-            file,
-            len(rises),
-            MARGIN_SECONDS,
+        warn_of_format(
+            f"MAHNOB-HCI: the status channel of {file} has {len(rises)} pulses, not "
+            "two: the clip is assumed to fill all but the first and last "
+            f"{MARGIN_SECONDS} s."
         )
     return start / SFREQ, (end - start) / SFREQ

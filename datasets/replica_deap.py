@@ -92,7 +92,10 @@ def _make_rows(settings, subject, ratings):
     rng = make_generator(settings, subject, _N_VIDEOS + 1)
     videos = rng.permutation(_N_VIDEOS) + 1
     familiarity = rng.integers(1, 6, _N_VIDEOS)
-    starts = np.cumsum(rng.integers(70_000, 90_000, _N_VIDEOS))
+    # As the original recordings have them, in 0.1 ms and not exactly.
+    length = _CROSS + _seconds(settings) + _AFTER + _RATING
+    seconds = _PRELUDE + _CROSS + length * np.arange(_N_VIDEOS)
+    starts = np.round(seconds * 1e4).astype(int) + rng.integers(-300, 300, _N_VIDEOS)
     columns = ("Valence", "Arousal", "Dominance", "Liking")
     return pd.DataFrame(
         {

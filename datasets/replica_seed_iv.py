@@ -103,7 +103,8 @@ def _write_recording(folder, settings, subject, session, head, gain, level):
             _make_trial, head, gain, state, trial, settings, subject, session
         )
         rng = make_generator(settings, subject, session + 1, trial, 1)
-        eye[f"eye_{trial}"] = _make_eye(level, state, _n_windows(settings, trial), rng)
+        n_windows = _n_windows(settings, session, trial)
+        eye[f"eye_{trial}"] = _make_eye(level, state, n_windows, rng)
     if (subject, session) == (1, 0):
         # The real files have NaN where a window had no such event.
         eye["eye_5"][list(seed_iv.EYE_FEATURES).index("fix_dur_mean"), -1] = np.nan
@@ -124,7 +125,13 @@ def _write_unread(folder, settings, subject, session):
     rng = make_generator(settings, subject, session + 1, len(trials) + 1)
     features = {
         f"{name}{trial}": rng.normal(
-            20, 3, (len(seed_family.CH_NAMES), _n_windows(settings, trial), _N_BANDS)
+            20,
+            3,
+            (
+                len(seed_family.CH_NAMES),
+                _n_windows(settings, session, trial),
+                _N_BANDS,
+            ),
         )
         for trial in trials
         for name in _EEG_FEATURES
@@ -145,21 +152,24 @@ def _save(folder, subject, session, arrays, suffix=""):
     savemat(folder / name, arrays, format="5", do_compression=True)
 
 
-def _n_samples(settings, trial):
-    return count_samples(
-        settings["seconds"] or seed_iv.FIRST_SESSION_SECONDS[trial - 1]
-    )
+def _n_samples(settings, session, trial):
+    seconds = seed_iv.FIRST_SESSION_SECONDS[trial - 1]
+    if session:  # of whose lengths only the whole windows are known
+        seconds = seed_iv.EYE_WINDOW * (
+            seed_iv.N_WINDOWS[str(session)][trial - 1] + 0.5
+        )
+    return count_samples(settings["seconds"] or seconds)
 
 
-def _n_windows(settings, trial):
+def _n_windows(settings, session, trial):
     """Return how many whole windows of the smoothed features a trial has."""
     n_window = round(seed_iv.EYE_WINDOW * seed_family.SFREQ)
-    return max(1, _n_samples(settings, trial) // n_window)
+    return max(1, _n_samples(settings, session, trial) // n_window)
 
 
 def _make_trial(head, gain, state, trial, settings, subject, session):
     """Return the EEG of one trial (62, n_times)."""
-    n_times, sfreq = _n_samples(settings, trial), seed_family.SFREQ
+    n_times, sfreq = _n_samples(settings, session, trial), seed_family.SFREQ
     rng = make_generator(settings, subject, session + 1, trial)
     return make_eeg(head, gain, state, sfreq, n_times, (1, 75), rng)
 

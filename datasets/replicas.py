@@ -80,9 +80,9 @@ def write_replica(
 
     Notes
     -----
-    The lengths of the releases: 185 to 265 s by film (SEED), 48 to 259 s by clip of
-    the first session (SEED-IV, whose other two sessions are given the same lengths,
-    as their own are not known), 60 s after a baseline of 3 s (DEAP), and 34 to 116 s
+    The lengths of the releases: 185 to 265 s by film (SEED), 42 to 259 s by clip
+    (SEED-IV, of whose second and third session only the number of windows of 4 s is
+    known), 60 s after a baseline of 3 s (DEAP), and 34 to 116 s
     by clip, rounded to seconds (MAHNOB-HCI). A subject then takes 1 GB (SEED), 1 GB
     (SEED-IV), 0.1 GB (DEAP, 0.2 GB as ``"bdf"``) or 0.1 GB (MAHNOB-HCI). In memory
     there is one recording at a time, of the SEED corpora one trial or two.

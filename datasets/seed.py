@@ -23,7 +23,7 @@ from braindecode_emossl.datasets.seed_family import (
     SFREQ,
     SEEDFamilyDataset,
 )
-from braindecode_emossl.errors import CorpusFormatError
+from braindecode_emossl.errors import CorpusFormatError, warn_of_format
 
 __all__ = ["CH_NAMES", "POSITIONS", "SEED", "SFREQ"]
 
@@ -62,7 +62,8 @@ class SEED(SEEDFamilyDataset):
     Fifteen subjects watched the same 15 film clips (about four minutes each, five per
     class) in three sessions about a week apart, with 62 EEG channels. The loader
     reads the folder ``Preprocessed_EEG`` of either release tree, at any depth below
-    the corpus folder: 200 Hz, 0 to 75 Hz, one MATLAB file per recording.
+    the corpus folder: 200 Hz, 0 to 75 Hz, one MATLAB file per recording. The files
+    may be sorted into folders ``1`` to ``3`` there.
 
     A session is the rank of the recording day (``"0"``, ``"1"``, ``"2"``), a run is
     one film (``"00"`` to ``"14"``). As every session shows the same films in the same
@@ -79,10 +80,13 @@ class SEED(SEEDFamilyDataset):
         Folder of the corpus. By default the MNE setting ``MNE_DATASETS_SEED_PATH``
         (configuration or environment), else ``<MNE_DATA>/MNE-SEED-data``.
     on_error : {"raise", "warn"}
-        Whether a broken trial or recording raises an error, or is logged and left
-        out.
+        Whether a broken trial or recording raises an error, or is left out with a
+        `CorpusFormatWarning`.
     return_all_modalities : bool or dict
         As in MOABB. This release has only EEG.
+    mark_bads : bool
+        Whether electrodes without contact, whose signal is flat, are listed in
+        ``raw.info["bads"]``. A warning names them in either case.
 
     Raises
     ------
@@ -93,7 +97,8 @@ class SEED(SEEDFamilyDataset):
 
     Notes
     -----
-    Verified on byte-format replicas, not on the licensed files.
+    Verified on byte-format replicas, not on the licensed files. Of the real files, the
+    45 names and the shape of the labels were compared.
 
     Voltages are in microvolts in the files (inferred: the makers name no unit, and the
     range of the values admits no other) and in volts here. The makers' cut included
@@ -182,7 +187,13 @@ class SEED(SEEDFamilyDataset):
     }
 
     def _find_recordings(self, root, subject):
-        files = {match["date"]: file for file, match in self._find_eeg(root, subject)}
+        files: dict[str, Path] = {}
+        for file, match in self._find_eeg(root, subject):
+            if (other := files.setdefault(match["date"], file)) != file:
+                raise CorpusFormatError(
+                    f"SEED: {other} and {file} are of the same subject and day. Remove "
+                    "one of them."
+                )
         published = set(files) & set(DATES[subject])
         # If all days are unknown they are ranked; if only some are, one is wrong.
         if len(files) > self.n_sessions or 0 < len(published) < len(files):
@@ -192,13 +203,28 @@ class SEED(SEEDFamilyDataset):
                 "Remove the files that are not part of the release."
             )
         days = DATES[subject] if published else sorted(files)
-        return {str(days.index(day)): files[day] for day in sorted(files)}
+        found = {str(days.index(day)): files[day] for day in sorted(files)}
+        for session, file in found.items():
+            number = str(int(session) + 1)
+            if published and self._is_sorted(file) and file.parent.name != number:
+                warn_of_format(
+                    f"SEED: {file} lies in the folder of session {file.parent.name}, "
+                    f"but by its day it is of session {number}, which counts."
+                )
+        return found
+
+    def _is_sorted(self, file: Path) -> bool:
+        # Holders are told to sort the recordings into a folder per session.
+        return file.parent.name in map(str, range(1, self.n_sessions + 1))
+
+    def _folder_of(self, file):
+        return file.parent.parent if self._is_sorted(file) else file.parent
 
     def _describe(self, session, number):
         return f"{number:02d}", EMOTIONS[LABELS[number - 1]]
 
     def _published_seconds(self, session):
-        return FILM_SECONDS
+        return [(seconds, seconds) for seconds in FILM_SECONDS]
 
     def _other_checks(self, root):
         yield from super()._other_checks(root)
@@ -206,8 +232,9 @@ class SEED(SEEDFamilyDataset):
             yield partial(self._check_label_file, file)
 
     def _check_labels(self, file):
-        if (labels := file.parent / "label.mat").is_file():
-            self._check_label_file(labels)
+        for folder in {file.parent, self._folder_of(file)}:
+            if (labels := folder / "label.mat").is_file():
+                self._check_label_file(labels)
 
     def _check_label_file(self, file: Path) -> None:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import zlib
 from abc import abstractmethod
@@ -13,18 +12,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from braindecode_emossl.datasets.base import (
-    EmotionDataset,
-    Trial,
-    find_files,
-    find_flaw,
-)
+from braindecode_emossl.datasets.base import EmotionDataset, Trial, find_files
 from braindecode_emossl.datasets.mat_files import list_variables, read_variables
-from braindecode_emossl.errors import CorpusFormatError
+from braindecode_emossl.datasets.quality import RecordingQuality
+from braindecode_emossl.errors import CorpusFormatError, warn_of_format
 
 __all__ = ["CH_NAMES", "POSITIONS", "SFREQ", "SEEDFamilyDataset"]
-
-log = logging.getLogger(__name__)
 
 SFREQ = 200.0
 
@@ -38,6 +31,10 @@ CH_NAMES = (
 # No template knows CB1 and CB2; the makers' own position file has them on the ring
 # half-way between PO7 and O1, which is the 10-05 site POO7.
 POSITIONS = {"CB1": "POO7", "CB2": "POO8"}
+
+# No amplifier of the makers exceeds a volt. A channel of a real recording comes near
+# the 0.3 V that are impossible elsewhere.
+_IMPOSSIBLE_VOLTS = 1.0
 
 _RECORDING_NAME = r"(?P<subject>\d{1,2})_(?P<date>\d{8})\.mat"
 
@@ -71,18 +68,22 @@ class SEEDFamilyDataset(EmotionDataset):
         """Return (stimulus, emotion) of a trial by its number, from 1."""
 
     @abstractmethod
-    def _published_seconds(self, session: str) -> Sequence[float]:
-        """Return the lengths of the films of a session, nothing if unknown."""
+    def _published_seconds(self, session: str) -> Sequence[tuple[float, float]]:
+        """Return the shortest and longest length that each film of a session has."""
 
     def _read_recording(self, file, session):
         names = self._find_variables(file)
+        quality = RecordingQuality(
+            f"{self.code}: {file}", CH_NAMES, SFREQ, impossible=_IMPOSSIBLE_VOLTS
+        )
         for run, (trial,) in self._trials_of(names, file, session).items():
             name, _ = names[trial.trial + 1]
             data = self._read_variable(file, name)
             if data is None:
                 continue
-            if flaw := find_flaw(data, SFREQ, len(CH_NAMES)):
-                self._broken(f"{self.code}: trial {trial.trial + 1} of {file} {flaw}.")
+            number = trial.trial + 1
+            if flaw := quality.inspect(number, data, volts=1e-6):
+                self._broken(f"{self.code}: trial {number} of {file} {flaw}.")
                 continue
             n_times = round(trial.length * SFREQ)
             raw = self._make_raw(
@@ -92,8 +93,10 @@ class SEEDFamilyDataset(EmotionDataset):
                 SFREQ,
                 [trial],
                 POSITIONS,
+                quality.bads(number),
             )
             yield run, raw
+        quality.warn(self.mark_bads)
 
     def _read_trials(self, file, session):
         return self._trials_of(self._find_variables(file), file, session)
@@ -105,6 +108,7 @@ class SEEDFamilyDataset(EmotionDataset):
         self._check_labels(file)
         trials = {}
         shapes = {number: shape for number, (_, shape) in variables.items()}
+        self._check_session(shapes, file, session)
         wrong_lengths = self._find_wrong_lengths(shapes, session)
         for number in range(1, self.n_trials_per_session + 1) if variables else ():
             shape = shapes.get(number)
@@ -135,6 +139,9 @@ class SEEDFamilyDataset(EmotionDataset):
             ]
         return trials
 
+    def _check_session(self, shapes: Mapping, file: Path, session: str) -> None:
+        """Compare the lengths of all trials, by number, with those of a session."""
+
     def _find_wrong_lengths(self, shapes: Mapping, session: str) -> dict[int, str]:
         """Say of which trials the length cannot be; ``shapes`` by trial number.
 
@@ -147,21 +154,21 @@ class SEEDFamilyDataset(EmotionDataset):
             if seconds > self.longest + 1
         }
         published = dict(enumerate(self._published_seconds(session), start=1))
-        ratios = {k: found[k] / published[k] for k in found if k in published}
-        if len(ratios) < 2:
+        known = [k for k in found if k in published]
+        if len(known) < 2:
             return wrong
-        ratio = np.median(list(ratios.values()))
-        if abs(ratio - 1) < 0.01:
+        ratio = np.median([found[k] / np.mean(published[k]) for k in known])
+        if abs(ratio - 1) < 0.02:
             return wrong | {
-                k: f"has {found[k]:g} s, the film {published[k]} s"
-                for k in ratios
-                if abs(found[k] - published[k]) > self.length_tolerance
+                k: f"has {found[k]:g} s, the film {_join_range(*published[k])} s"
+                for k in known
+                if not _is_within(found[k], published[k], self.length_tolerance)
             }
-        if np.ptp(list(ratios.values())) < 0.01 * ratio:
+        if all(_is_within(found[k] / ratio, published[k], 0.01) for k in known):
             rate = (
                 f"has the length of {ratio * SFREQ:.0f} Hz, as all trials of the file"
             )
-            return wrong | dict.fromkeys(ratios, rate)
+            return wrong | dict.fromkeys(known, rate)
         return wrong
 
     # -- MATLAB files ----------------------------------------------------------
@@ -173,6 +180,13 @@ class SEEDFamilyDataset(EmotionDataset):
 
         Nothing where the file cannot be read and the user lets that pass.
         """
+        if _is_hdf5(file):
+            self._broken(
+                f"{self.code}: {file} is a MATLAB 7.3 file (HDF5), but the makers' "
+                "files are of MATLAB 5.",
+                remedy="Load it in MATLAB and save it with the option -v7",
+            )
+            return {}
         try:
             variables = [(found.name, found.shape) for found in list_variables(file)]
         except (OSError, ValueError, zlib.error) as error:
@@ -212,8 +226,11 @@ class SEEDFamilyDataset(EmotionDataset):
         for file, match in find_files(root, _RECORDING_NAME):
             folders = "/".join(file.parts[len(root.parts) : -1]).lower()
             if int(match["subject"]) not in self.all_subjects:
-                text = "%s: there is no subject %s, so %s is of another corpus."
-                yield partial(log.warning, text, self.code, match["subject"], file)
+                yield partial(
+                    warn_of_format,
+                    f"{self.code}: there is no subject {match['subject']}, so {file} "
+                    "is of another corpus.",
+                )
             elif re.search("extracted_?features|eeg_feature", folders):
                 yield partial(self._check_features, file)
 
@@ -265,3 +282,25 @@ class SEEDFamilyDataset(EmotionDataset):
     def _is_other_folder(self, name: str) -> bool:
         name = name.lower()
         return bool(_OTHER_FOLDERS.search(name)) and self.eeg_folder not in name
+
+
+def _is_hdf5(file: Path) -> bool:
+    """Say whether a file is in MATLAB's format 7.3, which SciPy does not read."""
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(520)
+    except OSError:  # which the reader reports
+        return False
+    return start.startswith(b"MATLAB 7.3") or b"\x89HDF\r\n" in (
+        start[:6],
+        start[512:518],
+    )
+
+
+def _is_within(value: float, limits: tuple[float, float], tolerance: float) -> bool:
+    low, high = limits
+    return low - tolerance <= value <= high + tolerance
+
+
+def _join_range(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -27,11 +27,9 @@ from braindecode_emossl.datasets.seed_family import (
     SFREQ,
     SEEDFamilyDataset,
 )
-from braindecode_emossl.errors import CorpusFormatError
+from braindecode_emossl.errors import CorpusFormatError, warn_of_format
 
 __all__ = ["EYE_FEATURES", "SEED_IV"]
-
-log = logging.getLogger(__name__)
 
 # Emotions by the makers' label, 0 to 3.
 EMOTIONS = ("neutral", "sad", "fear", "happy")
@@ -46,7 +44,7 @@ LABELS = {
     }.items()
 }
 
-# Lengths in seconds of trials 1 to 24 of the first session, the only published ones.
+# Lengths in seconds of trials 1 to 24 of the first session, on the makers' page.
 FIRST_SESSION_SECONDS = tuple(
     map(
         int,
@@ -57,6 +55,24 @@ FIRST_SESSION_SECONDS = tuple(
 
 # Seconds of the windows of the smoothed eye features.
 EYE_WINDOW = 4
+_EYE_FOLDER = "eye_feature_smooth"
+
+# Windows in the makers' features of trials 1 to 24, the same for all subjects. Of the
+# second and third session, they are all that is known of the lengths.
+N_WINDOWS = {
+    "0": tuple(seconds // EYE_WINDOW for seconds in FIRST_SESSION_SECONDS),
+    **{
+        session: tuple(map(int, counts.split()))
+        for session, counts in {
+            "1": "55 25 34 36 53 27 34 46 34 20 60 12 36 27 44 15 46 49 45 10 37 44 24 "
+            "19",
+            "2": "42 32 23 45 48 26 64 23 26 16 51 41 39 19 28 44 14 17 45 22 39 38 41 "
+            "39",
+        }.items()
+    },
+}
+# A recording belongs to the session with whose numbers of windows so many agree.
+_ENOUGH_TRIALS = 12
 
 # Rows of the eye features, by names that fit the 16 characters of the EDF format.
 _BANDS = {"0-.2": "0-0.2", ".2-.4": "0.2-0.4", ".4-.6": "0.4-0.6", ".6-1": "0.6-1"}
@@ -118,44 +134,50 @@ class SEED_IV(SEEDFamilyDataset):
         Folder of the corpus. By default the MNE setting ``MNE_DATASETS_SEEDIV_PATH``
         (configuration or environment), else ``<MNE_DATA>/MNE-SEED-IV-data``.
     on_error : {"raise", "warn"}
-        Whether a broken trial or recording raises an error, or is logged and left
-        out.
+        Whether a broken trial or recording raises an error, or is left out with a
+        `CorpusFormatWarning`.
     return_all_modalities : bool or dict
         ``False`` keeps the EEG; ``True``, or a dict with ``misc`` channels, adds the
         31 eye features, see Notes. Their files are required and read only then.
+    mark_bads : bool
+        Whether electrodes without contact, whose signal is flat, are listed in
+        ``raw.info["bads"]``. A warning names them in either case.
 
     Raises
     ------
     CorpusNotFoundError
         If data are requested and the files are missing.
     CorpusFormatError
-        If a file is not in the published layout.
+        If a file is not in the published layout, or lies in the folder of another
+        session.
 
     Notes
     -----
-    Verified on byte-format replicas, not on the licensed files.
+    Verified on byte-format replicas, not on the licensed files. Of the real files, the
+    readme, the order of the channels and the numbers of windows in the makers' features
+    were compared.
 
     The labels are those that the makers publish in ``ReadMe.txt``. If this file is
-    next to ``eeg_raw_data`` and contains labels, they are compared. Files in the folder
-    of another session are not recognised.
+    next to ``eeg_raw_data`` and contains labels, they are compared. A file in the
+    folder of another session is recognised by the lengths of its trials.
 
     Voltages are in microvolts in the files (inferred: the makers name no unit, and the
     range of the values admits no other) and in volts here. A trial has one sample more
     than a whole number of seconds, which is dropped (inferred from the lengths of the
     first session, which the makers' page shows). The electrodes CB1 and CB2 are placed
-    at POO7 and POO8, as in the makers' own position file. ``interval`` ends at 40 s
-    (inferred): the shortest clip of the first session has 48 s; the lengths of the
-    clips of the second and third session are not published, and some are shorter.
+    at POO7 and POO8, as in the makers' own position file. ``interval`` ends at 40 s.
+    Of the clips of the second and third session, only the numbers of windows of 4 s in
+    the makers' features are known: the shortest clip of all has 10 of them.
 
     The eye features are those of ``eye_feature_smooth``, smoothed by the makers, one
-    value for each whole window of 4 s of a trial (inferred from all trials of the
-    first session). Here each value is repeated for its 4 s at the rate of the EEG, the
-    last one to the end of the trial. The smoothing uses the neighbouring windows of
-    the trial. The values keep the makers' units (pixels, milliseconds, degrees),
-    although MNE treats ``misc`` channels as volts. The files may contain NaN if a
-    window had no such event: it is replaced by the median of the feature over the
-    trial, or by 0 if the whole trial has none, and their number is logged for each
-    recording. An infinite value is an error.
+    value for each whole window of 4 s of a trial. They may lie at any depth, in a
+    folder of the session below one of that name. Here each value is repeated for its
+    4 s at the rate of the EEG, the last one to the end of the trial. The smoothing
+    uses the neighbouring windows of the trial. The values keep the makers' units
+    (pixels, milliseconds, degrees), although MNE treats ``misc`` channels as volts. The
+    files may contain NaN if a window had no such event: it is replaced by the median of
+    the feature over the trial, or by 0 if the whole trial has none, with a warning that
+    gives their number for each recording. An infinite value is an error.
 
     The channels are, in the order of the rows: ``pupil_x_mean``, ``pupil_x_std``, its
     differential entropy (``pupil_x_de_0-.2`` to ``pupil_x_de_.6-1``, in Hz), the same
@@ -181,10 +203,8 @@ class SEED_IV(SEEDFamilyDataset):
     all_subject_numbers = tuple(range(1, 16))
     n_sessions_per_subject = 3
     n_trials_per_session = 24
-    # Of the second and third session the lengths are not known, only that they have
-    # fewer windows than the first; this leaves room.
-    longest = 300
-    # Lengths are known of one subject; of a second, that the 4-s windows are as many.
+    longest = EYE_WINDOW * (max(map(max, N_WINDOWS.values())) + 1)
+    # Lengths are known of one subject; of the others, that the windows are as many.
     length_tolerance = 4.0
     classes = {"neutral": 1, "sad": 2, "fear": 3, "happy": 4}  # noqa: RUF012
     common_interval = (0, 40)
@@ -253,7 +273,7 @@ class SEED_IV(SEEDFamilyDataset):
         "#Chan": 62,
         "#Classes": 4,
         "#Trials / class": 6,
-        "Trials length (s)": "48-259 (first session)",
+        "Trials length (s)": "40-259",
         "Freq (Hz)": 200,
         "#Sessions": 3,
         "#Runs": 24,
@@ -287,7 +307,36 @@ class SEED_IV(SEEDFamilyDataset):
         return stimulus, EMOTIONS[LABELS[session][number - 1]]
 
     def _published_seconds(self, session):
-        return FIRST_SESSION_SECONDS if session == "0" else ()
+        if session == "0":
+            return [(seconds, seconds) for seconds in FIRST_SESSION_SECONDS]
+        return [(EYE_WINDOW * n, EYE_WINDOW * (n + 1)) for n in N_WINDOWS[session]]
+
+    def _check_session(self, shapes, file, session):
+        found = {
+            k: int(shape[1] / SFREQ / EYE_WINDOW)
+            for k, shape in shapes.items()
+            if len(shape) == 2
+        }
+        differing = {
+            other: [k for k in found if found[k] != counts[k - 1]]
+            for other, counts in N_WINDOWS.items()
+        }
+        likely = min(differing, key=lambda other: len(differing[other]))
+        if len(found) - len(differing[likely]) < _ENOUGH_TRIALS:
+            return  # a miniature copy
+        if likely != session and len(found) - len(differing[session]) < _ENOUGH_TRIALS:
+            raise CorpusFormatError(
+                f"SEED-IV: {file} lies in the folder of session {int(session) + 1}, "
+                f"but its trials have the lengths of session {int(likely) + 1}, which "
+                "has other labels. Put it into the folder of its session, or fetch it "
+                "again."
+            )
+        if trials := differing[session]:
+            warn_of_format(
+                f"SEED-IV: the trials {trials} of {file} have "
+                f"{[found[k] for k in trials]} windows of {EYE_WINDOW} s, but "
+                f"{[N_WINDOWS[session][k - 1] for k in trials]} are published."
+            )
 
     def _check_labels(self, file):
         folder = self._folder_of(file)
@@ -312,24 +361,31 @@ class SEED_IV(SEEDFamilyDataset):
         yield from super()._other_checks(root)
         for file, _ in find_files(root, r"(?i)readme\.txt"):
             yield partial(self._check_readme, file)
-        for subject in self.all_subjects:
-            for file, _ in self._find_eeg(root, subject):
-                yield partial(self._check_eye_features, file)
+        yield partial(self._check_all_eye_features, root)
         for file, _ in find_files(root, r"\d{1,2}_\d{8}_[A-Za-z]+\.mat"):
             yield partial(self._check_readable, file)
 
-    def _check_eye_features(self, file: Path) -> None:
-        """Check the eye features of a recording, if there are any."""
-        eye_file = self._eye_file_of(file)
-        if not eye_file.is_file():
-            if eye_file.parents[1].is_dir():
-                log.warning("SEED-IV: %s has no eye features (%s).", file, eye_file)
+    def _check_all_eye_features(self, root: Path) -> None:
+        """Check the eye features of all recordings, and say which have none."""
+        files = [f for k in self.all_subjects for f, _ in self._find_eeg(root, k)]
+        missing = [file for file in files if self._find_eye_file(file) is None]
+        if files and len(missing) == len(files):
+            warn_of_format(
+                f"SEED-IV: {root} holds no eye features ({_EYE_FOLDER}), which "
+                "return_all_modalities=True needs."
+            )
             return
-        session = str(self.session_folders.index(file.parent.name))
-        variables = self._find_variables(eye_file, ending="eye_")
-        for trials in self._read_trials(file, session).values() if variables else ():
-            n_times = round(trials[0].length * SFREQ)
-            self._read_eye_features(variables, eye_file, trials[0].trial + 1, n_times)
+        for file in missing:
+            warn_of_format(
+                f"SEED-IV: the eye features of {file} are missing "
+                f"({self._expected_eye_file(file)})."
+            )
+        for file in files:
+            if file not in missing:
+                session = str(self.session_folders.index(file.parent.name))
+                runs = self._read_trials(file, session).items()
+                trials = ((k, round(t.length * SFREQ), None) for k, (t,) in runs)
+                deque(self._pair_with_eye(trials, file), maxlen=0)
 
     def _check_readable(self, file: Path) -> None:
         try:
@@ -369,47 +425,74 @@ class SEED_IV(SEEDFamilyDataset):
         files = super().source_files(subject)
         if not self._wants_eye:
             return files
-        eye_files = [self._eye_file_of(Path(file)) for file in files]
-        return files + [str(file) for file in eye_files if file.is_file()]
+        eye_files = [self._find_eye_file(Path(file)) for file in files]
+        return files + [str(file) for file in eye_files if file is not None]
 
     # -- eye features ----------------------------------------------------------
 
     def _add_eye_features(self, recording, file: Path) -> Iterator:
         """Yield (run key, raw) with the eye features of each trial added."""
-        eye_file = self._eye_file_of(file)
-        if not eye_file.is_file():
+        runs = ((run, raw.n_times, raw) for run, raw in recording)
+        for run, raw, values in self._pair_with_eye(runs, file):
+            window = np.arange(raw.n_times) // round(EYE_WINDOW * SFREQ)
+            held = values[:, np.minimum(window, values.shape[1] - 1)]
+            info = mne.create_info(list(EYE_FEATURES), SFREQ, "misc")
+            eye = mne.io.RawArray(held, info, verbose=False)
+            bads = raw.info["bads"]
+            raw = raw.add_channels([eye], force_update_info=True)
+            raw.info["bads"] = bads
+            yield run, raw
+
+    def _pair_with_eye(self, runs, file: Path) -> Iterator:
+        """Yield (run key, item, eye features) of (run key, n_times, item)."""
+        eye_file = self._find_eye_file(file)
+        if eye_file is None:
             self._broken(
-                f"SEED-IV: the eye features of {file} must lie in {eye_file}, which "
-                "is not there. Pass return_all_modalities=False for the EEG alone."
+                f"SEED-IV: the eye features of {file} must lie in "
+                f"{self._expected_eye_file(file)}, or in another folder "
+                f"{_EYE_FOLDER}/{file.parent.name} of the corpus, but do not. Pass "
+                "return_all_modalities=False for the EEG alone."
             )
             return
         variables = self._find_variables(eye_file, ending="eye_")
         missing = {}
-        for run, raw in recording if variables else ():
+        for run, n_times, item in runs if variables else ():
             number = int(run) + 1
-            values = self._read_eye_features(variables, eye_file, number, raw.n_times)
+            values = self._read_eye_features(variables, eye_file, number, n_times)
             if values is None:
                 continue
             values, n_missing = _fill(values)
             if n_missing:
                 missing[number] = n_missing
-            window = np.arange(raw.n_times) // round(EYE_WINDOW * SFREQ)
-            held = values[:, np.minimum(window, values.shape[1] - 1)]
-            info = mne.create_info(list(EYE_FEATURES), SFREQ, "misc")
-            eye = mne.io.RawArray(held, info, verbose=False)
-            yield run, raw.add_channels([eye], force_update_info=True)
+            yield run, item, values
         if missing:
-            log.warning(
-                "SEED-IV: %s values of %s are NaN (number by trial: %s) and were "
-                "replaced by the median of the feature over its trial, or by 0.",
-                sum(missing.values()),
-                eye_file,
-                missing,
+            warn_of_format(
+                f"SEED-IV: {sum(missing.values())} values of {eye_file} are NaN "
+                f"(number by trial: {missing}) and were replaced by the median of the "
+                "feature over its trial, or by 0."
             )
 
-    def _eye_file_of(self, file: Path) -> Path:
-        folder = _child(self._folder_of(file).parent, "eye_feature_smooth")
+    def _expected_eye_file(self, file: Path) -> Path:
+        folder = _child(self._folder_of(file).parent, _EYE_FOLDER)
         return folder / file.parent.name / file.name
+
+    def _find_eye_file(self, file: Path) -> Path | None:
+        """Return the eye features of a recording, at any depth below the corpus."""
+        # Archives are unpacked into a folder of their own name, and then are doubled.
+        places = {self._folder_of(file).parent, self.find_root()}
+        found = {
+            other
+            for place in places
+            for other, _ in find_files(place, re.escape(file.name))
+            if other.parent.name == file.parent.name
+            and _EYE_FOLDER in map(str.lower, other.parts[len(place.parts) : -2])
+        }
+        if len(found) > 1:
+            raise CorpusFormatError(
+                f"SEED-IV: the eye features of {file} are there more than once "
+                f"({', '.join(map(str, sorted(found)))}). Remove all but one."
+            )
+        return next(iter(found), None)
 
     def _read_eye_features(self, variables, file, number, n_times):
         """Return the eye features (31, n_windows) of a trial, None if broken."""

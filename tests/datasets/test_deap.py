@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import codecs
-import logging
 import os
 import pickle
 import shutil
@@ -238,28 +237,30 @@ BROKEN_FILES = {
 
 
 @pytest.mark.parametrize("kind", BROKEN_FILES)
-def test_a_file_in_another_layout_is_an_error(tmp_path, kind, caplog):
+def test_a_file_in_another_layout_is_an_error(tmp_path, kind, format_warnings):
     file = write(tmp_path, BROKEN_FILES[kind])
-    check_file_is_refused(tmp_path, file, caplog)
+    check_file_is_refused(tmp_path, file, format_warnings)
 
 
 @pytest.mark.parametrize("n_bytes", [0, 1, 200, -1, -(10**6)])
-def test_a_truncated_file_is_an_error(tmp_path, deap_root, n_bytes, caplog):
+def test_a_truncated_file_is_an_error(tmp_path, deap_root, n_bytes, format_warnings):
     file = tmp_path / "s01.dat"
     shutil.copy(deap_root / "data_preprocessed_python" / "s01.dat", file)
     file.write_bytes(file.read_bytes()[:n_bytes])
-    check_file_is_refused(tmp_path, file, caplog)
+    check_file_is_refused(tmp_path, file, format_warnings)
 
 
-def check_file_is_refused(root, file, caplog):
+def check_file_is_refused(root, file, format_warnings):
     with pytest.raises(CorpusFormatError, match=r"'data'.*'labels'") as error:
         read(root)
     assert str(file) in str(error.value)
     assert 'Fetch the file again, or pass on_error="warn"' in str(error.value)
     lenient = DEAP(subjects=[1], path=root, on_error="warn")
-    with caplog.at_level(logging.WARNING):
-        assert lenient.get_data() == {1: {}}
-    assert str(file) in caplog.text and "subject 1 is left out" in caplog.text
+    assert lenient.get_data() == {1: {}}
+    assert (
+        str(file) in format_warnings.text
+        and "subject 1 is left out" in format_warnings.text
+    )
 
 
 def nan_signal(content):
@@ -285,7 +286,9 @@ def nan_rating(content):
 @pytest.mark.parametrize(
     "damage", [nan_signal, infinite_peripheral, zero_rating, high_rating, nan_rating]
 )
-def test_a_broken_trial_is_an_error_or_left_out_by_name(tmp_path, damage, caplog):
+def test_a_broken_trial_is_an_error_or_left_out_by_name(
+    tmp_path, damage, format_warnings
+):
     content = make_content()
     damage(content)
     file = write(tmp_path, content)
@@ -293,17 +296,16 @@ def test_a_broken_trial_is_an_error_or_left_out_by_name(tmp_path, damage, caplog
         read(tmp_path)
     assert str(file) in str(error.value)
     assert 'Fetch the file again, or pass on_error="warn"' in str(error.value)
-    with caplog.at_level(logging.WARNING):
-        runs = read(tmp_path, on_error="warn")
+    runs = read(tmp_path, on_error="warn")
     assert list(runs) == [f"{run:02d}" for run in range(40) if run != 11]
     # The trials after the broken one keep their number and their signals.
     assert trial_of(runs["12"])["extras"]["trial"] == 12
     np.testing.assert_array_equal(
         runs["12"].get_data("eeg"), content["data"][12, :32] * 1e-6
     )
-    (record,) = caplog.records
-    assert "trial 12 of" in record.getMessage()
-    assert str(file) in record.getMessage()
+    (message,) = format_warnings.messages
+    assert "trial 12 of" in message
+    assert str(file) in message
 
 
 @pytest.mark.parametrize("rating", [1.0, 9.0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import struct
 import sys
@@ -104,15 +103,14 @@ def expected_of(root, subject):
     return expected
 
 
-def check_is_refused(root, match, caplog, subject=1, **options):
+def check_is_refused(root, match, format_warnings, subject=1, **options):
     """Check the error, and that on_error="warn" leaves the subject out, logging."""
     with pytest.raises(CorpusFormatError, match=match) as error:
         read(root, subject, **options)
     assert 'pass on_error="warn"' in str(error.value)
     lenient = DEAP([subject], path=root, on_error="warn", **options)
-    with caplog.at_level(logging.WARNING):
-        assert lenient.get_data() == {subject: {}}
-    assert "Left out, as on_error='warn'" in caplog.text
+    assert lenient.get_data() == {subject: {}}
+    assert "Left out, as on_error='warn'" in format_warnings.text
 
 
 # -- MATLAB files --------------------------------------------------------------
@@ -154,13 +152,15 @@ def of_39_videos(file):
 
 
 @pytest.mark.parametrize("damage", [cut_short, without_labels, of_39_videos])
-def test_a_broken_matlab_file_is_an_error(damage, copy, mat_root, caplog):
+def test_a_broken_matlab_file_is_an_error(damage, copy, mat_root, format_warnings):
     file, _ = copy(mat_root)
     damage(file)
-    check_is_refused(file.parent, r"s01\.mat .*'data'.*'labels'", caplog)
+    check_is_refused(file.parent, r"s01\.mat .*'data'.*'labels'", format_warnings)
 
 
-def test_a_broken_trial_of_a_matlab_file_is_named_by_its_row(copy, mat_root, caplog):
+def test_a_broken_trial_of_a_matlab_file_is_named_by_its_row(
+    copy, mat_root, format_warnings
+):
     file, _ = copy(mat_root)
     arrays = loadmat(file)
     arrays["data"][11, 3, 7] = np.nan
@@ -302,13 +302,14 @@ def test_a_spreadsheet_may_have_a_line_before_the_header(
     pd.testing.assert_frame_equal(found, expected)
 
 
-def check_is_numbered_by_experiment_id(root, table, caplog, *reasons, **options):
+def check_is_numbered_by_experiment_id(
+    root, table, format_warnings, *reasons, **options
+):
     """Check that all trials are there, and one warning of the table."""
-    with caplog.at_level(logging.WARNING):
-        runs = read(root, **options)
+    runs = read(root, **options)
     numbers = [trial["trial"] for raw in runs.values() for trial in extras_of(raw)]
     assert numbers == list(range(40))
-    (message,) = {record.getMessage() for record in caplog.records}
+    (message,) = format_warnings.messages
     for words in (str(table), "numbered by the Experiment_id", *reasons):
         assert words in message
 
@@ -316,14 +317,14 @@ def check_is_numbered_by_experiment_id(root, table, caplog, *reasons, **options)
 @pytest.mark.parametrize("on_error", ["raise", "warn"])
 @pytest.mark.parametrize(("form", "module"), [("xls", "xlrd"), ("ods", "odf")])
 def test_a_missing_package_is_a_warning_that_names_the_extra(
-    form, module, on_error, copy, dat_root, monkeypatch, caplog
+    form, module, on_error, copy, dat_root, monkeypatch, format_warnings
 ):
     """It stopped all of DEAP, whose own files say all but the order."""
     monkeypatch.setitem(sys.modules, module, None)
     file, table = copy(dat_root)
     table = table.rename(table.with_suffix(f".{form}"))
     check_is_numbered_by_experiment_id(
-        file.parent, table, caplog, "emossl[spreadsheets]", on_error=on_error
+        file.parent, table, format_warnings, "emossl[spreadsheets]", on_error=on_error
     )
 
 
@@ -357,7 +358,9 @@ def no_rating(cells):
 
 
 @pytest.mark.parametrize("damage", [other_rating, no_rating])
-def test_ratings_must_be_the_same_in_table_and_file(damage, copy, dat_root, caplog):
+def test_ratings_must_be_the_same_in_table_and_file(
+    damage, copy, dat_root, format_warnings
+):
     file, table = copy(dat_root)
     cells = pd.read_csv(table)
     damage(cells)
@@ -367,10 +370,9 @@ def test_ratings_must_be_the_same_in_table_and_file(damage, copy, dat_root, capl
         read(file.parent)
     with pytest.raises(CorpusFormatError, match=match):
         DEAP(path=file.parent).get_additional_metadata(1, "0", "00")
-    with caplog.at_level(logging.WARNING):
-        runs = read(file.parent, on_error="warn")
+    runs = read(file.parent, on_error="warn")
     assert list(runs) == [run for run in RUNS if run != "11"]
-    assert "Experiment_id 12" in caplog.text
+    assert "Experiment_id 12" in format_warnings.text
 
 
 def test_ratings_that_were_rounded_are_the_same(copy, dat_root):
@@ -404,12 +406,18 @@ def another_subject(cells):
 @pytest.mark.parametrize(
     "damage", [one_row_less, one_video_twice, trial_without_number, another_subject]
 )
-def test_a_table_without_each_video_once_is_a_warning(damage, copy, dat_root, caplog):
+def test_a_table_without_each_video_once_is_a_warning(
+    damage, copy, dat_root, format_warnings
+):
     """A table of other subjects stopped the loading of sound recordings."""
     file, table = copy(dat_root)
     damage(pd.read_csv(table)).to_csv(table, index=False)
     check_is_numbered_by_experiment_id(
-        file.parent, table, caplog, "rows of subject 1 must have", "Fetch the file"
+        file.parent,
+        table,
+        format_warnings,
+        "rows of subject 1 must have",
+        "Fetch the file",
     )
 
 
@@ -427,12 +435,18 @@ def test_a_table_without_each_video_once_is_an_error_for_an_original(
 @pytest.mark.parametrize(
     "content", [b"", b"Trial,Liking\n1,2\n", b"\xff\xfe\x00\x01", b'a,b\n"1,2,3\n4,5']
 )
-def test_a_table_that_is_none_is_a_warning(content, copy, dat_root, bdf_root, caplog):
+def test_a_table_that_is_none_is_a_warning(
+    content, copy, dat_root, bdf_root, format_warnings
+):
     """It stopped the loading of sound recordings, but for an original it must."""
     file, table = copy(dat_root)
     table.write_bytes(content)
     check_is_numbered_by_experiment_id(
-        file.parent, table, caplog, "is no table of the release", "Fetch the file"
+        file.parent,
+        table,
+        format_warnings,
+        "is no table of the release",
+        "Fetch the file",
     )
     file, table = copy(bdf_root)
     table.write_bytes(content)
@@ -441,23 +455,26 @@ def test_a_table_that_is_none_is_a_warning(content, copy, dat_root, bdf_root, ca
     assert str(table) in str(error.value)
 
 
-def test_a_broken_spreadsheet_is_a_warning(copy, dat_root, caplog):
+def test_a_broken_spreadsheet_is_a_warning(copy, dat_root, format_warnings):
     pytest.importorskip("xlrd")
     file, table = copy(dat_root)
     table.unlink()
     table = table.with_suffix(".xls")
     table.write_bytes(b"<html>Please log in</html>")
-    check_is_numbered_by_experiment_id(file.parent, table, caplog, "is no table")
+    check_is_numbered_by_experiment_id(
+        file.parent, table, format_warnings, "is no table"
+    )
 
 
 # -- original recordings: trials -----------------------------------------------
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
-def test_original_trials_are_found_whatever_the_status(subject, bdf_root, caplog):
-    with caplog.at_level(logging.WARNING):
-        raw = read_original(bdf_root, subject)
-    assert not caplog.records
+def test_original_trials_are_found_whatever_the_status(
+    subject, bdf_root, format_warnings
+):
+    raw = read_original(bdf_root, subject)
+    assert not format_warnings.messages
     assert raw.info["sfreq"] == 512
     expected = expected_of(bdf_root, subject)
     assert extras_of(raw) == [trial | {"length": 1.0} for trial in expected]
@@ -620,17 +637,16 @@ def test_what_mne_makes_of_a_unit_is_known(unit, factor, copy, bdf_root):
     np.testing.assert_allclose(raw.get_data("GSR")[0], 1e9 / values["GSR1"])
 
 
-def test_conductance_without_contact_is_logged(copy, bdf_root, caplog):
+def test_conductance_without_contact_is_logged(copy, bdf_root, format_warnings):
     file, _ = copy(bdf_root)
     channels = channels_of(file)
     (gsr,) = (digital for label, digital, *_ in channels if label == "GSR1")
     gsr[:100] = 0
     write_bdf(file, channels)
-    with caplog.at_level(logging.WARNING):
-        raw = read_original(file.parent)
+    raw = read_original(file.parent)
     assert (raw.get_data("GSR")[0, :100] == 1e9).all()
-    assert "100 samples of the skin conductance" in caplog.text
-    assert str(file) in caplog.text
+    assert "100 samples of the skin conductance" in format_warnings.text
+    assert str(file) in format_warnings.text
 
 
 def test_blocks_are_joined_without_a_seam(bdf_root, monkeypatch):
@@ -726,25 +742,25 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_broken_original_is_an_error(damage, copy, bdf_root, caplog):
+def test_a_broken_original_is_an_error(damage, copy, bdf_root, format_warnings):
     file, _ = copy(bdf_root)
     damage(file)
     match = DAMAGES[damage]
-    check_is_refused(file.parent, match, caplog, source="original")
-    assert str(file) in caplog.text
+    check_is_refused(file.parent, match, format_warnings, source="original")
+    assert str(file) in format_warnings.text
     with pytest.raises(CorpusFormatError, match=DAMAGES[damage]):
         DEAP(path=file.parent, source="original").get_additional_metadata(1, "0", "00")
 
 
-def test_an_original_without_ratings_is_an_error(copy, bdf_root, caplog):
+def test_an_original_without_ratings_is_an_error(copy, bdf_root, format_warnings):
     file, table = copy(bdf_root)
     table.unlink()
     match = "only in participant_ratings .* none below .* can be read"
-    check_is_refused(file.parent, match, caplog, source="original")
+    check_is_refused(file.parent, match, format_warnings, source="original")
 
 
 def test_a_trial_with_a_wrong_rating_is_left_out_of_the_original(
-    copy, bdf_root, caplog
+    copy, bdf_root, format_warnings
 ):
     file, table = copy(bdf_root)
     cells = pd.read_csv(table)
@@ -754,11 +770,10 @@ def test_a_trial_with_a_wrong_rating_is_left_out_of_the_original(
     match = f"subject 1 for the video with Experiment_id {video} .* between 1 and 9"
     with pytest.raises(CorpusFormatError, match=match):
         read_original(file.parent)
-    with caplog.at_level(logging.WARNING):
-        raw = read_original(file.parent, on_error="warn")
+    raw = read_original(file.parent, on_error="warn")
     numbers = [trial["trial"] for trial in extras_of(raw)]
     assert numbers == [k for k in range(40) if k != 4]
-    assert f"Experiment_id {video}" in caplog.text
+    assert f"Experiment_id {video}" in format_warnings.text
 
 
 def test_an_original_may_say_how_long_it_is_by_its_size(copy, bdf_root):

@@ -71,14 +71,14 @@ def test_verdict(found, verdict):
     assert inspection.verdict == verdict
 
 
-def test_what_is_broken_and_what_is_missing_is_told_apart(broken_root, caplog):
+def test_what_is_broken_and_what_is_missing_is_told_apart(broken_root, format_warnings):
     found = inspect_corpus(SEED(path=broken_root, on_error="warn"), read_signals=True)
     assert found.verdict == "broken"
     assert all("1_20131030.mat" in problem for problem in found.problems)
     (missing,) = found.missing_sessions
     assert "['1'] of subject 2" in missing
     assert found.n_sessions == 8 and 105 <= found.n_trials < 120
-    assert not caplog.records  # nothing is shown twice
+    assert not format_warnings.messages  # nothing is shown twice
 
 
 def test_no_corpus_is_not_found(tmp_path):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import shutil
 
 import mne
@@ -193,17 +192,18 @@ def test_subjects_are_integers_and_sessions_ranks_of_the_day(seed_root):
 
 
 @pytest.mark.parametrize("missing", [0, 1, 2])
-def test_sessions_keep_their_number_when_a_file_is_missing(tmp_path, missing, caplog):
+def test_sessions_keep_their_number_when_a_file_is_missing(
+    tmp_path, missing, format_warnings
+):
     for day in DAYS:
         write(tmp_path, {}, f"1_{day}.mat")
     (tmp_path / f"1_{DAYS[missing]}.mat").unlink()
-    with caplog.at_level(logging.WARNING):
-        files = SEED(path=tmp_path)._recordings(1)
+    files = SEED(path=tmp_path)._recordings(1)
     assert list(files) == [key for key in "012" if key != str(missing)]
     for key, file in files.items():
         assert file.name == f"1_{DAYS[int(key)]}.mat"
-    (record,) = caplog.records
-    assert f"Sessions ['{missing}'] of subject 1 are missing" in record.getMessage()
+    (message,) = format_warnings.messages
+    assert f"Sessions ['{missing}'] of subject 1 are missing" in message
 
 
 def test_unknown_days_are_ranked(tmp_path):
@@ -213,15 +213,14 @@ def test_unknown_days_are_ranked(tmp_path):
     assert names == {"0": "1_20191231.mat", "1": "1_20200101.mat"}
 
 
-def test_a_session_not_asked_for_is_not_read(tmp_path, seed_root, caplog):
+def test_a_session_not_asked_for_is_not_read(tmp_path, seed_root, format_warnings):
     kept = tmp_path / "1_20131030.mat"
     shutil.copy(seed_root / "SEED_EEG" / "Preprocessed_EEG" / kept.name, kept)
     dataset = SEED(subjects=[1], sessions=[1], path=tmp_path)
-    with caplog.at_level(logging.WARNING):
-        data = dataset.get_data()
+    data = dataset.get_data()
     assert {1: {k: len(runs) for k, runs in data[1].items()}} == {1: {"1": 15}}
     assert dataset.data_path(1) == [str(kept)]
-    assert not caplog.records
+    assert not format_warnings.messages
 
 
 def test_an_asked_session_without_file_is_not_found(tmp_path):
@@ -284,27 +283,28 @@ BROKEN_TRIALS = {
     "no second long": (with_trial(7, np.zeros((62, 150))), r"\(62, 150\)"),
     "three axes": (with_trial(7, np.zeros((62, 401, 2))), r"\(62, 401, 2\)"),
     "not finite": (with_trial(7, nan_trial()), "trial 7 .* not finite numbers"),
-    "integers": (with_trial(7, np.ones((62, 401), np.int16)), "trial 7 .* int16"),
+    "still": (with_trial(7, np.ones((62, 401))), "trial 7 .* still for 2 of 2 s"),
     "text": (with_trial(7, "EEG"), "trial 7"),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN_TRIALS)
-def test_a_broken_trial_is_an_error_or_left_out_by_name(tmp_path, kind, caplog):
+def test_a_broken_trial_is_an_error_or_left_out_by_name(
+    tmp_path, kind, format_warnings
+):
     arrays, message = BROKEN_TRIALS[kind]
     file = write(tmp_path, arrays)
     with pytest.raises(CorpusFormatError, match=message) as error:
         read(tmp_path)
     assert str(file) in str(error.value)
     assert 'Fetch the file again, or pass on_error="warn"' in str(error.value)
-    with caplog.at_level(logging.WARNING):
-        runs = read(tmp_path, on_error="warn")["0"]
+    runs = read(tmp_path, on_error="warn")["0"]
     assert list(runs) == [f"{run:02d}" for run in range(15) if run != 6]
     assert [runs[run].annotations[0]["extras"]["stimulus"] for run in ("05", "07")] == [
         "06",
         "08",
     ]
-    messages = [r.getMessage() for r in caplog.records if "on_error" in r.getMessage()]
+    messages = [m for m in format_warnings.messages if "on_error" in m]
     assert len(messages) == 1
     assert str(file) in messages[0]
 
@@ -326,24 +326,24 @@ def empty(data):
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("damage", [truncated, hdf5, empty])
 def test_an_unreadable_file_is_an_error_or_left_out(
-    tmp_path, damage, compressed, caplog
+    tmp_path, damage, compressed, format_warnings
 ):
     write(tmp_path, name=f"1_{DAYS[1]}.mat")
     file = write(tmp_path, do_compression=compressed)
     file.write_bytes(damage(file.read_bytes()))
-    message = "cut short" if damage is truncated else "no readable MATLAB 5 file"
+    message = {truncated: "cut short", hdf5: "MATLAB 7.3 .* option -v7"}.get(
+        damage, "no readable MATLAB 5 file"
+    )
     with pytest.raises(CorpusFormatError, match=message) as error:
         read(tmp_path)
     assert str(file) in str(error.value)
-    assert "Fetch the file again" in str(error.value)
-    if damage is hdf5:
-        assert "7.3" in str(error.value)
-    with caplog.at_level(logging.WARNING):
-        sessions = read(tmp_path, on_error="warn")
+    # Another copy of a file that somebody has converted would be no better.
+    assert ("Fetch the file again" in str(error.value)) == (damage is not hdf5)
+    sessions = read(tmp_path, on_error="warn")
     # Of a file that was cut short, the trials before the cut are whole.
     assert list(sessions) == (["0", "1"] if damage is truncated else ["1"])
     assert damage is not truncated or len(sessions["0"]) < 15
-    assert any(str(file) in record.getMessage() for record in caplog.records)
+    assert str(file) in format_warnings.text
 
 
 def test_features_in_place_of_the_eeg_are_named(tmp_path):
@@ -353,12 +353,11 @@ def test_features_in_place_of_the_eeg_are_named(tmp_path):
     assert str(file) in str(error.value)
 
 
-def test_a_subject_of_whom_nothing_is_left_is_left_out(tmp_path, caplog):
+def test_a_subject_of_whom_nothing_is_left_is_left_out(tmp_path, format_warnings):
     """It was an error whatever ``on_error`` said."""
     write(tmp_path).write_bytes(b"")
-    with caplog.at_level(logging.WARNING):
-        assert not read(tmp_path, on_error="warn")
-    assert "subject 1 is left out" in caplog.text
+    assert not read(tmp_path, on_error="warn")
+    assert "subject 1 is left out" in format_warnings.text
 
 
 def test_a_session_asked_for_by_number_must_be_there(tmp_path):

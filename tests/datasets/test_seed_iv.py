@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import pytest
 from moabb.analysis.results import get_digest
@@ -48,10 +46,6 @@ def write(root, arrays=None, kind="eeg_raw_data", session="1", **options):
 
 def read(root, subject=1, **options):
     return SEED_IV(subjects=[subject], path=root, **options).get_data()[subject]
-
-
-def messages(caplog):
-    return [record.getMessage() for record in caplog.records]
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +140,9 @@ def test_additional_metadata_need_no_signals(root, data, monkeypatch):
         raise AssertionError("signals were loaded")
 
     monkeypatch.setattr(SEED_IV, "_read_recording", refuse)
-    monkeypatch.setattr("braindecode_emossl.datasets.seed_family.read_variables", refuse)
+    monkeypatch.setattr(
+        "braindecode_emossl.datasets.seed_family.read_variables", refuse
+    )
     dataset = SEED_IV(path=root, return_all_modalities=True)
     for session, run in (("0", "00"), ("2", "23")):
         table = dataset.get_additional_metadata(1, session, run)
@@ -220,14 +216,15 @@ def test_session_is_the_folder_whatever_the_day(tmp_path):
     }
 
 
-def test_a_missing_folder_is_logged_and_the_others_load(tmp_path, caplog):
+def test_a_missing_folder_is_logged_and_the_others_load(tmp_path, format_warnings):
     for session in "12":
         write(tmp_path, session=session)
-    with caplog.at_level(logging.WARNING):
-        sessions = read(tmp_path)
+    sessions = read(tmp_path)
     assert list(sessions) == ["0", "1"]
     assert [len(runs) for runs in sessions.values()] == [24, 24]
-    assert any("essions ['2'] of subject 1 are missing" in m for m in messages(caplog))
+    assert any(
+        "essions ['2'] of subject 1 are missing" in m for m in format_warnings.messages
+    )
     with pytest.raises(CorpusNotFoundError, match=r"sessions \[2\]") as error:
         read(tmp_path, sessions=[2])
     assert "eeg_raw_data/1/1_20160518.mat" in str(error.value)
@@ -312,15 +309,14 @@ def test_eye_features_have_31_names_that_the_edf_format_can_hold():
     )
 
 
-def test_missing_values_become_the_median_of_the_trial(tmp_path, caplog):
+def test_missing_values_become_the_median_of_the_trial(tmp_path, format_warnings):
     eye = make_eye(n_windows=4)
     eye["eye_3"][5, [0, 2]] = np.nan
     eye["eye_3"][7] = np.nan
     eye["eye_9"][30, 3] = np.nan
     write(tmp_path, make_arrays(n_times=3201))
     file = write(tmp_path, eye, "eye_feature_smooth")
-    with caplog.at_level(logging.WARNING):
-        runs = read(tmp_path, return_all_modalities=True)["0"]
+    runs = read(tmp_path, return_all_modalities=True)["0"]
     windows = runs["02"].get_data("misc")[:, ::800]
     expected = eye["eye_3"].copy()
     expected[5, [0, 2]] = (expected[5, 1] + expected[5, 3]) / 2
@@ -328,11 +324,11 @@ def test_missing_values_become_the_median_of_the_trial(tmp_path, caplog):
     np.testing.assert_array_equal(windows, expected)
     assert runs["08"].get_data("misc")[30, -1] == np.median(eye["eye_9"][30, :3])
     assert all(np.isfinite(raw.get_data()).all() for raw in runs.values())
-    (message,) = [m for m in messages(caplog) if "NaN" in m]
+    (message,) = [m for m in format_warnings.messages if "NaN" in m]
     assert f"7 values of {file} are NaN (number by trial: {{3: 6, 9: 1}})" in message
 
 
-def test_the_replica_has_one_missing_value(root, multimodal, caplog):
+def test_the_replica_has_one_missing_value(root, multimodal, format_warnings):
     arrays = contents(root, "eye_feature_smooth", "1")
     values = [arrays[f"eye_{k}"] for k in TRIALS]
     assert sum(np.isnan(v).sum() for v in values) == 1
@@ -383,33 +379,35 @@ BROKEN_EYES = {
 
 
 @pytest.mark.parametrize("kind", BROKEN_EYES)
-def test_broken_eye_features_are_an_error_or_left_out(tmp_path, kind, caplog):
+def test_broken_eye_features_are_an_error_or_left_out(tmp_path, kind, format_warnings):
     arrays, message = BROKEN_EYES[kind]
     write(tmp_path)
     file = write(tmp_path, arrays, "eye_feature_smooth")
     with pytest.raises(CorpusFormatError, match=rf"eye_7 of .*{message}") as error:
         read(tmp_path, return_all_modalities=True)
     assert str(file) in str(error.value)
-    with caplog.at_level(logging.WARNING):
-        runs = read(tmp_path, return_all_modalities=True, on_error="warn")["0"]
+    runs = read(tmp_path, return_all_modalities=True, on_error="warn")["0"]
     assert list(runs) == [run for run in RUNS if run != "06"]
-    assert sum("on_error" in m and str(file) in m for m in messages(caplog)) == 1
+    assert (
+        sum("on_error" in m and str(file) in m for m in format_warnings.messages) == 1
+    )
     assert len(read(tmp_path)["0"]) == 24
 
 
-def test_missing_eye_files_are_an_error_or_leave_the_recording_out(tmp_path, caplog):
+def test_missing_eye_files_are_an_error_or_leave_the_recording_out(
+    tmp_path, format_warnings
+):
     for session in "12":
         write(tmp_path, session=session)
     write(tmp_path, make_eye(), "eye_feature_smooth", "2")
     missing = tmp_path / "eye_feature_smooth" / "1" / FILES["1"]
-    with pytest.raises(CorpusFormatError, match=r"eye features .* is not there") as e:
+    with pytest.raises(CorpusFormatError, match=r"eye features .* but do not") as e:
         read(tmp_path, return_all_modalities=True)
     assert str(missing) in str(e.value)
     assert "return_all_modalities=False" in str(e.value)
-    with caplog.at_level(logging.WARNING):
-        sessions = read(tmp_path, return_all_modalities=True, on_error="warn")
+    sessions = read(tmp_path, return_all_modalities=True, on_error="warn")
     assert list(sessions) == ["1"]
-    assert any(str(missing) in message for message in messages(caplog))
+    assert any(str(missing) in message for message in format_warnings.messages)
 
 
 def test_eeg_in_place_of_the_eye_features_is_named(tmp_path):
@@ -437,26 +435,27 @@ BROKEN_TRIALS = {
     "transposed": (with_trial(7, np.zeros((401, 62))), r"\(401, 62\)"),
     "three axes": (with_trial(7, np.zeros((62, 401, 2))), r"\(62, 401, 2\)"),
     "not finite": (with_trial(7, nan_trial()), "trial 7 .* not finite numbers"),
-    "integers": (with_trial(7, np.ones((62, 401), np.int16)), "trial 7 .* int16"),
+    "still": (with_trial(7, np.ones((62, 401))), "trial 7 .* stands still"),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN_TRIALS)
-def test_a_broken_trial_is_an_error_or_left_out_by_name(tmp_path, kind, caplog):
+def test_a_broken_trial_is_an_error_or_left_out_by_name(
+    tmp_path, kind, format_warnings
+):
     arrays, message = BROKEN_TRIALS[kind]
     file = write(tmp_path, arrays)
     with pytest.raises(CorpusFormatError, match=f"SEED-IV: .*{message}") as error:
         read(tmp_path)
     assert str(file) in str(error.value)
-    with caplog.at_level(logging.WARNING):
-        runs = read(tmp_path, on_error="warn")["0"]
+    runs = read(tmp_path, on_error="warn")["0"]
     assert list(runs) == [run for run in RUNS if run != "06"]
     assert runs["07"].annotations[0]["extras"]["stimulus"] == "1-08"
-    assert sum("on_error" in m for m in messages(caplog)) == 1
+    assert sum("on_error" in m for m in format_warnings.messages) == 1
 
 
 @pytest.mark.parametrize("kind", ["eeg_raw_data", "eye_feature_smooth"])
-def test_a_file_cut_short_is_an_error_or_left_out(tmp_path, kind, caplog):
+def test_a_file_cut_short_is_an_error_or_left_out(tmp_path, kind, format_warnings):
     for session in "12":
         write(tmp_path, session=session)
         write(tmp_path, make_eye(), "eye_feature_smooth", session)
@@ -465,10 +464,9 @@ def test_a_file_cut_short_is_an_error_or_left_out(tmp_path, kind, caplog):
     with pytest.raises(CorpusFormatError) as error:
         read(tmp_path, return_all_modalities=True)
     assert str(file) in str(error.value)
-    with caplog.at_level(logging.WARNING):
-        data = read(tmp_path, return_all_modalities=True, on_error="warn")
+    data = read(tmp_path, return_all_modalities=True, on_error="warn")
     assert 0 < len(data["0"]) < 24 == len(data["1"])
-    assert any(str(file) in message for message in messages(caplog))
+    assert any(str(file) in message for message in format_warnings.messages)
 
 
 @pytest.mark.parametrize(
