@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -21,6 +22,11 @@ _WINDOW_FILTER_ORDER = 5
 # Padding in periods of the lower band edge, or of the band's width where that is
 # less: the slowest pole of the filter has then decayed below 3e-4.
 _PADDING_PERIODS = 10.0
+# A channel is flat in a window if its range there is below this share of that of the
+# upper quartile of the channels, or a few rounding errors of its values: filters leave
+# the rounding errors of a constant, and electrodes have noise.
+_FLAT_SHARE = 3e-5
+_ROUNDING_STEPS = 10
 # Samples of the intermediate results at a time. On a CPU they then stay in its cache;
 # elsewhere many small steps would cost more than they save.
 _BLOCK_OF_CPU = 2**18
@@ -62,7 +68,13 @@ def band_power(
     Returns
     -------
     power : numpy.ndarray or torch.Tensor, shape (..., n_windows, n_chans, n_bands)
-        Power of each band, in the library and on the device of ``x``.
+        Power of each band, in the library and on the device of ``x``. That of a flat
+        channel is 0.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a channel is flat in a window, as an electrode without contact is.
 
     See Also
     --------
@@ -76,6 +88,21 @@ def band_power(
     >>> x = 4.0 * np.sin(2 * np.pi * 10 * np.arange(2000) / 200)[None]
     >>> band_power(x, sfreq=200, method="fft")[0, 0].round(6) + 0.0
     array([0., 0., 8., 0., 0.])
+    """
+    power, flat = measure_bands(
+        x, sfreq, window=window, stride=stride, bands=bands, method=method
+    )
+    if flat is None:
+        return power
+    xp = array_namespace(power)
+    warn_of_flat_channels(xp, flat, "their band power is given as 0")
+    return xp.where(flat, xp.zeros_like(power), power)
+
+
+def measure_bands(x, sfreq, *, window, stride, bands, method):
+    """Return the power (..., n_windows, n_chans, n_bands), and where channels are flat.
+
+    The second is (..., n_windows, n_chans, 1), or None if no channel is flat.
     """
     if x.ndim < 2 or x.shape[-1] == 0:
         raise ValueError(
@@ -97,7 +124,43 @@ def band_power(
     ]  # of (step, n_windows, n_bands)
     variance = xp.concat(blocks)
     variance = xp.reshape(variance, (*x.shape[:-1], *variance.shape[1:]))
-    return xp.moveaxis(variance, -3, -2)  # (..., n_windows, n_chans, n_bands)
+    power = xp.moveaxis(variance, -3, -2)  # (..., n_windows, n_chans, n_bands)
+    if not power.shape[0] or not _is_suspicious(xp, power):
+        return power, None
+    # (..., n_windows, n_chans, length)
+    cut = xp.moveaxis(measure.windows.cut(xp, _as_float(xp, x)), -3, -2)
+    flat = find_flat(xp, cut)[..., None]
+    return power, (flat if xp.any(flat) else None)
+
+
+def find_flat(xp, windows):
+    """Return which channels are flat, (..., n_chans), in (..., n_chans, n_times)."""
+    low, high = xp.min(windows, axis=-1), xp.max(windows, axis=-1)
+    span = high - low
+    ordered = xp.sort(span, axis=-1)
+    usual = ordered[..., 3 * span.shape[-1] // 4][..., None]
+    step = _ROUNDING_STEPS * float(xp.finfo(span.dtype).eps)
+    rounding = step * xp.maximum(xp.abs(low), xp.abs(high))
+    return (span <= _FLAT_SHARE * usual) | (span <= rounding)
+
+
+def _is_suspicious(xp, power) -> bool:
+    """Say whether some power is so small that a channel may be flat."""
+    largest = xp.max(power, axis=-2, keepdims=True)
+    return bool(xp.any(power <= _FLAT_SHARE**2 * largest))
+
+
+def warn_of_flat_channels(xp, flat, consequence: str) -> None:
+    """Warn of the channels that are flat (..., n_windows, n_chans, 1)."""
+    axes = tuple(k for k in range(flat.ndim) if k != flat.ndim - 2)
+    by_channel = xp.any(flat, axis=axes).tolist()
+    names = [k for k, is_flat in enumerate(by_channel) if is_flat]
+    warnings.warn(
+        f"The channels {names} (by number, from 0) are flat in some windows, as "
+        f"electrodes without contact are: {consequence}.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 class _Windows:

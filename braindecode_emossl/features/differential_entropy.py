@@ -7,7 +7,11 @@ from collections.abc import Mapping
 
 from array_api_compat import array_namespace
 
-from braindecode_emossl.features.band_power import band_power
+from braindecode_emossl.features.band_power import (
+    find_flat,
+    measure_bands,
+    warn_of_flat_channels,
+)
 from braindecode_emossl.features.bands import BANDS
 
 __all__ = ["differential_entropy"]
@@ -57,6 +61,11 @@ def differential_entropy(
         The DE in nats, in the library and on the device of ``x``, where
         ``n_windows = (n_times - n_window) // n_stride + 1`` in samples. A torch
         tensor can be differentiated through.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a channel is flat in a window, as an electrode without contact is.
 
     See Also
     --------
@@ -114,8 +123,11 @@ def differential_entropy(
     the same filter loses digits at 200 Hz: the DE is then off by up to 3e-3 in delta
     and 6e-6 in theta. Mind the unit in comparisons: nats are bits times ``ln(2)``.
 
-    The variance is clipped at the smallest normal number of its dtype, so that a flat
-    channel has a finite DE (about -353 in ``float64`` and -42 in ``float32``).
+    The DE of a flat channel, such as an electrode without contact, is minus infinity.
+    It is replaced by the mean over the other channels of the same window and band, or
+    by 0 if all channels are flat, with a warning. A channel counts as flat if its
+    range in the window is below 3e-5 of that of the upper quartile of the channels, or
+    within the rounding error of its values.
 
     References
     ----------
@@ -135,13 +147,36 @@ def differential_entropy(
     >>> differential_entropy(x, sfreq=200).shape
     (10, 62, 5)
     """
-    power = band_power(
+    power, flat = measure_bands(
         x, sfreq, window=window, stride=stride, bands=bands, method=method
     )
-    return _entropy(array_namespace(power), power)
+    xp = array_namespace(power)
+    entropy = _entropy_of_gaussians(xp, power)
+    if flat is None:
+        return entropy
+    warn_of_flat_channels(
+        xp,
+        flat,
+        "their differential entropy, which is not defined, is the mean over the other "
+        "channels of the window, or 0 if all are flat",
+    )
+    return _replace_flat(xp, entropy, flat)
 
 
-def _entropy(xp, variance):
-    """Map variances to the differential entropy of Gaussians."""
+def entropy_of_windows(xp, power, windows):
+    """Return the DE of windows (..., n_chans, n_times) by the power of their bands."""
+    flat = find_flat(xp, windows)[..., None]
+    return _replace_flat(xp, _entropy_of_gaussians(xp, power), flat)
+
+
+def _entropy_of_gaussians(xp, variance):
     tiny = float(xp.finfo(variance.dtype).smallest_normal)
     return 0.5 * (math.log(2 * math.pi * math.e) + xp.log(xp.clip(variance, tiny)))
+
+
+def _replace_flat(xp, entropy, flat):
+    """Replace the DE (..., n_chans, n_bands) of flat channels by the others' mean."""
+    known = xp.where(flat, xp.zeros_like(entropy), entropy)
+    n_known = xp.sum(xp.astype(~flat, entropy.dtype), axis=-2, keepdims=True)
+    mean = xp.sum(known, axis=-2, keepdims=True) / xp.clip(n_known, 1.0)
+    return xp.where(flat, mean, entropy)

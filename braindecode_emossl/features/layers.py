@@ -10,7 +10,7 @@ from torch import nn
 
 from braindecode_emossl.features.band_power import _as_float, _make_measure
 from braindecode_emossl.features.bands import BANDS
-from braindecode_emossl.features.differential_entropy import _entropy
+from braindecode_emossl.features.differential_entropy import entropy_of_windows
 
 __all__ = ["DifferentialEntropyLayer"]
 
@@ -19,7 +19,8 @@ class DifferentialEntropyLayer(nn.Module):
     """Differential entropy of each input window, as a layer without parameters.
 
     ``x (batch, n_chans, n_times)`` -> ``(batch, n_chans, n_bands)``. The layer can be
-    compiled and exported, moves between devices and adds nothing to a state dict.
+    compiled and exported, moves between devices and adds nothing to a state dict. A
+    flat channel gets the mean of the others, without the warning of the function.
 
     Parameters
     ----------
@@ -80,4 +81,5 @@ class DifferentialEntropyLayer(nn.Module):
             )
         x = _as_float(xp, x)
         variance = self._measure.variance(xp, x, self.weights.to(x.dtype))
-        return _entropy(xp, variance)[:, :, 0]  # (batch, n_chans, n_bands)
+        # (batch, n_chans, n_bands)
+        return entropy_of_windows(xp, variance[:, :, 0], x)

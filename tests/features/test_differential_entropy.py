@@ -26,6 +26,7 @@ from braindecode_emossl.features import (
     BANDS,
     DifferentialEntropy,
     DifferentialEntropyLayer,
+    band_power,
     differential_entropy,
 )
 from braindecode_emossl.paradigms import Emotion
@@ -347,17 +348,67 @@ def test_other_dtypes_are_widened(method):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("method", METHODS)
-def test_flat_channel_is_finite(rng, method, dtype):
-    x = rng.standard_normal((3, 400)).astype(dtype)
+def test_a_flat_channel_gets_the_mean_of_the_others(rng, method, dtype):
+    """It was -352.8 in float64, about -29 for a stuck channel, and no warning."""
+    x = rng.standard_normal((5, 400)).astype(dtype)
     x[1] = 0.0
-    x[2] = 12.3
+    alive = [0, 2, 3, 4]
     x = torch.from_numpy(x).requires_grad_()
-    entropy = differential_entropy(x, SFREQ, method=method)
-    floor = 0.5 * math.log(2 * math.pi * math.e * float(np.finfo(dtype).tiny))
-    assert entropy[:, 1].detach().numpy() == pytest.approx(floor)
-    assert entropy.isfinite().all()
-    entropy[:, :2].sum().backward()
+    with pytest.warns(RuntimeWarning, match=r"channels \[1\] .* are flat .* mean over"):
+        entropy = differential_entropy(x, SFREQ, method=method)
+    assert torch.equal(
+        entropy[:, alive], differential_entropy(x[alive], SFREQ, method=method)
+    )
+    np.testing.assert_allclose(
+        entropy[:, 1].detach(), entropy[:, alive].detach().mean(axis=1), rtol=1e-5
+    )
+    entropy.sum().backward()
     assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("residue", [0.0, 1e-12])
+def test_a_stuck_channel_is_flat_whatever_a_filter_left(rng, dtype, residue):
+    x = rng.normal(0, 30, (4, 400)) - 4000.0
+    x[2] = 37.5 + residue * rng.standard_normal(400)
+    with pytest.warns(RuntimeWarning, match=r"channels \[2\]"):
+        entropy = differential_entropy(x.astype(dtype), SFREQ, method="fft")
+    np.testing.assert_allclose(
+        entropy[:, 2], entropy[:, [0, 1, 3]].mean(axis=1), rtol=1e-5
+    )
+    with pytest.warns(RuntimeWarning, match=r"channels \[2\] .* given as 0"):
+        power = band_power(x.astype(dtype), SFREQ, method="fft")
+    assert (power[:, 2] == 0).all() and (power[:, [0, 1, 3]] > 0).all()
+
+
+def test_a_window_in_which_all_channels_are_flat_is_0(rng):
+    x = rng.standard_normal((3, 400))
+    x[:, 200:] = 5.0
+    with pytest.warns(RuntimeWarning, match=r"channels \[0, 1, 2\]"):
+        entropy = differential_entropy(x, SFREQ, method="fft")
+    assert (entropy[1] == 0).all()
+    np.testing.assert_array_equal(
+        entropy[0], differential_entropy(x[:, :200], SFREQ, method="fft")[0]
+    )
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_sine_and_a_small_channel_are_not_flat(rng):
+    """Bands without power are no sign of a dead electrode."""
+    times = np.arange(400) / SFREQ
+    sine = np.sin(2 * np.pi * 10 * times)[None]
+    assert band_power(sine, SFREQ, method="fft")[0, 0, 2] == pytest.approx(0.5)
+    both = np.vstack([sine, 1e-4 * rng.standard_normal(400)])
+    assert (differential_entropy(both, SFREQ)[:, 1] < -5).all()
+
+
+def test_the_layer_replaces_flat_channels_too(rng):
+    x = rng.standard_normal((6, 4, 200)).astype("float32")
+    x[2:4, 1] = 37.5
+    layer = DifferentialEntropyLayer(n_times=200, sfreq=SFREQ)
+    with pytest.warns(RuntimeWarning, match="flat"):
+        expected = DifferentialEntropy(SFREQ, flatten=False).transform(x)
+    np.testing.assert_allclose(layer(torch.from_numpy(x)), expected, atol=1e-4)
 
 
 def test_import_needs_no_torch():
