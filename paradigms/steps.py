@@ -36,8 +36,10 @@ __all__ = [
 ]
 
 # MOABB's caches keep only the event of a window: (sample, free column, label code).
-# The free column holds the trial and the window, packed into one integer.
-_MAX_WINDOWS = 2**16
+# The free column holds the trial and the window, packed into one integer of 31 bits,
+# the most that MNE's files keep: the windows of 29 h at one window per 50 ms.
+_MAX_WINDOWS = 2**21
+_MAX_TRIALS = 2**10
 
 # Extras of a trial that are numbers.
 _NUMBERS = ("length", *RATING_NAMES)
@@ -46,6 +48,7 @@ _NUMBERS = ("length", *RATING_NAMES)
 class Pick(FixedTransformer):
     """Select channels: by name in order, else as MNE picks, else by modality.
 
+    Channels that are marked as bad are kept: windows of all recordings have the same.
     ``source`` is where the recordings come from. It changes nothing here, but keeps
     MOABB's caches and results from mistaking one copy of a corpus for another.
     """
@@ -70,6 +73,7 @@ class Pick(FixedTransformer):
 
     def transform(self, raw, y=None):
         """Return the recording with the selected channels."""
+        raw.info["bads"] = []  # MNE would neither filter nor pick them
         if self.channels is not None:
             return self._pick_names(raw)
         if self.picks is not None:
@@ -458,6 +462,11 @@ def _pack(trial: int, window: int) -> int:
         raise ValueError(
             f"Trial {trial} has more than {_MAX_WINDOWS} windows. Choose a longer "
             "stride."
+        )
+    if not 0 <= trial < _MAX_TRIALS:
+        raise ValueError(
+            f"The trials of a session must be numbered from 0 to {_MAX_TRIALS - 1}, "
+            f"but one is {trial}."
         )
     return trial * _MAX_WINDOWS + window
 

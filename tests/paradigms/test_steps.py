@@ -1,0 +1,56 @@
+"""The steps of the paradigm, one by one."""
+
+from __future__ import annotations
+
+import mne
+import numpy as np
+import pytest
+
+from braindecode_emossl.paradigms.steps import (
+    CutTrials,
+    CutWindows,
+    EventsToLabels,
+    Pick,
+    UsedTrials,
+)
+
+
+def make_raw(n_times, trial=0):
+    info = mne.create_info(["Fz", "Cz"], 200.0, "eeg")
+    raw = mne.io.RawArray(np.zeros((2, n_times)), info, verbose=False)
+    length = n_times / 200
+    extras = {"trial": trial, "stimulus": "a", "length": length, "emotion": "x"}
+    raw.set_annotations(mne.Annotations([0.0], [length], ["x"], extras=[extras]))
+    return raw
+
+
+USED = UsedTrials({"x": 1}, lambda trial, subject: "x")
+
+
+def test_a_long_trial_has_more_windows_than_two_bytes_count():
+    """The 65,537th window of a trial was an error."""
+    raw = make_raw(66_000, trial=1023)
+    epochs = CutWindows(USED, window=0.01, stride=0.005).transform(raw)
+    assert len(epochs) == 65_999
+    assert epochs.events.max() < 2**31  # what MNE's files keep
+    labels = EventsToLabels({"x": 1}).transform(epochs.events)
+    np.testing.assert_array_equal(labels["window"], np.arange(65_999))
+    assert set(labels["trial"]) == {1023}
+
+
+@pytest.mark.parametrize("trial", [1024, -1])
+def test_a_number_of_a_trial_that_events_cannot_keep_is_refused(trial):
+    """Such events were cut to 31 bits in MNE's files."""
+    with pytest.raises(ValueError, match=f"from 0 to 1023, but one is {trial}"):
+        CutTrials(USED).transform(make_raw(200, trial))
+
+
+@pytest.mark.parametrize(
+    ("channels", "picks"), [(None, None), (["Cz"], None), (None, "eeg")]
+)
+def test_bad_channels_are_picked(channels, picks):
+    """MNE passes over them, so that recordings had different channels."""
+    raw = make_raw(200)
+    raw.info["bads"] = ["Cz"]
+    found = Pick("", channels, picks, False, False).transform(raw)
+    assert "Cz" in found.ch_names and not found.info["bads"]
