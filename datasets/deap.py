@@ -24,6 +24,7 @@ from braindecode_emossl.datasets.deap_files import (
     RATINGS,
     MissingReaderError,
     Presentation,
+    find_impossible,
     find_tables,
     read_preprocessed,
     read_presentations,
@@ -362,9 +363,10 @@ class DEAP(EmotionDataset):
         quality = self._make_quality(file, SFREQ)
         for run, (trial,) in self._trials_of(labels, data.shape[2], file).items():
             signals, number = data[int(run)], int(run) + 1  # (n_chans, n_times)
-            if flaw := quality.inspect(
+            flaw = quality.inspect(
                 number, signals, volts=1e-6, n_before=round(BASELINE_SECONDS * SFREQ)
-            ):
+            )
+            if flaw := flaw or find_impossible(signals[len(EEG_NAMES) :]):
                 self._broken(f"DEAP: trial {number} of {file} {flaw}.")
                 continue
             signals = signals * _to_volts(CH_TYPES)[:, None]

@@ -20,6 +20,7 @@ __all__ = [
     "RATINGS",
     "MissingReaderError",
     "Presentation",
+    "find_impossible",
     "find_tables",
     "read_preprocessed",
     "read_presentations",
@@ -30,6 +31,15 @@ N_VIDEOS = 40
 
 # Columns of the labels.
 RATINGS = ("valence", "arousal", "dominance", "liking")
+
+# What no amplifier or sensor exceeds, in the units of the preprocessed files: a volt in
+# electrodes, a skin resistance without contact. The units of the belt and of the
+# plethysmograph are not known.
+PERIPHERAL_LIMITS = {
+    **dict.fromkeys(("hEOG", "vEOG", "zEMG", "tEMG"), 1e6),
+    **dict.fromkeys(("GSR", "Resp", "Plet"), 1e10),
+    "Temp": 1e3,
+}
 
 # Forms of the table, the first one is preferred, and pandas' engine to read them.
 _TABLE_FORMS = {".csv": None, ".xls": "xlrd", ".ods": "odf"}
@@ -46,6 +56,17 @@ def read_preprocessed(file: Path) -> tuple[np.ndarray, np.ndarray]:
     else:
         content = read_pickle(file)
     return content["data"], content["labels"]
+
+
+def find_impossible(signals: np.ndarray) -> str | None:
+    """Describe a value of the peripheral channels (8, n_times) that none can have."""
+    largest = np.abs(signals).max(axis=1)
+    for name, limit, value in zip(
+        PERIPHERAL_LIMITS, PERIPHERAL_LIMITS.values(), largest.tolist(), strict=True
+    ):
+        if not value <= limit:
+            return f"holds {value:.3g} in {name}, but no signal exceeds {limit:g}"
+    return None
 
 
 # -- participant_ratings -------------------------------------------------------
