@@ -72,6 +72,7 @@ class StepwiseTraining(NeuralNet):
         batches = self.get_iterator(train, training=True)
         valid_batches = None if valid is None else self.get_iterator(valid)
         if self.saved_ is not None:
+            self._start_workers(batches, valid_batches)
             self.restore_state()
             self._restore_best_scores()
         else:
@@ -88,6 +89,15 @@ class StepwiseTraining(NeuralNet):
         if not self.batch_in_epoch_:
             self.save_state()
         return self
+
+    def _start_workers(self, *loaders) -> None:
+        """Start persistent workers, which draw a seed once, in the first epoch."""
+        has_finished = any(
+            "train_batch_count" in epoch for epoch in self.saved_.get("history", ())
+        )
+        for loader in loaders:
+            if has_finished and getattr(loader, "persistent_workers", False):
+                iter(loader)
 
     def _restore_best_scores(self) -> None:
         """Set the scores by which callbacks of skorch mark the best epoch."""

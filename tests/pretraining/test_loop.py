@@ -264,3 +264,26 @@ def test_the_number_of_steps_is_read_from_the_memory(tmp_path):
         pretrainer = make_pretrainer(SCMMPretraining(model), **settings)
         pretrainer = PretrainingMemory(tmp_path).fit(pretrainer, X)
         assert pretrainer.n_steps_ == 5
+
+
+@pytest.mark.slow
+def test_persistent_workers(X, tmp_path):
+    """They draw one seed per training, which a resumed training drew once more."""
+
+    def train(folder, max_epochs):
+        pretrainer = SSLPretrainer(
+            Noisy(),
+            max_epochs=max_epochs,
+            batch_size=16,
+            random_state=0,
+            checkpoint_dir=tmp_path / folder,
+            resume=True,
+            device="cpu",
+            iterator_train__num_workers=1,
+            iterator_train__persistent_workers=True,
+        )
+        return pretrainer.fit(X).history[:, "train_loss"]
+
+    whole = train("whole", 3)
+    train("cut", 1)
+    assert train("cut", 3) == whole
