@@ -53,6 +53,9 @@ FIRST_SESSION_SECONDS = tuple(
     )
 )
 
+# Characters of ReadMe.txt to search for labels; the makers' is one page.
+_MAX_README = 2**16
+
 # Seconds of the windows of the smoothed eye features.
 EYE_WINDOW = 4
 _EYE_FOLDER = "eye_feature_smooth"
@@ -345,9 +348,10 @@ class SEED_IV(SEEDFamilyDataset):
             self._check_readme(readme)
 
     def _check_readme(self, file: Path) -> None:
-        text = file.read_text(encoding="utf-8", errors="replace")
+        with file.open(encoding="utf-8", errors="replace") as stream:
+            text = stream.read(_MAX_README)
         for number, found in re.findall(
-            r"session\s*(\d+)\s*_label\s*=\s*\[([^\]]*)\]", text
+            r"session\s*(\d{1,9})\s*_label\s*=\s*\[([^\]]*)\]", text
         ):
             expected = LABELS.get(str(int(number) - 1), ())
             if found.replace(",", " ").split() != list(map(str, expected)):

@@ -251,6 +251,9 @@ def test_two_releases_or_two_files_a_session_are_an_error(tmp_path):
         "Notes of a user: session1, session2.",
         f"session1_label = {LABELS['0']};\r\nsession3_label={LABELS['2']}",
         "\xff\xfe no UTF-8",
+        # A number of 5000 digits was an error of Python, many brackets took minutes.
+        f"session{'9' * 5000}_label = [1]",
+        "session1_label = [" * 200_000,
     ],
 )
 @pytest.mark.parametrize("name", ["ReadMe.txt", "README.TXT"])
