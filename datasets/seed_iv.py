@@ -351,7 +351,7 @@ class SEED_IV(SEEDFamilyDataset):
         with file.open(encoding="utf-8", errors="replace") as stream:
             text = stream.read(_MAX_README)
         for number, found in re.findall(
-            r"session\s*(\d{1,9})\s*_label\s*=\s*\[([^\]]*)\]", text
+            r"session\s*(\d{1,9})\s*_label\s*=\s*\[([^][]*)\]", text
         ):
             expected = LABELS.get(str(int(number) - 1), ())
             if found.replace(",", " ").split() != list(map(str, expected)):
