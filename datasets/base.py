@@ -183,7 +183,8 @@ class EmotionDataset(BaseDataset):
             raise ValueError(
                 f'on_error must be "raise" or "warn", but got {on_error!r}.'
             )
-        self.path = path
+        # The working directory may be another one when data are read.
+        self.path = None if path is None else Path(path).expanduser().absolute()
         self.on_error = on_error
         self.mark_bads = mark_bads
         self.sessions = check_numbers("sessions", _from_keys(sessions))
@@ -206,7 +207,7 @@ class EmotionDataset(BaseDataset):
 
     @property
     def subject_list(self):
-        """Subjects in use.
+        """The subjects in use.
 
         If none were selected, those of the corpus, without the `unreleased_subjects`
         of whom there are no files below the corpus folder.

@@ -316,7 +316,7 @@ class DEAP(EmotionDataset):
     def _find_recordings(self, root, subject):
         suffixes = ("bdf",) if self.source == "original" else ("dat", "mat")
         for suffix in suffixes:
-            name = rf"s{subject:02d}\.{suffix}"
+            name = rf"(?i)s{subject:02d}\.{suffix}"
             files = [file for file, _ in find_files(root, name)]
             if len(files) > 1:
                 raise CorpusFormatError(
@@ -450,7 +450,11 @@ class DEAP(EmotionDataset):
                 "Fetch the file again from the makers."
             ) from error
         except Exception as error:  # the readers raise whatever they stumble over
-            kind = "MATLAB 5 file" if file.suffix == ".mat" else "pickled dictionary"
+            kind = (
+                "MATLAB 5 file"
+                if file.suffix.lower() == ".mat"
+                else "pickled dictionary"
+            )
             self._broken(
                 f"DEAP: {file} is no {kind} with the arrays 'data' and "
                 f"'labels' ({type(error).__name__}: {error}).",
@@ -550,14 +554,14 @@ class DEAP(EmotionDataset):
             yield partial(self._check_table, file)
         original = DEAP(path=root, source="original", on_error=self.on_error)
         used = {self._find_recordings(root, k).get("0") for k in self.all_subjects}
-        for file, match in find_files(root, r"s(\d\d)\.(dat|mat|bdf)"):
+        for file, match in find_files(root, r"(?i)s(\d\d)\.(dat|mat|bdf)"):
             if int(match[1]) not in self.all_subjects:
                 yield partial(
                     warn_of_format,
                     f"{self.code}: there is no subject {match[1]}, so {file} is of "
                     "another corpus.",
                 )
-            elif match[2] == "bdf":
+            elif match[2].lower() == "bdf":
                 yield partial(original._read_trials, file, "0")
             elif file not in used:
                 yield partial(deque, self._read_preprocessed(file), maxlen=0)

@@ -51,7 +51,7 @@ _TABLE_COLUMNS = ("participant_id", "trial", "experiment_id", "start_time", *RAT
 
 def read_preprocessed(file: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the arrays ``data`` and ``labels`` of a .dat or .mat file, unchecked."""
-    if file.suffix == ".mat":
+    if file.suffix.lower() == ".mat":
         content = read_variables(file, ["data", "labels"])
     else:
         content = read_pickle(file)

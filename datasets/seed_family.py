@@ -36,7 +36,7 @@ POSITIONS = {"CB1": "POO7", "CB2": "POO8"}
 # the 0.3 V that are impossible elsewhere.
 _IMPOSSIBLE_VOLTS = 1.0
 
-_RECORDING_NAME = r"(?P<subject>\d{1,2})_(?P<date>\d{8})\.mat"
+_RECORDING_NAME = r"(?i)(?P<subject>\d{1,2})_(?P<date>\d{8})\.mat"
 
 # Folders whose files bear the names of EEG files; the corpus's own is none of them.
 _OTHER_FOLDERS = re.compile(

@@ -133,6 +133,33 @@ def test_a_tilde_is_the_home(no_home):
     assert SEED(path="~/eeg").find_root() == no_home / "eeg"
 
 
+def test_a_relative_path_is_that_of_the_constructor(deap_root, tmp_path, monkeypatch):
+    """It was looked for where the process was when data were read."""
+    monkeypatch.chdir(deap_root.parent)
+    dataset = DEAP([1], path=deap_root.name)
+    monkeypatch.chdir(tmp_path)
+    assert len(dataset.trial_table(1)) == 40
+
+
+@pytest.mark.parametrize(
+    ("cls", "old", "new"),
+    [
+        (DEAP, "s02.dat", "S02.DAT"),
+        (SEED, "2_20140404.mat", "2_20140404.MAT"),
+        (SEED_IV, "2_20150915.mat", "2_20150915.MAT"),
+    ],
+)
+def test_names_in_capitals_are_found(cls, old, new, roots, tmp_path):
+    """Windows and old archives write them so."""
+    shutil.copytree(roots[cls], tmp_path / "corpus")
+    for file in (tmp_path / "corpus").rglob(old):
+        file.rename(file.with_name(new))
+    found, expected = (cls([2], path=p) for p in (tmp_path / "corpus", roots[cls]))
+    assert found.trial_table(2).equals(expected.trial_table(2))
+    raws = [d.get_data()[2]["0"]["03"].get_data() for d in (found, expected)]
+    np.testing.assert_array_equal(*raws)
+
+
 @pytest.mark.parametrize("cls", CORPORA)
 def test_settings_lead_to_the_data(cls, roots, monkeypatch, tmp_path):
     expected = cls(path=roots[cls]).data_path(1)
