@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the fuzzer forks")
 def test_no_mutated_file_harms_the_process():
     """Of 62,000 mutated files, 37 crashed the process and 572 loaded altered."""
-    command = [sys.executable, "-m", "tests.fuzz", "--files", "400", "--seed", "1"]
+    command = [sys.executable, "-m", "tests.fuzz", "--files", "200", "--seed", "1"]
     targets = ["pickles", "mat", "SEED", "MAHNOB-HCI"]
     done = subprocess.run(
         [*command, "--targets", *targets],
@@ -25,4 +25,4 @@ def test_no_mutated_file_harms_the_process():
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "400 files" in done.stdout
+    assert "200 files" in done.stdout
