@@ -36,8 +36,8 @@ from braindecode_emossl.paradigms import Emotion
 def run(root: Path, results_dir: Path) -> pd.DataFrame:
     """Evaluate, within sessions: 5 folds for each of 4 subjects, twice."""
     pipelines = {
-        f"NB {smoothing:g}": make_pipeline(Vectorizer(), GaussianNB(var_smoothing=smoothing))
-        for smoothing in (1e-9, 1e-3)
+        f"NB {value:g}": make_pipeline(Vectorizer(), GaussianNB(var_smoothing=value))
+        for value in (1e-9, 1e-3)
     }
     return evaluate(
         pipelines,

@@ -13,7 +13,7 @@ from braindecode_emossl.datasets import write_replica
 
 @pytest.fixture(scope="session", autouse=True)
 def own_mne_settings(tmp_path_factory):
-    """Keep MNE and the package off the settings, the data and the caches of the user."""
+    """Keep MNE and the package off the settings, data and caches of the user."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         for name in list(os.environ):
             if name.startswith(("MNE_DATA", "MNE_DATASETS_")):
