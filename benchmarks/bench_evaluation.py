@@ -85,9 +85,7 @@ def run_evaluate(root: Path) -> tuple[float, ...]:
     Stored.windows = make_windows(corpus)
     paradigm = Stored(window=1.0, features="de")
     with measure(Stored.windows[0]) as found:
-        evaluate(
-            {"NB": make_pipeline_()}, [corpus], paradigm, "leave-one-subject-out"
-        )
+        evaluate({"NB": make_pipeline_()}, [corpus], paradigm, "leave-one-subject-out")
     return tuple(found)
 
 
