@@ -225,11 +225,11 @@ def test_a_list_inflates_the_headers_alone(tmp_path):
     file = tmp_path / "a.mat"
     savemat(
         file,
-        {f"djc_eeg{k}": np.tile(ARRAYS["djc_eeg1"], 20) for k in range(15)},
+        {f"djc_eeg{k}": np.tile(ARRAYS["djc_eeg1"], 5) for k in range(3)},
         do_compression=True,
     )
     assert file.stat().st_size > 10**6
     start = time.process_time()
-    for _ in range(20):
-        assert len(list_variables(file)) == 15
+    for _ in range(100):
+        assert len(list_variables(file)) == 3
     assert time.process_time() - start < 1

@@ -35,9 +35,7 @@ def main() -> int:
         root = Path(folder)
         (root / "sound").mkdir()
         os.environ["EMOSSL_CACHE_DIR"] = os.environ["_MNE_FAKE_HOME_DIR"] = folder
-        targets = make_targets(root / "sound")
-        if arguments.targets:
-            targets = [t for t in targets if t.name in arguments.targets]
+        targets = make_targets(root / "sound", arguments.targets or ())
         counts, bad = fuzz(
             targets,
             root / "mutated",

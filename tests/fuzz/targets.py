@@ -6,7 +6,7 @@ import pickle
 import shutil
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,9 +93,11 @@ def _count_touched(old: bytes, new: bytes) -> int:
     return int(np.count_nonzero(here != there))
 
 
-def make_targets(root: Path) -> list[Target]:
-    """Write the sound files below a folder."""
-    targets = [*_make_readers(root), *_make_corpora(root)]
+def make_targets(root: Path, names: Collection[str] = ()) -> list[Target]:
+    """Write the sound files below a folder, of these targets or of all."""
+    targets = [
+        make(name, root) for name, make in _MAKERS.items() if not names or name in names
+    ]
     for target in targets:
         target.files = sorted(
             file.relative_to(target.folder)
@@ -108,7 +110,7 @@ def make_targets(root: Path) -> list[Target]:
 # -- readers -------------------------------------------------------------------
 
 
-def _make_readers(root: Path):
+def _make_pickles(name: str, root: Path) -> Target:
     rng = np.random.default_rng(0)
     arrays = {"labels": rng.uniform(1, 9, (4, 4)), "data": rng.normal(size=(4, 4, 9))}
     folder = root / "pickles"
@@ -126,8 +128,11 @@ def _make_readers(root: Path):
         }
 
     expected = (ValueError, pickle.UnpicklingError)
-    yield Target("pickles", folder, [], load_pickles, expected, 3, is_whole=False)
+    return Target(name, folder, [], load_pickles, expected, 3, is_whole=False)
 
+
+def _make_mat(name: str, root: Path) -> Target:
+    rng = np.random.default_rng(0)
     folder = root / "mat"
     folder.mkdir()
     arrays = {
@@ -150,7 +155,7 @@ def _make_readers(root: Path):
         }
 
     expected = (ValueError, zlib.error)
-    yield Target("mat", folder, [], load_mats, expected, 3, is_whole=False)
+    return Target(name, folder, [], load_mats, expected, 3, is_whole=False)
 
 
 # -- corpora -------------------------------------------------------------------
@@ -180,26 +185,33 @@ def _make_loader(cls, subjects, **options):
     return load
 
 
-def _make_corpora(root: Path):
-    options = {"seed": 0, "seconds": 1}
-
-    def add(name, corpus, load, weight, subjects=(1,), **more):
+def _make_corpus(corpus, load, weight, subjects=(1,), **options):
+    def make(name: str, root: Path) -> Target:
         folder = root / name
-        write_replica(corpus, folder, subjects=list(subjects), **options, **more)
+        settings = {"seed": 0, "seconds": 1, **options}
+        write_replica(corpus, folder, subjects=list(subjects), **settings)
+        # Two stimuli, the neutral clip and the tagging of MAHNOB-HCI are enough.
+        for session in folder.rglob("Sessions/*"):
+            if session.name not in ("1", "2", "4", "42"):
+                shutil.rmtree(session)
         return Target(name, folder, [], load, (EmosslError,), weight)
 
-    load = _make_loader(SEED, [1], sessions=[0])
-    yield add("SEED", "SEED", load, 1, sessions=[0])
-    load = _make_loader(SEED_IV, [1], sessions=[0], return_all_modalities=True)
-    yield add("SEED-IV", "SEED-IV", load, 0.2, sessions=[0])
-    load = _make_loader(DEAP, [1])
-    for variant in ("dat", "mat"):
-        yield add(f"DEAP {variant}", "DEAP", load, 0.4, (1, 2), variant=variant)
-    load = _make_loader(DEAP, [1], source="original")
-    yield add("DEAP bdf", "DEAP", load, 0.2, variant="bdf")
-    target = add("MAHNOB-HCI", "MAHNOB-HCI", _make_loader(MAHNOB_HCI, [1]), 2)
-    # Two stimuli, the neutral clip and the tagging are enough.
-    for folder in target.folder.rglob("Sessions/*"):
-        if folder.name not in ("1", "2", "4", "42"):
-            shutil.rmtree(folder)
-    yield target
+    return make
+
+
+_load_seed = _make_loader(SEED, [1], sessions=[0])
+_load_seed_iv = _make_loader(SEED_IV, [1], sessions=[0], return_all_modalities=True)
+_load_deap = _make_loader(DEAP, [1])
+_load_original = _make_loader(DEAP, [1], source="original")
+_load_mahnob = _make_loader(MAHNOB_HCI, [1])
+
+_MAKERS = {
+    "pickles": _make_pickles,
+    "mat": _make_mat,
+    "SEED": _make_corpus("SEED", _load_seed, 1, sessions=[0]),
+    "SEED-IV": _make_corpus("SEED-IV", _load_seed_iv, 0.2, sessions=[0]),
+    "DEAP dat": _make_corpus("DEAP", _load_deap, 0.4, (1, 2), variant="dat"),
+    "DEAP mat": _make_corpus("DEAP", _load_deap, 0.4, (1, 2), variant="mat"),
+    "DEAP bdf": _make_corpus("DEAP", _load_original, 0.2, variant="bdf"),
+    "MAHNOB-HCI": _make_corpus("MAHNOB-HCI", _load_mahnob, 2),
+}

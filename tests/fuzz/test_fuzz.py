@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from .engine import fuzz
+from .targets import make_targets
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the fuzzer forks")
-def test_no_mutated_file_harms_the_process():
+# Python warns of a fork beside threads; the children load files alone.
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_no_mutated_file_harms_the_process(tmp_path):
     """Of 62,000 mutated files, 37 crashed the process and 572 loaded altered."""
-    command = [sys.executable, "-m", "tests.fuzz", "--files", "200", "--seed", "1"]
-    targets = ["pickles", "mat", "SEED", "MAHNOB-HCI"]
-    done = subprocess.run(
-        [*command, "--targets", *targets],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "200 files" in done.stdout
+    (tmp_path / "sound").mkdir()
+    names = ["pickles", "mat", "SEED", "MAHNOB-HCI"]
+    targets = make_targets(tmp_path / "sound", names)
+    counts, bad = fuzz(targets, tmp_path / "mutated", seed=1, n_files=300)
+    assert not bad
+    assert counts.total() == 300
+    assert {name for name, _ in counts} == set(names)
