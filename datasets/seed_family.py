@@ -194,6 +194,9 @@ class SEEDFamilyDataset(EmotionDataset):
                 f"{self.code}: {file} is no readable MATLAB 5 file ({error}).", error
             )
             return {}
+        if not variables:
+            self._broken(f"{self.code}: {file} has no variables; it may be cut short.")
+            return {}
         matches = [re.search(rf"{ending}(\d+)$", name) for name, _ in variables]
         numbers = [int(match[1]) for match in matches if match]
         if (
