@@ -61,7 +61,13 @@ def calm():
 
     with mne.utils.use_log_level("ERROR"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"moabb\.|sklearn\.")
+        warnings.showwarning = _show_warning
         yield
+
+
+def _show_warning(message, *details, **more) -> None:
+    """Print a warning as one line, without the line of code that issued it."""
+    print_error(f"Warning: {message}")
 
 
 def make_stopping_text(unit: str, *, without: str = "") -> str:

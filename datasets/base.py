@@ -190,7 +190,7 @@ class EmotionDataset(BaseDataset):
         self.sessions = check_numbers("sessions", _from_keys(sessions))
         self._trials: dict[int, pd.DataFrame] = {}
         self._offered: dict[Path, list[int]] = {}
-        self._raw_map: Callable | None = None
+        self.raw_map: Callable | None = None
         super().__init__(
             subjects=self.all_subject_numbers,
             sessions_per_subject=self.n_sessions_per_subject,
@@ -455,7 +455,7 @@ class EmotionDataset(BaseDataset):
             # MOABB would give each trial the one duration of `interval`.
             keep = _KeepAnnotations(self._cache_key())
             process_pipeline = FixedPipeline([(StepType.RAW, keep)])
-        if CacheConfig.make(cache_config) != CacheConfig() and self._raw_map is None:
+        if CacheConfig.make(cache_config) != CacheConfig() and self.raw_map is None:
             return super().get_data(subjects, cache_config, process_pipeline, n_jobs)
         if not set(subjects) <= {*self.subject_list}:
             raise ValueError(
@@ -487,13 +487,13 @@ class EmotionDataset(BaseDataset):
         """
         mapped = copy.copy(self)
         mapped._trials = {}
-        mapped._raw_map = process
+        mapped.raw_map = process
         return mapped
 
     @property
     def is_mapped(self):
         """Whether the dataset was made by :meth:`map_raws`."""
-        return self._raw_map is not None
+        return self.raw_map is not None
 
     def _get_single_subject_data(self, subject):
         return self._read_subject(subject, lambda raw: raw)
@@ -536,7 +536,7 @@ class EmotionDataset(BaseDataset):
         known = raw.info["subject_info"] or {}
         raw.info["subject_info"] = {**known, "his_id": str(subject)}
         return (
-            raw if self._raw_map is None else self._raw_map(raw, subject, session, run)
+            raw if self.raw_map is None else self.raw_map(raw, subject, session, run)
         )
 
     def _is_selected(self, session: str) -> bool:

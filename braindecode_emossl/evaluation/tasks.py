@@ -245,7 +245,7 @@ def _describe_corpus(dataset: BaseDataset) -> dict[str, Any]:
         described["contents"] = dataset.fingerprint()
         if dataset.is_mapped:  # its signals are not those of the files
             what = f"The function that maps the raws of {dataset.code}"
-            described["mapped"] = hash_object(dataset._raw_map, what)
+            described["mapped"] = hash_object(dataset.raw_map, what)
         # A replica says so by a file of its own.
         described["synthetic"] = any(dataset.find_root().glob("replica-*.json"))
     else:
