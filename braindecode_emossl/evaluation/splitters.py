@@ -268,7 +268,26 @@ class StimulusKFold(_StratifiedGroupKFold):
     _layouts = (("stimulus",),)
 
 
-class ChronologicalSplit(_GroupSplitter):
+class _OneSplit(_GroupSplitter):
+    """Split rows once."""
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        """Return the number of splits, which is one.
+
+        Parameters
+        ----------
+        X, y, groups : object
+            Ignored.
+
+        Returns
+        -------
+        int
+            1.
+        """
+        return 1
+
+
+class ChronologicalSplit(_OneSplit):
     """Train on the first trials of each recording, test on its last ones.
 
     There is one split, in the order of the trial numbers, not of the rows. ``groups``
@@ -286,21 +305,6 @@ class ChronologicalSplit(_GroupSplitter):
 
     def __init__(self, train_size=0.6):
         self.train_size = train_size
-
-    def get_n_splits(self, X=None, y=None, groups=None):
-        """Return the number of splits, which is one.
-
-        Parameters
-        ----------
-        X, y, groups : object
-            Ignored.
-
-        Returns
-        -------
-        int
-            1.
-        """
-        return 1
 
     def _iter_folds(self, y, *columns):
         *recording, (trials, trial) = columns
@@ -407,7 +411,7 @@ class SubjectStimulusKFold(_GroupSplitter):
                 )
 
 
-class SubjectSplit(_GroupSplitter):
+class SubjectSplit(_OneSplit):
     """Divide subjects once, into a training, a validation and a test set.
 
     ``groups`` is the subject of each row. The three sizes are all counts, all shares,
@@ -432,21 +436,6 @@ class SubjectSplit(_GroupSplitter):
         self.validation = validation
         self.test = test
         self.random_state = random_state
-
-    def get_n_splits(self, X=None, y=None, groups=None):
-        """Return the number of splits, which is one.
-
-        Parameters
-        ----------
-        X, y, groups : object
-            Ignored.
-
-        Returns
-        -------
-        int
-            1.
-        """
-        return 1
 
     def divide(self, groups) -> dict[str, np.ndarray]:
         """Return the rows of the three sets.
