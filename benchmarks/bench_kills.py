@@ -5,7 +5,7 @@
 
 A forked process evaluates a replica of DEAP and is killed with SIGKILL after a random
 time, again and again. After each kill, every fold that was finished before must still
-be there with the same contents. The last call finishes the evaluation; its table must
+exist with the same contents. The last call finishes the evaluation; its table must
 equal that of an uninterrupted one. The exit code is 1 if anything is lost or differs.
 """
 

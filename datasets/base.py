@@ -535,9 +535,7 @@ class EmotionDataset(BaseDataset):
         # Labels may depend on the subject, whom a paradigm recognises by this entry.
         known = raw.info["subject_info"] or {}
         raw.info["subject_info"] = {**known, "his_id": str(subject)}
-        return (
-            raw if self.raw_map is None else self.raw_map(raw, subject, session, run)
-        )
+        return raw if self.raw_map is None else self.raw_map(raw, subject, session, run)
 
     def _is_selected(self, session: str) -> bool:
         # MOABB filters sessions after loading; here only selected ones are read.

@@ -190,7 +190,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _describe_fault(error: yaml.YAMLError) -> str:
-    """Return what is wrong with a YAML document, and where."""
+    """Return the fault of a YAML document and its place."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return " ".join(str(error).split())
     mark = error.problem_mark or error.context_mark

@@ -234,7 +234,7 @@ class Task:
 
 
 def _describe_corpus(dataset: BaseDataset) -> dict[str, Any]:
-    """Return what identifies a corpus by its contents, never by its place."""
+    """Return the identity of a corpus: its contents, never its place."""
     sessions = selected_sessions(dataset)
     described = {
         "subjects": sorted(map(int, dataset.subject_list)),

@@ -275,7 +275,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def __sklearn_tags__(self):
-        """Return what input this classifier takes."""
+        """Return the tags of the input that this classifier takes."""
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True
@@ -481,7 +481,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
     # -- the model -----------------------------------------------------------------
 
     def _find_source(self):
-        """Return what the model is built from: a name, a class or a module."""
+        """Return the source of the model: a name, a class or a module."""
         if self.pretrained is None:
             return _DEFAULT_MODEL if self.model is None else self.model
         return load_pretrained(self.pretrained, self.model, self._get_part("model"))

@@ -129,7 +129,7 @@ class StepwiseTraining(NeuralNet):
         return n_steps
 
     def run_epoch(self, batches, valid_batches, end: int, datasets: dict) -> None:
-        """Train for one epoch, or for what is left of it, and validate."""
+        """Train for one epoch, or for the rest of it, and validate."""
         if not self.batch_in_epoch_:
             self.save_state()
         self.notify("on_epoch_begin", **datasets)

@@ -123,7 +123,7 @@ class PretrainingMemory:
 
 
 def _read(entry: Path, pretrainer: SSLPretrainer, X, metadata) -> Exception | None:
-    """Put an entry into a pretrainer, and return what is wrong with the entry."""
+    """Put an entry into a pretrainer, and return its fault if it is damaged."""
     folder = find_folder(entry)
     if not folder.exists():
         return FileNotFoundError(folder)
