@@ -465,7 +465,7 @@ def _plot_scores(scores: pd.DataFrame, chances: dict[str, ChanceLevel]) -> str:
 
 
 def _plot_curves(scores: pd.DataFrame) -> str:
-    """Return the label-fraction curves, nothing if there are no several numbers."""
+    """Return the label-fraction curves, or nothing for a single number."""
     if scores["n_labeled_trials"].nunique(dropna=False) < 2:
         return ""
     n_panels = len(scores[["dataset", "target_access"]].drop_duplicates())

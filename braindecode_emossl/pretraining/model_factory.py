@@ -172,7 +172,7 @@ def build_model(
 
 
 def list_forward_arguments(model: nn.Module) -> dict[str, Any]:
-    """Return what ``forward`` needs besides windows: channel names, as for Labram."""
+    """Return the further arguments of ``forward``: channel names, as for Labram."""
     if "ch_names" not in inspect.signature(model.forward).parameters:
         return {}
     names = read_model_signal(model).names

@@ -60,7 +60,9 @@ def load_pretrained(source, model=None, settings: dict[str, Any] | None = None):
             return model
         return load_model(folder, model, settings)
     if isinstance(source, Path) and not folder.is_dir():
-        raise CheckpointError(f"There is no checkpoint in {folder}: it is no folder.")
+        raise CheckpointError(
+            f"There is no checkpoint in {folder}, as this is not a folder."
+        )
     if model is None:
         raise ValueError(
             f"model must name the class of the weights in {source}, as they are not a "
