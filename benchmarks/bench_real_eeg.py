@@ -1,0 +1,415 @@
+"""Rest against mental arithmetic in real EEG, one subject left out at a time.
+
+    python benchmarks/bench_real_eeg.py FOLDER
+    python benchmarks/bench_real_eeg.py FOLDER --pipelines SCMM --n-labeled 1 all
+    python benchmarks/bench_real_eeg.py FOLDER --pipelines SCMM --pretrain-steps 100
+
+FOLDER contains the EDF files of PhysioNet's "EEG During Mental Arithmetic Tasks" (Zyma
+et al. 2019, https://doi.org/10.13026/C2JQ1P): 36 subjects at rest (SubjectNN_1.edf,
+about three minutes) and subtracting numbers in their heads (SubjectNN_2.edf, about one
+minute). A subset of the subjects suffices. The signals are real, but not emotional.
+
+Each condition was recorded once per subject, so with whole recordings as trials there
+would be no smaller number of labels than all. The script therefore divides each
+recording into blocks of 20 s, which are the trials: --n-labeled counts blocks of each
+condition and training subject. The other training blocks are given to the pipelines
+without labels. No block is in both the training and the test set, as a whole subject is
+tested.
+
+The pipelines are those of the package. They are run by ``evaluate`` on the default
+windows of ``Emotion``, together with the rows of ``with_baselines``. The logistic
+regression of the baselines has scikit-learn's defaults and overfits so few subjects, so
+there is one more row with stronger regularisation and balanced classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import edfio
+import mne
+import numpy as np
+import pandas as pd
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from sklearn.base import clone
+
+from braindecode_emossl.datasets.base import EmotionDataset, Trial
+from braindecode_emossl.errors import CorpusFormatError, EmosslError
+from braindecode_emossl.evaluation import (
+    compare_pipelines,
+    evaluate,
+    load_pipelines,
+    pipelines_folder,
+    score_interval,
+    summarize_results,
+    with_baselines,
+)
+from braindecode_emossl.paradigms import Emotion
+from braindecode_emossl.pretraining import SSLClassifier
+
+CH_NAMES = "Fp1 Fp2 F3 F4 F7 F8 T3 T4 C3 C4 T5 T6 P3 P4 O1 O2 Fz Cz Pz".split()
+SFREQ = 500.0
+CONDITIONS = ("rest", "arithmetic")  # of the files _1 and _2
+BLOCK_SECONDS = 20
+
+SCORE = "balanced_accuracy"
+DE_BASELINE = "DE + logistic regression"
+REGULARIZED = f"{DE_BASELINE}, C=0.01, balanced"
+# It contrasts subjects at the same second of a stimulus; these share no stimulus.
+UNSUITED = "MEMHACL"
+
+
+# -- the data set --------------------------------------------------------------
+
+
+class EEGMAT(EmotionDataset):
+    """PhysioNet's EEG during mental arithmetic, in blocks of 20 s.
+
+    The class of a block is the condition of its recording. The remainder of a recording
+    belongs to its last block. The 19 EEG channels are re-referenced to their average.
+    The files end in one or two seconds of constant values, which are removed.
+    """
+
+    code_name = "EEGMAT"
+    path_key = "EEGMAT"
+    all_subject_numbers = tuple(range(36))
+    n_sessions_per_subject = 1
+    n_trials_per_session = 12  # of most subjects
+    classes = dict(zip(CONDITIONS, (1, 2), strict=True))  # noqa: RUF012
+    common_interval = (0, BLOCK_SECONDS)
+    doi_name = "10.13026/C2JQ1P"
+    access_url = "https://doi.org/10.13026/C2JQ1P"
+    expected_files = ("Subject00_1.edf", "Subject00_2.edf")
+
+    def _find_recordings(self, root, subject):
+        return {"0": find_pairs(root, [subject])[subject]}
+
+    def _read_trials(self, file, session):
+        return {run: trials for run, _, trials in self._read_runs_of(file)}
+
+    def _read_recording(self, file, session):
+        for run, data, trials in self._read_runs_of(file):
+            types = ["eeg"] * len(CH_NAMES)
+            yield run, self._make_raw(data, CH_NAMES, types, SFREQ, trials)
+
+    def _read_runs_of(self, files) -> Iterator[tuple[str, np.ndarray, list[Trial]]]:
+        """Yield run key, signals and blocks of the two recordings of a subject."""
+        first = 0
+        for run, (file, condition) in enumerate(zip(files, CONDITIONS, strict=True)):
+            data = read_signals(file)
+            seconds = data.shape[1] / SFREQ
+            n_blocks = max(1, int(seconds // BLOCK_SECONDS))
+            onsets = [number * BLOCK_SECONDS for number in range(n_blocks)]
+            lengths = np.diff([*onsets, seconds])
+            blocks = enumerate(zip(onsets, lengths.tolist(), strict=True))
+            # No two blocks share a stimulus: a name for each condition would give the
+            # labels to objectives that group windows by stimulus.
+            trials = [
+                Trial(first + k, f"{file.stem} block {k}", condition, length, onset)
+                for k, (onset, length) in blocks
+            ]
+            first += n_blocks
+            yield str(run), data, trials
+
+
+def find_pairs(
+    folder: Path, subjects: list[int] | None = None
+) -> dict[int, tuple[Path, Path]]:
+    """Return the files of rest and of arithmetic by subject, by default of all."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}.")
+    found: dict[int, dict[str, Path]] = {}
+    for file in sorted(folder.rglob("*.edf")):
+        if match := re.fullmatch(r"Subject(\d\d)_([12])\.edf", file.name):
+            found.setdefault(int(match[1]), {})[match[2]] = file
+    if not found:
+        raise FileNotFoundError(
+            f"{folder} has no files such as Subject00_1.edf and Subject00_2.edf. "
+            f"Download them from {EEGMAT.access_url}."
+        )
+    pairs = {}
+    for subject in sorted(found) if subjects is None else subjects:
+        files = found.get(subject, {})
+        if missing := {"1", "2"} - set(files):
+            raise FileNotFoundError(
+                f"{folder} lacks Subject{subject:02d}_{min(missing)}.edf. Download it, "
+                "or choose other subjects with --subjects."
+            )
+        pairs[subject] = files["1"], files["2"]
+    return pairs
+
+
+def read_signals(file: Path) -> np.ndarray:
+    """Return the EEG (n_chans, n_times) in volts, in average reference."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of a truncated file
+            signals = {
+                s.label.removeprefix("EEG "): s for s in edfio.read_edf(file).signals
+            }
+    except Exception as error:  # of the reader, whatever it raises
+        raise CorpusFormatError(
+            f"{file} cannot be read ({error}). Download it again."
+        ) from error
+    if missing := [name for name in CH_NAMES if name not in signals]:
+        raise CorpusFormatError(
+            f"{file} must have the channels {CH_NAMES}, but lacks {missing}."
+        )
+    chosen = [signals[name] for name in CH_NAMES]
+    found = {(s.sampling_frequency, s.physical_dimension) for s in chosen}
+    if found != {(SFREQ, "uV")}:
+        raise CorpusFormatError(
+            f"{file} must have channels of {SFREQ:g} Hz in uV, but has {found}."
+        )
+    data = 1e-6 * np.array([s.data for s in chosen])
+    moves = np.flatnonzero(np.diff(data).any(axis=0))
+    if not len(moves):
+        raise CorpusFormatError(f"{file} is constant. Download it again.")
+    data = data[:, : moves[-1] + 2]
+    return data - data.mean(axis=0)
+
+
+# -- the evaluation ------------------------------------------------------------
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the evaluation and print the tables."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    try:
+        run(options)
+    except (EmosslError, OSError, ValueError) as error:
+        parser.exit(2, f"Error: {error}\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="folder of the EDF files")
+    parser.add_argument(
+        "--pipelines",
+        nargs="+",
+        metavar="NAME",
+        default=[],
+        help="pipelines of the package to evaluate, such as SCMM or MoodReader, with "
+        "their baselines (default: the baselines alone)",
+    )
+    parser.add_argument(
+        "--n-labeled",
+        nargs="+",
+        metavar="K",
+        type=parse_number,
+        default=[None],
+        help="numbers of labelled blocks of each condition and training subject, or "
+        "all (default)",
+    )
+    parser.add_argument(
+        "--subjects", nargs="+", type=int, help="subjects (default: all in FOLDER)"
+    )
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[0],
+        help="seeds of weights and labelled blocks (default: 0)",
+    )
+    for name, what in (("pretrain", "pre-training"), ("finetune", "fine-tuning")):
+        parser.add_argument(
+            f"--{name}-steps",
+            type=int,
+            metavar="N",
+            help=f"number of updates in {what}, to try the script out (default: that "
+            "of the package, whose methods other numbers do not represent)",
+        )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FOLDER",
+        help="folder that keeps finished folds and pre-trained weights, so that the "
+        "same command resumes an interrupted run (default: nothing is kept)",
+    )
+    parser.add_argument(
+        "--n-jobs", type=int, default=1, help="folds to run at a time (default: 1)"
+    )
+    return parser
+
+
+def parse_number(text: str) -> int | None:
+    """Return a number of labelled blocks, None for all."""
+    return None if text == "all" else int(text)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Evaluate the pipelines and print the tables."""
+    dataset = open_dataset(options.folder, options.subjects)
+    paradigm = Emotion()
+    with open_folder(options.results) as folder:
+        pipelines, grids = make_pipelines(options, folder / "memory")
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            update = partial(progress.update, progress.add_task("folds", total=None))
+            results = evaluate(
+                pipelines,
+                [dataset],
+                paradigm,
+                "leave-one-subject-out",
+                random_state=0,
+                seeds=options.seeds,
+                n_labeled_trials=options.n_labeled,
+                n_jobs=options.n_jobs,
+                results_dir=folder / "folds",
+                param_grid=grids,
+                on_fold=lambda _, done, n_folds: update(completed=done, total=n_folds),
+            )
+    console = Console(width=140)
+    console.print(describe(dataset, paradigm, results, options), highlight=False)
+    console.print(tabulate_scores(results))
+    learned = [name for name in options.pipelines if f"{name}, frozen" in pipelines]
+    if learned:
+        console.print(tabulate_differences(results, learned))
+
+
+def open_dataset(folder: Path, subjects: list[int] | None) -> EEGMAT:
+    """Return the data set of some subjects, by default all in the folder."""
+    found = find_pairs(folder, subjects)
+    return EEGMAT(sorted(found), path=folder)
+
+
+@contextmanager
+def open_folder(folder: Path | None) -> Iterator[Path]:
+    """Yield the folder of results, or a temporary one."""
+    if folder is not None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        yield Path(temporary)
+
+
+def make_pipelines(options: argparse.Namespace, memory: Path) -> tuple[dict, dict]:
+    """Return the pipelines with their baselines, and the grids of their searches."""
+    shipped, grids = load_pipelines(pipelines_folder(), keep_sfreq=False)
+    del shipped[UNSUITED]
+    if unknown := [name for name in options.pipelines if name not in shipped]:
+        raise ValueError(
+            f"--pipelines must be among {[*shipped]}, but got {unknown}. {UNSUITED} "
+            "is not, as it needs subjects that perceived the same stimuli."
+        )
+    changes = {
+        "memory": memory,  # shared by the numbers of labels and the frozen probe
+        "pretrain_steps": options.pretrain_steps,
+        "finetune_steps": options.finetune_steps,
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
+    chosen = {}
+    for name in options.pipelines:
+        chosen[name] = pipeline = shipped[name]
+        for step in pipeline.named_steps.values():
+            if isinstance(step, SSLClassifier):
+                step.set_params(**changes)
+    rows = with_baselines(chosen)
+    rows[REGULARIZED] = clone(rows[DE_BASELINE]).set_params(
+        logisticregression__C=0.01, logisticregression__class_weight="balanced"
+    )
+    return rows, {name: grid for name, grid in grids.items() if name in chosen}
+
+
+# -- the report ----------------------------------------------------------------
+
+
+def describe(dataset, paradigm, results: pd.DataFrame, options) -> str:
+    """Return the data and the settings in words."""
+    trials = paradigm.label_trials(dataset)
+    info = paradigm.get_info(dataset)
+    first = results[results["pipeline"] == DE_BASELINE].drop_duplicates("subject")
+    lines = [f"{len(first)} subjects {dataset.subject_list}, one tested at a time"]
+    for name, part in trials.groupby("label", sort=False):
+        lines.append(f"{name}: {part['length'].sum():.0f} s in {len(part)} blocks")
+    steps = {
+        "pre-training": options.pretrain_steps,
+        "fine-tuning": options.finetune_steps,
+    }
+    updates = [f"{k} {'as shipped' if n is None else n}" for k, n in steps.items()]
+    lines += [
+        f"{first['samples_test'].sum():.0f} windows of {paradigm.window:g} s",
+        f"trials are blocks of {BLOCK_SECONDS} s or more, not recordings",
+        f"{len(info['ch_names'])} EEG channels in average reference, "
+        f"{paradigm.fmin:g}-{paradigm.fmax:g} Hz, {info['sfreq']:g} Hz",
+        f"seeds {options.seeds}; updates of {', of '.join(updates)}",
+        f"access to the test subject: {', '.join(results['target_access'].unique())}",
+    ]
+    return "\n".join(lines)
+
+
+def tabulate_scores(results: pd.DataFrame) -> Table:
+    """Return the mean scores over subjects of each pipeline and number of labels."""
+    table = Table(
+        *("pipeline", "labelled blocks", "balanced accuracy", "95 % interval"),
+        *("AUC", "fit (s)"),
+        box=MARKDOWN,
+    )
+    scores = summarize_results(results, SCORE)
+    areas = summarize_results(results, "roc_auc")
+    for (_, row), area in zip(scores.iterrows(), areas["mean"], strict=True):
+        same = results[results["pipeline"] == row["pipeline"]]
+        same = same[is_number(same, row["n_labeled_trials"])]
+        table.add_row(
+            row["pipeline"],
+            name_number(row["n_labeled_trials"]),
+            f"{row['mean']:.3f} ± {row['sd']:.3f}",
+            f"{row['low']:.3f} to {row['high']:.3f}",
+            f"{area:.3f}",
+            f"{same['time'].mean():.1f}",
+        )
+    return table
+
+
+def tabulate_differences(results: pd.DataFrame, names: list[str]) -> Table:
+    """Return the paired differences of self-supervised pipelines to their baselines."""
+    table = Table(
+        *("pipeline", "minus", "labelled blocks", "difference", "95 % interval", "p"),
+        box=MARKDOWN,
+    )
+    for name in names:
+        for other in (f"{name}, random weights", DE_BASELINE, REGULARIZED):
+            pair = results[results["pipeline"].isin([name, other])]
+            compared = compare_pipelines(pair, score=SCORE, random_state=0)
+            for _, row in compared.iterrows():
+                same = pair[is_number(pair, row["n_labeled_trials"])]
+                scores = same.groupby(["subject", "pipeline"])[SCORE].mean().unstack()
+                low, high = score_interval(scores[name] - scores[other])
+                table.add_row(
+                    name,
+                    other,
+                    name_number(row["n_labeled_trials"]),
+                    f"{row['difference']:+.3f}",
+                    f"{low:+.3f} to {high:+.3f}",
+                    f"{row['p_value']:.3f}",
+                )
+    return table
+
+
+def is_number(results: pd.DataFrame, number) -> pd.Series:
+    """Return the rows with a number of labelled blocks, which is missing for all."""
+    column = results["n_labeled_trials"]
+    return column.isna() if pd.isna(number) else column.eq(number).fillna(False)
+
+
+def name_number(number) -> str:
+    """Return a number of labelled blocks as text."""
+    return "all" if pd.isna(number) else str(number)
+
+
+if __name__ == "__main__":
+    mne.set_log_level("ERROR")
+    main()
