@@ -7,7 +7,7 @@ import pickle
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from itertools import combinations
 from time import perf_counter
@@ -24,6 +24,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from skorch import NeuralNetClassifier
 
 from braindecode_emossl.errors import LeakageError
+from braindecode_emossl.evaluation.probes import ProbeJob, probe_pipeline, thin_out
 from braindecode_emossl.evaluation.protocols import KEYS, Parts, Protocol
 from braindecode_emossl.evaluation.splitters import TrialKFold, check_disjoint
 from braindecode_emossl.paradigms.labels import UNLABELED
@@ -32,6 +33,7 @@ from braindecode_emossl.pretraining.classifier import SSLClassifier
 __all__ = [
     "FailedFold",
     "Fold",
+    "FoldData",
     "FoldJob",
     "FoldResult",
     "Windows",
@@ -56,6 +58,8 @@ OFFERED = (
 # Folds of the search for hyper-parameters, as in MOABB.
 _N_INNER_SPLITS = 3
 _RESPONSES = ("predict", "predict_proba", "predict_log_proba", "decision_function")
+# (windows, their rows) -> windows of the same shape
+Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def _none() -> np.ndarray:
@@ -127,6 +131,12 @@ class Fold:
         Windows of the validation subjects.
     unlabeled : ndarray of int
         Further training windows whose labels are withheld or unknown.
+    change : callable or None
+        Changes windows before they are given to a pipeline: takes an array of windows
+        and their row numbers, and returns an array of the same shape.
+    part : str
+        Which of several folds a control has made of this one: ``""``,
+        ``"reference"``, or the number of a random draw.
     """
 
     train: np.ndarray
@@ -134,6 +144,59 @@ class Fold:
     calibration: np.ndarray = field(default_factory=_none)
     validation: np.ndarray = field(default_factory=_none)
     unlabeled: np.ndarray = field(default_factory=_none)
+    change: Change | None = None
+    part: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldData(Fold):
+    """A fold together with its windows, as a control receives it.
+
+    The attributes with row numbers are ``train`` (training windows with labels),
+    ``test``, ``calibration`` (windows of the test subject whose labels are given),
+    ``validation`` (windows of the validation subjects) and ``unlabeled`` (training
+    windows whose labels are withheld or unknown). A fold cannot be modified: a changed
+    one is made by :func:`dataclasses.replace` or :meth:`change_windows`.
+
+    Attributes
+    ----------
+    X : ndarray, shape (n_windows, n_chans, n_times)
+        All windows that were loaded together, in microvolts, or their features.
+    y : ndarray of str, shape (n_windows,)
+        Labels; ``"unlabeled"`` where a trial has none.
+    metadata : DataFrame, n_windows rows
+        One row a window: ``corpus``, ``subject``, ``session``, ``trial``,
+        ``stimulus``, ``window`` and what the corpus adds.
+    sfreq : float
+        Sampling rate in Hz.
+    are_features : bool
+        Whether the windows are features, which have no time axis.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    metadata: pd.DataFrame
+    sfreq: float
+    are_features: bool = False
+
+    def change_windows(self, change: Change) -> FoldData:
+        """Return a fold whose windows are changed when a pipeline receives them.
+
+        All windows of ``X`` together may be too large for a second copy, so the change
+        is applied to those that are about to be passed to ``fit`` or ``predict``.
+
+        Parameters
+        ----------
+        change : callable
+            Takes an array of windows and their row numbers, and returns an array of the
+            same shape. It must be picklable.
+
+        Returns
+        -------
+        FoldData
+            The changed fold.
+        """
+        return replace(self, change=change)
 
 
 @dataclass
@@ -154,6 +217,10 @@ class FoldResult:
     target_access : str
         What the pipeline was given of the test subject: ``"none"``,
         ``"statistics"``, ``"unlabeled"`` or ``"calibration"``.
+    part : str
+        The part of a control, see :class:`Fold`.
+    probes : dict of str to float, or None
+        What linear probes read from features; None if they were not asked for.
     """
 
     predictions: pd.DataFrame
@@ -162,6 +229,8 @@ class FoldResult:
     n_train: int
     n_chans: int
     target_access: str = "none"
+    part: str = ""
+    probes: dict[str, float] | None = None
 
 
 @dataclass
@@ -291,7 +360,7 @@ def draw_labeled(trials: pd.DataFrame, n_trials: int | None, seed: int) -> np.nd
     if n_trials is None:
         return np.ones(len(trials), bool)
     # A key for each trial, so that a subject has the same labelled trials in all folds.
-    order = np.argsort([_draw_key(name, seed) for name in group_ids(trials, "trial")])
+    order = np.argsort([draw_key(name, seed) for name in group_ids(trials, "trial")])
     shuffled = trials.iloc[order]
     keys = [*KEYS["subject"], "label"]
     chosen = shuffled.groupby(keys, observed=True).cumcount().to_numpy() < n_trials
@@ -309,8 +378,21 @@ def draw_labeled(trials: pd.DataFrame, n_trials: int | None, seed: int) -> np.nd
     return mask
 
 
-def _draw_key(name: str, seed: int) -> int:
-    """Return a number that is random, but the same for the same name and seed."""
+def draw_key(name: str, seed: int) -> int:
+    """Return a number that is random, but the same for the same name and seed.
+
+    Parameters
+    ----------
+    name : str
+        Such as the name of a trial.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    int
+        From 0 to 2**63 - 1.
+    """
     digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
@@ -446,6 +528,10 @@ class FoldJob:
     target_access : str
         ``"calibration"``, ``"unlabeled"`` or ``"none"``, as ``fit`` is given labelled
         windows, windows without labels, or nothing of the test subject.
+    change : callable or None
+        Changes windows before the pipeline receives them, see :class:`Fold`.
+    probe : ProbeJob or None
+        The windows whose features are probed.
     """
 
     pipeline: BaseEstimator
@@ -460,6 +546,39 @@ class FoldJob:
     fit_params: dict[str, Any]
     groups: np.ndarray | None = None
     target_access: str = "none"
+    change: Change | None = None
+    probe: ProbeJob | None = None
+
+    def take(self, X, rows: np.ndarray) -> np.ndarray:
+        """Return the windows of some rows as the pipeline receives them.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n_windows, ...)
+            All windows.
+        rows : ndarray of int
+            Row numbers.
+
+        Returns
+        -------
+        ndarray, shape (n_rows, ...)
+            The windows.
+
+        Raises
+        ------
+        ValueError
+            If the change returns another shape.
+        """
+        windows = X[rows]
+        if self.change is None:
+            return windows
+        changed = np.asarray(self.change(windows, rows))
+        if changed.shape != windows.shape:
+            raise ValueError(
+                "The change of a control must return windows of the shape that it is "
+                f"given, {windows.shape}, but returned {changed.shape}."
+            )
+        return changed
 
 
 @dataclass
@@ -476,16 +595,19 @@ class Predicted:
         The paradigm's metric of each recording.
     seconds : float
         Time to fit.
+    probes : dict of str to float, or None
+        What linear probes read from the features.
     """
 
     proba: np.ndarray
     codes: np.ndarray
     scores: list[dict[str, float]]
     seconds: float
+    probes: dict[str, float] | None = None
 
 
 def make_job(
-    windows: Windows,
+    windows: Windows | FoldData,
     fold: Fold,
     pipeline: BaseEstimator,
     *,
@@ -498,8 +620,8 @@ def make_job(
 
     Parameters
     ----------
-    windows : Windows
-        All windows.
+    windows : Windows or FoldData
+        Labels and metadata of all windows.
     fold : Fold
         The fold.
     pipeline : BaseEstimator
@@ -571,7 +693,34 @@ def make_job(
         else "unlabeled"
         if "X_target_unlabeled" in fit_rows
         else "none",
+        change=fold.change,
     )
+
+
+def make_probe_job(data: FoldData, train: np.ndarray, reference) -> ProbeJob:
+    """Return which windows of a fold are probed, and for what.
+
+    Parameters
+    ----------
+    data : FoldData
+        The fold.
+    train : ndarray of int
+        Rows that the pipeline is fitted on.
+    reference : estimator or None
+        Transforms windows into differential entropy.
+
+    Returns
+    -------
+    ProbeJob
+        Ready to be pickled.
+    """
+    train, test = thin_out(train), thin_out(data.test)
+    rows = np.concatenate([train, test])
+    metadata = data.metadata.iloc[rows]
+    names = {k: group_ids(metadata, k) for k in ("subject", "stimulus", "trial")}
+    session = metadata["session"].to_numpy(str)
+    table = pd.DataFrame({**names, "session": session, "label": data.y[rows]})
+    return ProbeJob(rows, len(train), table, reference)
 
 
 def _divides_windows(pipeline: BaseEstimator) -> bool:
@@ -615,13 +764,18 @@ def run_fold(X, job: FoldJob) -> Predicted | FailedFold:
     """
     try:
         estimator = _prepare(job)
-        fit_params = {k: X[rows] for k, rows in job.fit_rows.items()} | job.fit_params
+        fit_params = {k: job.take(X, rows) for k, rows in job.fit_rows.items()}
+        fit_params |= job.fit_params
+        train = job.take(X, job.train)
         start = perf_counter()
         with config_context(enable_metadata_routing=bool(fit_params)):
-            estimator.fit(X[job.train], job.labels, **fit_params)
+            estimator.fit(train, job.labels, **fit_params)
         seconds = perf_counter() - start
-        del fit_params
-        return _predict(estimator, X, job, seconds)
+        del train, fit_params
+        predicted = _predict(estimator, X, job, seconds)
+        if job.probe is not None:
+            predicted.probes = probe_pipeline(estimator, X, job.probe)
+        return predicted
     except LeakageError:
         raise
     except Exception as error:  # the caller names the pipeline and the fold
@@ -658,7 +812,7 @@ def _predict(estimator, X, job: FoldJob, seconds: float) -> Predicted:
     probas, codes, scores = [], [], []
     # One at a time, as a pipeline may scale the windows that it is given together.
     for rows, labels in job.recordings:
-        windows = X[rows]
+        windows = job.take(X, rows)
         known = _Responses(estimator, windows)
         probas.append(_probabilities(known, windows, len(job.classes)))
         codes.append(_check_codes(known.predict(windows), len(job.classes)))

@@ -36,6 +36,8 @@ KEYS = {
     "corpus": ("corpus",),
 }
 
+# Regime of a protocol by what its training set and its test set do not share.
+_REGIMES = {"subject": "subject-disjoint", "session": "cross-session"}
 # Options of every protocol.
 _COMMON = {"adapt": None}
 
@@ -105,6 +107,21 @@ class Protocol:
     by_subject: bool = False
     across_corpora: bool = False
     in_order: bool = False
+
+    @property
+    def regime(self) -> str:
+        """What the training set and the tested recordings have in common.
+
+        ``"subject-dependent"``, ``"cross-session"``, ``"subject-disjoint"`` or
+        ``"cross-corpus"``. Labelled trials that are given of a test subject are the
+        concern of ``target_access``.
+        """
+        if self.across_corpora:
+            return "cross-corpus"
+        for key, regime in _REGIMES.items():
+            if key in self.unlabeled_apart:
+                return regime
+        return "subject-dependent"
 
     def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return all options: the given ones and the defaults of the others.

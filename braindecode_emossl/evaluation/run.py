@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, islice
 from numbers import Integral
 from pathlib import Path
 from time import perf_counter
@@ -21,9 +23,11 @@ from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.model_selection import ParameterGrid
 
 from braindecode_emossl.errors import FoldError
+from braindecode_emossl.evaluation.baselines import EEGBandFeatures
+from braindecode_emossl.evaluation.controls import Control, find_controls
 from braindecode_emossl.evaluation.folds import (
     FailedFold,
-    Fold,
+    FoldData,
     FoldJob,
     FoldResult,
     Predicted,
@@ -32,6 +36,7 @@ from braindecode_emossl.evaluation.folds import (
     draw_labeled,
     find_unlabeled,
     make_job,
+    make_probe_job,
     recordings_of,
     requested_by,
     run_fold,
@@ -66,6 +71,8 @@ def evaluate(
     overwrite=False,
     shard=None,
     param_grid=None,
+    controls=None,
+    probes=False,
     cache_config=None,
     on_fold: Callable[[str, int, int], None] = lambda corpus, n_done, n_folds: None,
     **options,
@@ -142,6 +149,17 @@ def evaluate(
         Hyper-parameters to search, by name of the pipeline, as for
         :class:`~sklearn.model_selection.GridSearchCV`; the search divides the training
         set by whole trials.
+    controls : list, "all" or None
+        Evaluations of changed folds, for each pipeline, seed and number of labelled
+        trials. Names are ``"permuted-labels"``, ``"injected-signal"``,
+        ``"shuffled-time"``, ``"reversed-time"``, ``"phase-randomized"`` and
+        ``"stimulus-seen"``, see :mod:`braindecode_emossl.evaluation.controls`. A pair
+        such as ``("injected-signal", {"snr": 0.2})`` sets options. A function
+        ``f(fold, rng, **options)`` that yields changed folds (:class:`FoldData`) is a
+        control, too.
+    probes : bool
+        Whether to measure how well a linear probe reads subject, session, stimulus and
+        label from the features of each pipeline and from differential entropy.
     cache_config : CacheConfig or None
         MOABB's disk cache of signals.
     on_fold : callable
@@ -159,8 +177,12 @@ def evaluate(
         ``n_classes``, ``channels``, ``n_sessions``, ``subject``, ``session``,
         ``dataset``, ``pipeline``. Further columns are ``protocol``, ``train_corpora``,
         ``n_trials_test``, ``seed``, ``n_labeled_trials`` (missing where all trials are
-        labelled), ``target_access`` and the scores of :func:`score_predictions` over
-        all folds together.
+        labelled), ``target_access``, ``regime``, ``control`` (empty for results),
+        ``control_part``, and the scores of :func:`score_predictions` over all folds
+        together. With ``probes`` there are ``probe_<target>`` and ``probe_de_<target>``
+        (features of the pipeline, and differential entropy) for ``subject``,
+        ``session``, ``stimulus`` and ``label``, with ``probe_<target>_chance`` and the
+        ratios to it (``probe_<target>_ratio``, ``probe_de_<target>_ratio``); see Notes.
 
     Raises
     ------
@@ -194,7 +216,24 @@ def evaluate(
 
     ``target_access`` says what a pipeline was given of the test subject: ``"none"``,
     ``"statistics"`` (a paradigm that standardises each recording), ``"unlabeled"`` or
-    ``"calibration"`` (labelled trials). Results of different kinds are not comparable.
+    ``"calibration"`` (labelled trials). ``regime`` says what training set and test
+    recordings share: ``"subject-dependent"`` (subject and session),
+    ``"cross-session"`` (the subject), ``"subject-disjoint"`` (the corpus) or
+    ``"cross-corpus"``. Results of different kinds are not comparable.
+
+    The rows of controls are no results: :func:`summarize_results` and
+    :func:`compare_pipelines` leave them out, and :func:`summarize_controls` compares
+    them with the results. ``control_part`` numbers the permutations of
+    ``"permuted-labels"``, and is ``"reference"`` where the test stimuli were withheld.
+    Controls of time and phase change all windows that a pipeline receives, in training
+    and test. They are left out, with a warning, if the windows are features.
+
+    Probes are fitted and tested on the training and test windows of a fold, at most
+    4,000 of each, and their scores are averaged over folds. Those of subject and
+    session are tested on other trials, that of the stimulus on other subjects, and that
+    of the label on the test windows of the fold; see :func:`probe`. A value is NaN
+    where a fold has only one subject, session or stimulus, or where the pipeline offers
+    no features: neither a step before the classifier, nor a network that returns them.
 
     Examples
     --------
@@ -213,6 +252,8 @@ def evaluate(
         raise ValueError(f'on_error must be "raise" or "warn", but got {on_error!r}.')
     if n_jobs is not None and (not _is_integer(n_jobs) or n_jobs == 0):
         raise ValueError(f"n_jobs must be an integer other than 0, but got {n_jobs!r}.")
+    if not isinstance(probes, bool):
+        raise ValueError(f"probes must be True or False, but got {probes!r}.")
     seeds = _check_seeds(seeds)
     numbers = _check_numbers(n_labeled_trials)
     if unlabeled is not None:
@@ -220,12 +261,21 @@ def evaluate(
     seed = _draw_seed(random_state)
     with _results_folder(results_dir) as folder:
         tables = []
-        for task in make_tasks(protocol, options, datasets, paradigm, unlabeled):
+        tasks = make_tasks(protocol, options, datasets, paradigm, unlabeled)
+        chosen = find_controls(
+            controls, tasks[0].protocol, are_features=paradigm.features is not None
+        )
+        for task in tasks:
             store = FoldStore(folder, task.identify(), seed)
             n_folds = task.check_units(store.seed, on_error)
-            variants = list(
-                _make_variants(pipelines, seeds, numbers, grids, task, store)
-            )
+            make = _VariantMaker(task, store, grids, probes)
+            variants = [
+                make(name, pipeline, number, pipeline_seed, control)
+                for control in (None, *chosen)
+                for name, pipeline in pipelines.items()
+                for number in numbers
+                for pipeline_seed in seeds
+            ]
             _prepare([variant.folds for variant in variants], resume, overwrite)
             run = _Run(task, variants, store.seed, n_folds, cache_config, on_error)
             run.finish(n_jobs=n_jobs, shard=shard, on_fold=on_fold)
@@ -372,13 +422,15 @@ def _prepare(stores: Iterable[PipelineStore], resume: bool, overwrite: bool) -> 
 
 @dataclass
 class _Variant:
-    """A pipeline with one seed and one number of labelled trials."""
+    """A pipeline with one seed and number of labelled trials, maybe in a control."""
 
     name: str
     pipeline: BaseEstimator
     grid: Any
     seed: int | None
     n_labeled_trials: int | None
+    control: Control | None
+    probes: bool
     folds: PipelineStore
 
     @property
@@ -389,24 +441,36 @@ class _Variant:
             parts.append(f"seed {self.seed}")
         if self.n_labeled_trials is not None:
             parts.append(f"{self.n_labeled_trials} labelled trials")
+        if self.control is not None:
+            parts.append(f"control {self.control.name!r}")
         return ", ".join(parts)
 
 
-def _make_variants(pipelines, seeds, numbers, grids, task, store) -> Iterator[_Variant]:
-    """Yield each pipeline with each seed and number of labelled trials."""
-    for name, pipeline in pipelines.items():
-        for number in numbers:
-            for seed in seeds:
-                estimator = set_signal(name, pipeline, task.describe_signal)
-                if seed is not None:
-                    estimator = _set_seed(estimator, seed)
-                identity = {
-                    **_identify(name, estimator, grids.get(name)),
-                    "seed": seed,
-                    "n_labeled_trials": number,
-                }
-                folds = store.open_pipeline(name, identity, {"repr": repr(pipeline)})
-                yield _Variant(name, estimator, grids.get(name), seed, number, folds)
+@dataclass
+class _VariantMaker:
+    """Make the variants of pipelines for a task, each with the store of its folds."""
+
+    task: Task
+    store: FoldStore
+    grids: Mapping[str, Any]
+    probes: bool
+
+    def __call__(self, name, pipeline, number, seed, control) -> _Variant:
+        grid = self.grids.get(name)
+        estimator = set_signal(name, pipeline, self.task.describe_signal)
+        if seed is not None:
+            estimator = _set_seed(estimator, seed)
+        identity = {
+            **_identify(name, estimator, grid),
+            "seed": seed,
+            "n_labeled_trials": number,
+        }
+        if control is not None:
+            identity["control"] = control.identify()
+        probes = self.probes and control is None
+        settings = {"repr": repr(pipeline)}
+        folds = self.store.open_pipeline(name, identity, settings, probes=probes)
+        return _Variant(name, estimator, grid, seed, number, control, probes, folds)
 
 
 def _set_seed(pipeline: BaseEstimator, seed: int) -> BaseEstimator:
@@ -466,11 +530,17 @@ def _identify_weights(pretrained) -> dict[str, str] | str:
 
 @dataclass
 class _PendingFold:
-    """A fold of a variant that is not finished."""
+    """A fold of a variant that is not finished.
+
+    ``index`` counts all folds of the variant in its unit, of which there are
+    ``n_folds``; ``number`` counts those that its control makes of ``parts``.
+    """
 
     variant: _Variant
     index: int
+    n_folds: int
     parts: Parts
+    number: int
 
 
 class _Run:
@@ -513,48 +583,85 @@ class _Run:
                     raise
                 warnings.warn(f"Left out: {error}", stacklevel=4)
                 continue
-            todo = self._list_unfinished(unit, folds, shard, stores.values())
-            n_later = len(stores) * sum(
+            counts = self._count_folds(folds, windows, stores.values())
+            todo = self._list_unfinished(unit, folds, counts, shard, stores.values())
+            n_later = sum(map(sum, counts)) * sum(
                 self.n_folds.get(later, len(folds)) for later in units[number + 1 :]
             )
+            n_later //= len(folds)
             n_all = n_done + len(todo) + n_later
-            for fold, job, found in self._run(todo, windows, workers, n_later):
-                self._keep(unit, fold, len(folds), windows, job, found)
+            for fold, data, job, found in self._run(todo, windows, workers, n_later):
+                self._keep(unit, fold, data, job, found)
                 n_done += 1
                 on_fold(self.task.test_corpus_of(unit).code, n_done, n_all)
 
-    def _list_unfinished(self, unit, folds, shard, variants) -> list[_PendingFold]:
-        first = self.task.units.index(unit)
-        done = [variant.folds.find(unit) for variant in variants]
+    def _count_folds(self, folds, windows, variants) -> list[list[int]]:
+        """Return how many folds each variant makes of each fold of the protocol."""
         return [
-            _PendingFold(variant, index, parts)
-            for index, parts in enumerate(folds)
-            # Where units have one fold each, the shards still get different ones.
-            if shard is None or (first + index) % shard[1] == shard[0]
-            for variant, finished in zip(variants, done, strict=True)
-            if index not in finished
+            [
+                1
+                if variant.control is None
+                else sum(1 for _ in self._change(variant, parts, windows))
+                for parts in folds
+            ]
+            for variant in variants
         ]
 
+    def _list_unfinished(self, unit, folds, counts, shard, variants):
+        """Return the folds to run, those of one fold of the protocol together."""
+        first = self.task.units.index(unit)
+        done = [variant.folds.find(unit) for variant in variants]
+        todo = []
+        for number, parts in enumerate(folds):
+            for variant, finished, n_made in zip(variants, done, counts, strict=True):
+                for part in range(n_made[number]):
+                    index = sum(n_made[:number]) + part
+                    # Where units have one fold each, shards still get different ones.
+                    is_ours = shard is None or (first + index) % shard[1] == shard[0]
+                    if is_ours and index not in finished:
+                        n_folds = sum(n_made)
+                        todo.append(_PendingFold(variant, index, n_folds, parts, part))
+        return todo
+
     def _run(self, todo, windows: Windows, workers: _Workers, n_later) -> Iterator:
-        """Yield fold, job and result of each fold, as soon as it is finished."""
-        jobs: dict[int, FoldJob] = {}
+        """Yield each fold with its data, job and result, as soon as it is finished."""
+        jobs: dict[int, tuple[FoldData, FoldJob]] = {}
 
         def make_calls():
             # One after the other: metadata of all folds together would fill the memory.
-            for number, fold in enumerate(todo):
-                jobs[number] = self._make_job(windows, fold)
-                yield joblib.delayed(_call)(number, windows.X, jobs[number])
+            for number, data in enumerate(self._change_all(todo, windows)):
+                jobs[number] = data, self._make_job(data, todo[number].variant)
+                yield joblib.delayed(_call)(number, data.X, jobs[number][1])
 
         for number, found in workers.run(make_calls(), len(todo), n_later):
-            yield todo[number], jobs.pop(number), found
+            yield todo[number], *jobs.pop(number), found
 
-    def _make_job(self, windows: Windows, fold: _PendingFold) -> FoldJob:
-        """Return a fold with the labels and the fit parameters of its variant."""
-        variant, parts, trials = fold.variant, fold.parts, windows.trials
+    def _change_all(self, todo, windows) -> Iterator[FoldData]:
+        """Yield the data of each fold, those of one control from a single call."""
+        same = groupby(todo, key=lambda fold: (id(fold.variant), id(fold.parts)))
+        for _, group in same:
+            wanted = list(group)
+            numbers = {fold.number for fold in wanted}
+            made = self._change(wanted[0].variant, wanted[0].parts, windows)
+            for number, data in enumerate(islice(made, max(numbers) + 1)):
+                if number in numbers:
+                    yield data
+
+    def _change(self, variant, parts: Parts, windows: Windows) -> Iterator[FoldData]:
+        """Yield the data of a fold, or what the control of the variant makes of it."""
+        data = self._make_data(variant, parts, windows)
+        if variant.control is None:
+            yield data
+        else:
+            yield from variant.control.change(data, self.seed)
+
+    def _make_data(self, variant, parts: Parts, windows: Windows) -> FoldData:
+        """Return a fold with the labels that its variant is given."""
         seed = self.seed if variant.seed is None else variant.seed
+        trials = windows.trials
         labeled = draw_labeled(trials.iloc[parts.train], variant.n_labeled_trials, seed)
         unlabeled = find_unlabeled(self.task.protocol, parts, trials)
-        rows = Fold(
+        return FoldData(
             train=windows.rows_of(parts.train[labeled]),
             test=windows.rows_of(parts.test),
             calibration=windows.rows_of(parts.calibration),
@@ -562,34 +669,56 @@ class _Run:
             unlabeled=windows.rows_of(
                 np.concatenate([parts.train[~labeled], unlabeled])
             ),
+            X=windows.X,
+            y=windows.y,
+            metadata=windows.metadata,
+            sfreq=self._signal["sfreq"] if variant.control else np.nan,
+            are_features=self.task.paradigm.features is not None,
         )
-        return make_job(
-            windows,
-            rows,
+
+    @cached_property
+    def _signal(self) -> dict[str, Any]:
+        return self.task.describe_signal()
+
+    def _make_job(self, data: FoldData, variant: _Variant) -> FoldJob:
+        """Return a fold with the fit parameters that its pipeline asks for."""
+        job = make_job(
+            data,
+            data,
             variant.pipeline,
             grid=variant.grid,
             scoring=self.task.paradigm.scoring,
             random_state=self.seed,
             adapt=self.task.options["adapt"],
         )
+        if variant.probes:
+            job.probe = make_probe_job(data, job.train, self._reference)
+        return job
 
-    def _keep(self, unit, fold: _PendingFold, n_folds, windows, job, found) -> None:
+    @cached_property
+    def _reference(self) -> BaseEstimator | None:
+        """What computes the differential entropy of windows, if anything does."""
+        if self.task.paradigm.features not in (None, "de"):
+            return None
+        return EEGBandFeatures(**self._signal)
+
+    def _keep(self, unit, fold: _PendingFold, data: FoldData, job, found) -> None:
         """Store a finished fold, or report one that failed."""
         if isinstance(found, FailedFold):
-            where = describe_rows(windows.trials.iloc[fold.parts.test])
+            where = describe_rows(data.metadata.iloc[data.test])
             message = (
-                f"{fold.variant.label} failed in fold {fold.index} of {n_folds}, which "
-                f"tests {where}: {type(found.error).__name__}: {found.error}"
+                f"{fold.variant.label} failed in fold {fold.index} of {fold.n_folds}, "
+                f"which tests {where}: {type(found.error).__name__}: {found.error}"
             )
             if self.on_error == "raise":
                 raise FoldError(message) from found.error
             warnings.warn(f"{message.rstrip('.')}. It is left out.", stacklevel=4)
             return
-        result = _make_result(windows, job, found)
+        result = _make_result(data, job, found)
         standardized = getattr(self.task.paradigm, "standardize", None) is not None
         if standardized and result.target_access == "none":
             result.target_access = "statistics"
-        fold.variant.folds.write(unit, fold.index, n_folds, result)
+        fold.variant.folds.write(unit, fold.index, fold.n_folds, result)
 
     def tabulate(self, variant: _Variant) -> pd.DataFrame:
         """Return the rows of one variant, of all its finished folds."""
@@ -598,8 +727,14 @@ class _Run:
             for unit in self.task.units
             for file in variant.folds.find(unit).values()
         ]
-        if not results:
-            return pd.DataFrame()
+        rows = []
+        for part in dict.fromkeys(result.part for result in results):
+            folds = [result for result in results if result.part == part]
+            rows += self._tabulate_part(variant, part, folds)
+        return pd.DataFrame(rows)
+
+    def _tabulate_part(self, variant, part: str, results) -> list[dict[str, Any]]:
+        """Return the rows of a result, or of one part of a control."""
         corpora = {dataset.code: dataset for dataset in self.task.corpora}
         tables = [result.predictions for result in results]
         predictions = pd.concat(tables, ignore_index=True)
@@ -621,13 +756,17 @@ class _Run:
                     "dataset": code,
                     "pipeline": variant.name,
                     "protocol": self.task.protocol.name,
+                    "regime": self.task.protocol.regime,
                     "train_corpora": "+".join(self._train_corpora(code)),
                     "seed": variant.seed,
                     "n_labeled_trials": variant.n_labeled_trials,
                     "target_access": folds[0].target_access,
+                    "control": variant.control.name if variant.control else "",
+                    "control_part": part,
+                    **(_average_probes(folds) if variant.probes else {}),
                 }
             )
-        return pd.DataFrame(rows)
+        return rows
 
     def _train_corpora(self, test_code: str) -> list[str]:
         if not self.task.protocol.across_corpora:
@@ -639,11 +778,11 @@ def _call(number: int, X, job):
     return number, run_fold(X, job)
 
 
-def _make_result(windows: Windows, job, predicted: Predicted) -> FoldResult:
+def _make_result(data: FoldData, job, predicted: Predicted) -> FoldResult:
     """Join the predictions of a fold with the metadata of its test windows."""
     rows = np.concatenate([rows for rows, _ in job.recordings])
     labels = np.concatenate([labels for _, labels in job.recordings])
-    metadata = windows.metadata.iloc[rows].reset_index(drop=True)
+    metadata = data.metadata.iloc[rows].reset_index(drop=True)
     proba = {
         f"proba_{name}": column
         for name, column in zip(job.classes, predicted.proba.T, strict=True)
@@ -663,8 +802,10 @@ def _make_result(windows: Windows, job, predicted: Predicted) -> FoldResult:
         ],
         seconds=predicted.seconds,
         n_train=len(job.train) + len(job.fit_rows.get("X_target_labeled", ())),
-        n_chans=int(windows.X.shape[1]),
+        n_chans=int(data.X.shape[1]),
         target_access=job.target_access,
+        part=data.part,
+        probes=predicted.probes,
     )
 
 
@@ -741,6 +882,12 @@ def _score_recording(folds, predictions, subject, session) -> dict[str, float]:
         "n_trials_test": len(trials),
         **score_predictions(predictions),
     }
+
+
+def _average_probes(folds: Sequence[FoldResult]) -> dict[str, float]:
+    """Return the mean of each probe over folds, without those that are undefined."""
+    probes = pd.DataFrame([result.probes for result in folds], dtype=float)
+    return probes.mean().to_dict()
 
 
 def _join_tables(tables: list[pd.DataFrame]) -> pd.DataFrame:

@@ -22,13 +22,14 @@ __all__ = [
     "chance_level",
     "compare_pipelines",
     "score_interval",
+    "summarize_controls",
     "summarize_results",
 ]
 
 # How many missing scores an error message lists; the others are only counted.
 _N_LISTED = 5
 # Scores are comparable only within these columns, where they exist.
-_GROUPS = ("dataset", "protocol", "n_labeled_trials", "target_access")
+_GROUPS = ("dataset", "protocol", "regime", "n_labeled_trials", "target_access")
 # The groups that may lack a value, which is then a group of its own.
 _OPTIONAL = ("n_labeled_trials", "target_access")
 
@@ -54,8 +55,8 @@ def compare_pipelines(
     ----------
     results : pandas.DataFrame
         Scores with the columns ``dataset``, ``pipeline``, ``subject`` and ``score``,
-        and optionally ``protocol``, ``session``, ``seed``, ``n_labeled_trials`` and
-        ``target_access``.
+        and optionally ``protocol``, ``regime``, ``session``, ``seed``,
+        ``n_labeled_trials`` and ``target_access``. Rows of controls are left out.
     score : str, default="score"
         The column to compare.
     n_permutations : int, default=10000
@@ -71,7 +72,8 @@ def compare_pipelines(
     pandas.DataFrame
         One row for each group and pair of pipelines, in order of appearance. A group
         holds the results that are comparable: those with the same data set, protocol,
-        number of labelled trials and target access, as far as these columns exist. A
+        regime, number of labelled trials and target access, as far as these columns
+        exist. A
         group with a single pipeline has no row. Columns are those of the group,
         ``pipeline_1``, ``pipeline_2``, ``n_subjects``, ``difference`` (mean score of
         the first minus that of the second), ``effect_size`` (mean divided by standard
@@ -116,6 +118,7 @@ def compare_pipelines(
             f"n_permutations must be an integer from 1, but got {n_permutations!r}."
         )
     rng = check_random_state(random_state)
+    results = _leave_out_controls(results)
     by = _check_results(results, score)
     _check_comparable(results, by)
     comparisons = []
@@ -146,21 +149,21 @@ def summarize_results(results: pd.DataFrame, score: str = "score") -> pd.DataFra
     ----------
     results : pandas.DataFrame
         Scores with the columns ``dataset``, ``pipeline``, ``subject`` and ``score``,
-        and optionally ``protocol``, ``session``, ``seed``, ``n_labeled_trials`` and
-        ``target_access``.
+        and optionally ``protocol``, ``regime``, ``session``, ``seed``,
+        ``n_labeled_trials`` and ``target_access``. Rows of controls are left out.
     score : str, default="score"
         The column to summarise.
 
     Returns
     -------
     pandas.DataFrame
-        One row for each data set, protocol, pipeline, number of labelled trials and
-        target access, as far as these columns exist, in order of appearance: ``mean``,
-        ``sd`` (the standard deviation over subjects), ``sd_seeds`` (that over seeds),
-        ``n_subjects``, and the 95 % confidence interval of the mean from ``low`` to
-        ``high``, see :func:`score_interval`. With one subject, ``sd``, ``low`` and
-        ``high`` are NaN; with one seed, or without the column ``seed``, ``sd_seeds``
-        is NaN.
+        One row for each data set, protocol, regime, pipeline, number of labelled trials
+        and target access, as far as these columns exist, in order of appearance:
+        ``mean``, ``sd`` (the standard deviation over subjects), ``sd_seeds`` (that over
+        seeds), ``n_subjects``, and the 95 % confidence interval of the mean from
+        ``low`` to ``high``, see :func:`score_interval`. With one subject, ``sd``,
+        ``low`` and ``high`` are NaN; with one seed, or without the column ``seed``,
+        ``sd_seeds`` is NaN.
 
     Notes
     -----
@@ -168,6 +171,7 @@ def summarize_results(results: pd.DataFrame, score: str = "score") -> pd.DataFra
     is the standard deviation of the mean over subjects that each seed gives. A subject
     that lacks a seed does not shift that seed's mean.
     """
+    results = _leave_out_controls(results)
     groups = _check_results(results, score)
     # The pipeline comes before the columns of its variants.
     by = [name for name in groups if name not in _OPTIONAL]
@@ -187,6 +191,85 @@ def summarize_results(results: pd.DataFrame, score: str = "score") -> pd.DataFra
         }
         rows.append(dict(zip(by, key, strict=True)) | summary)
     return _make_table(rows, results)
+
+
+def summarize_controls(results: pd.DataFrame, score: str = "score") -> pd.DataFrame:
+    """Compare the scores of controls with those of the results, over subjects.
+
+    Parameters
+    ----------
+    results : pandas.DataFrame
+        Scores of results and controls, as :func:`evaluate` returns them: the columns
+        of :func:`summarize_results`, ``control`` and ``control_part``.
+    score : str, default="score"
+        The column to compare; larger is better.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each pipeline and control, with the columns of
+        :func:`summarize_results` that identify it, ``control`` and
+
+        * ``mean``: mean score of the control over subjects;
+        * ``reference``: mean score of the result on the same subjects, or of the
+          reference that the control has itself, as ``"stimulus-seen"`` does;
+        * ``difference``: ``mean`` minus ``reference``, with its 95 % confidence
+          interval over subjects from ``ci_low`` to ``ci_high``;
+        * ``n_subjects``: subjects that have both;
+        * ``n_draws``: number of random draws, 0 if the control is no null distribution;
+        * ``p_value``: two-sided, of Wilcoxon's signed-rank test over subjects. For
+          draws of a null distribution, such as those of ``"permuted-labels"``, it is
+          the one-sided (k + 1) / (n + 1), if k of n draws reach the score of the result
+          in their mean over all subjects and folds [1]_;
+        * ``p_corrected``: corrected by Holm's method for the number of pipelines that
+          have the same control in one group of comparable results.
+
+        With one subject, the interval and Wilcoxon's p-value are NaN.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, a score is not finite, or there is no control.
+
+    Notes
+    -----
+    A draw is tested as a whole, not fold by fold or subject by subject: all folds of a
+    permutation are trained on much the same wrong labels and err in the same direction,
+    so that scores under permutation spread more widely than the binomial distribution
+    suggests. Draws that lack a subject are left out.
+
+    References
+    ----------
+    .. [1] Phipson, B., & Smyth, G. K. (2010). Permutation P-values should never be
+       zero: calculating exact P-values when permutations are randomly drawn.
+       Statistical Applications in Genetics and Molecular Biology, 9(1).
+       https://doi.org/10.2202/1544-6115.1585
+    """
+    if missing := {"control", "control_part"} - set(results):
+        raise ValueError(
+            f"results must have the columns {sorted(missing)}, as evaluate returns "
+            f"them, but has {list(results)}."
+        )
+    if not (results["control"] != "").any():
+        raise ValueError(
+            "results must have rows of controls: pass controls to evaluate."
+        )
+    groups = _check_results(results, score)
+    by = [*groups, "pipeline"]
+    rows = []
+    for key, part in results.groupby(by, sort=False, observed=True, dropna=False):
+        where = dict(zip(by, key, strict=True))
+        for name, control in part.groupby("control", sort=False, observed=True):
+            if name:
+                plain = part[part["control"] == ""]
+                compared = _compare_control(plain, control, score)
+                rows.append(where | {"control": name} | compared)
+    table = _make_table(rows, results)
+    families = table.groupby([*groups, "control"], sort=False, dropna=False)
+    corrected = families["p_value"].transform(
+        lambda p: _correct_by_holm(p.to_numpy()) if p.notna().all() else p
+    )
+    return table.assign(p_corrected=corrected)
 
 
 def score_interval(
@@ -337,6 +420,59 @@ def _find_trial_labels(y, trials) -> pd.Series:
             f"subject and session too."
         )
     return table["label"]
+
+
+def _leave_out_controls(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the results without the rows of controls."""
+    if "control" not in results:
+        return results
+    return results[results["control"].isna() | (results["control"] == "")]
+
+
+def _compare_control(plain, control, score: str) -> dict:
+    """Compare a control with its own reference, else with the result."""
+    is_reference = control["control_part"] == "reference"
+    if is_reference.any():
+        plain, control = control[is_reference], control[~is_reference]
+    reference = _average_subjects(plain, score, []).set_index("subject")[score]
+    draws = _average_subjects(control, score, ["control_part"])
+    draws = draws.pivot(index="subject", columns="control_part", values=score)
+    draws = draws.loc[draws.index.isin(reference.index)].dropna(axis="columns")
+    reference = reference[draws.index]
+    differences = draws.mean(axis="columns") - reference
+    differences = differences.dropna()  # empty if every draw lacks a subject
+    few = len(differences) < 2
+    low, high = (np.nan, np.nan) if few else score_interval(differences)
+    is_null = bool(len(draws.columns)) and draws.columns.str.isdecimal().all()
+    if is_null:
+        p_value = _compare_with_null(draws.mean().to_numpy(), reference.mean())
+    else:
+        p_value = np.nan if few else _rank_signs(differences.to_numpy())
+    return {
+        "mean": draws.mean().mean(),
+        "reference": reference.mean(),
+        "difference": differences.mean(),
+        "ci_low": low,
+        "ci_high": high,
+        "n_subjects": len(differences),
+        "n_draws": draws.shape[1] if is_null else 0,
+        "p_value": p_value,
+    }
+
+
+def _compare_with_null(null: np.ndarray, observed: float) -> float:
+    """Return the proportion of draws, the observed one among them, that reach it."""
+    rounding = np.finfo(np.float32).eps * max(abs(observed), np.abs(null).max())
+    n_reached = np.count_nonzero(null >= observed - rounding)
+    return (n_reached + 1) / (len(null) + 1)
+
+
+def _rank_signs(differences: np.ndarray) -> float:
+    """Return the two-sided p-value of Wilcoxon's test; 1 if nothing differs."""
+    rounded = np.round(differences, 9)  # equal differences are tied
+    if not rounded.any():
+        return 1.0
+    return float(stats.wilcoxon(rounded, zero_method="wilcox").pvalue)
 
 
 def _check_results(results: pd.DataFrame, score: str) -> list[str]:

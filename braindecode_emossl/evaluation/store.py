@@ -8,10 +8,11 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from pyarrow.parquet import read_schema
 
@@ -95,7 +96,7 @@ class FoldStore:
         remove_leftovers(self.folder)
 
     def open_pipeline(
-        self, name: str, identity: Mapping[str, Any], settings
+        self, name: str, identity: Mapping[str, Any], settings, *, probes: bool = False
     ) -> PipelineStore:
         """Return the store of one pipeline.
 
@@ -107,6 +108,8 @@ class FoldStore:
             Everything that distinguishes it from other pipelines, as JSON.
         settings : object
             Description for readers of ``pipeline.json``, as JSON.
+        probes : bool
+            Whether folds without probes count as unfinished.
 
         Returns
         -------
@@ -124,7 +127,7 @@ class FoldStore:
                 if not file.exists():
                     raise
         remove_leftovers(folder)
-        return PipelineStore(folder)
+        return PipelineStore(folder, probes=probes)
 
 
 class PipelineStore:
@@ -137,10 +140,13 @@ class PipelineStore:
     ----------
     folder : Path
         Folder of the files.
+    probes : bool
+        Whether folds without probes count as unfinished, too.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, probes: bool = False):
         self.folder = folder
+        self.probes = probes
         self._checked: dict[tuple, bool] = {}
 
     def __len__(self) -> int:
@@ -214,7 +220,10 @@ class PipelineStore:
             return False
         key = (fold.file.name, stat.st_size, stat.st_mtime_ns)
         if key not in self._checked:
-            self._checked[key] = _read_or_none(fold.file, _check) is not None
+            found = _read_or_none(fold.file, _check)
+            self._checked[key] = found is not None and not (
+                self.probes and found[1]["result"].get("probes") is None
+            )
         return self._checked[key]
 
 
@@ -233,6 +242,11 @@ class StoredPipeline:
         ``n_labeled_trials`` and what else distinguishes it.
     predictions : DataFrame
         Predictions of all finished folds, one row for each test window.
+    parts : ndarray of str
+        Part of a control that each row of ``predictions`` belongs to; empty strings
+        if the pipeline is not that of a control.
+    probes : DataFrame
+        What linear probes read from features, one row a fold that has probes.
     target_access : {"none", "statistics", "unlabeled", "calibration"}
         The most that a fold was given of its test subject.
     complete : bool
@@ -243,8 +257,15 @@ class StoredPipeline:
     folder: Path
     content: dict[str, Any]
     predictions: pd.DataFrame
+    parts: np.ndarray
+    probes: pd.DataFrame
     target_access: str
     complete: bool
+
+    @property
+    def control(self) -> str:
+        """Name of the control; empty for a result."""
+        return (self.content.get("control") or {}).get("name", "")
 
 
 @dataclass
@@ -260,11 +281,14 @@ class StoredEvaluation:
         on, ``random_state`` and ``notes``.
     pipelines : list of StoredPipeline
         Those with finished folds, sorted by name.
+    controls : list of StoredPipeline
+        The same of the controls of these pipelines, which are no results.
     """
 
     folder: Path
     run: dict[str, Any]
     pipelines: list[StoredPipeline]
+    controls: list[StoredPipeline] = field(default_factory=list)
 
 
 class _Fold(NamedTuple):
@@ -320,15 +344,19 @@ def read_evaluations(results_dir) -> list[StoredEvaluation]:
     for file in sorted(root.glob(f"*/{_RUN}")):
         run = _read_run(file, {"protocol": str})
         found = map(_read_pipeline, sorted(file.parent.glob(f"*/{_PIPELINE}")))
-        pipelines = [pipeline for pipeline in found if pipeline is not None]
-        pipelines.sort(key=lambda pipeline: pipeline.name)
+        stored = [pipeline for pipeline in found if pipeline is not None]
+        stored.sort(key=lambda pipeline: (pipeline.name, pipeline.control))
+        pipelines = [pipeline for pipeline in stored if not pipeline.control]
+        controls = [pipeline for pipeline in stored if pipeline.control]
         if pipelines:
-            evaluations.append(StoredEvaluation(file.parent, run, pipelines))
+            evaluations.append(StoredEvaluation(file.parent, run, pipelines, controls))
     return evaluations
 
 
 def read_predictions(results_dir):
     """Return the predictions of all finished folds in a folder of results.
+
+    The predictions of controls are left out.
 
     Parameters
     ----------
@@ -398,11 +426,14 @@ def _read_pipeline(file: Path) -> StoredPipeline | None:
     )
     content = read_json(file, {"name": str}, remedy=remedy)
     granted = {result.target_access for result in finished}
+    lengths = [len(result.predictions) for result in finished]
     return StoredPipeline(
         name=content["name"],
         folder=file.parent,
         content=content,
         predictions=pd.concat([r.predictions for r in finished], ignore_index=True),
+        parts=np.repeat([result.part for result in finished], lengths),
+        probes=pd.DataFrame([r.probes for r in finished if r.probes is not None]),
         target_access=max(granted, key=_ACCESS.index),
         complete=all(store.is_complete(unit) for unit in {f.unit for f in folds}),
     )
