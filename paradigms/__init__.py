@@ -1,5 +1,5 @@
 """Paradigms for MOABB."""
 
-from braindecode_emossl.paradigms.emotion import Emotion
+import lazy_loader
 
-__all__ = ["Emotion"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -44,7 +44,8 @@ def test_every_folder_of_code_is_a_package():
 @pytest.mark.parametrize("package", SETUPTOOLS["packages"])
 def test_every_other_file_of_a_package_is_installed(package):
     folder = folder_of(package)
-    globs = SETUPTOOLS["package-data"].get(package, [])
+    data = SETUPTOOLS["package-data"]
+    globs = [*data["*"], *data.get(package, [])]
     for file in folder.rglob("*"):
         name = file.relative_to(folder).as_posix()
         nested = any(

@@ -1,12 +1,5 @@
 """Models: encoders with a classification head, one module per model."""
 
-from __future__ import annotations
+import lazy_loader
 
-from braindecode_emossl.models.masked_cluster_transformer import (
-    MaskedClusterTransformer,
-)
-from braindecode_emossl.models.memhacl import MEMHACL
-from braindecode_emossl.models.mood_reader import MoodReader
-from braindecode_emossl.models.scmm import SCMM
-
-__all__ = ["MEMHACL", "SCMM", "MaskedClusterTransformer", "MoodReader"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

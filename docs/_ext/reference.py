@@ -78,7 +78,8 @@ def _resolve_short_name(app, env, node, content):
     package, _, name = node.get("reftarget", "").rpartition(".")
     if package != "braindecode_emossl":
         return None
-    for module in filter(inspect.ismodule, vars(braindecode_emossl).values()):
+    public = [getattr(braindecode_emossl, each) for each in braindecode_emossl.__all__]
+    for module in filter(inspect.ismodule, public):
         if name in getattr(module, "__all__", ()):
             return env.domains["py"].resolve_xref(
                 env,

@@ -1,0 +1,39 @@
+# The public names. Each is imported when it is first used.
+from . import augmentation as augmentation
+from . import datasets as datasets
+from . import errors as errors
+from . import evaluation as evaluation
+from . import features as features
+from . import losses as losses
+from . import models as models
+from . import paradigms as paradigms
+from . import pretraining as pretraining
+from . import samplers as samplers
+from . import visualization as visualization
+from .datasets import DEAP as DEAP
+from .datasets import MAHNOB_HCI as MAHNOB_HCI
+from .datasets import SEED as SEED
+from .datasets import SEED_IV as SEED_IV
+from .datasets import write_replica as write_replica
+from .errors import CheckpointError as CheckpointError
+from .errors import CorpusFormatError as CorpusFormatError
+from .errors import CorpusNotFoundError as CorpusNotFoundError
+from .errors import LeakageError as LeakageError
+from .evaluation import audit as audit
+from .evaluation import evaluate as evaluate
+from .models import MEMHACL as MEMHACL
+from .models import SCMM as SCMM
+from .models import MaskedClusterTransformer as MaskedClusterTransformer
+from .models import MoodReader as MoodReader
+from .paradigms import Emotion as Emotion
+from .pretraining import MaskedClusterPretraining as MaskedClusterPretraining
+from .pretraining import MEMHACLPretraining as MEMHACLPretraining
+from .pretraining import MoodReaderPretraining as MoodReaderPretraining
+from .pretraining import SCMMPretraining as SCMMPretraining
+from .pretraining import SSLClassifier as SSLClassifier
+from .pretraining import SSLPretrainer as SSLPretrainer
+from .pretraining import load_checkpoint as load_checkpoint
+from .pretraining import save_checkpoint as save_checkpoint
+from .registration import register as register
+
+__version__: str

@@ -1,0 +1,20 @@
+# The public names. Each is imported when it is first used.
+from .asymmetry import FRONTAL_POSTERIOR_PAIRS as FRONTAL_POSTERIOR_PAIRS
+from .asymmetry import LEFT_RIGHT_PAIRS as LEFT_RIGHT_PAIRS
+from .asymmetry import asm as asm
+from .asymmetry import dasm as dasm
+from .asymmetry import dcau as dcau
+from .asymmetry import find_pairs as find_pairs
+from .asymmetry import rasm as rasm
+from .band_power import band_power as band_power
+from .bands import BANDS as BANDS
+from .cache import FeatureCache as FeatureCache
+from .differential_entropy import differential_entropy as differential_entropy
+from .epochs import differential_entropy_epochs as differential_entropy_epochs
+from .layers import DifferentialEntropyLayer as DifferentialEntropyLayer
+from .scalers import SubjectScaler as SubjectScaler
+from .scalers import TransductiveSubjectScaler as TransductiveSubjectScaler
+from .smoothing import lds_smooth as lds_smooth
+from .smoothing import moving_average as moving_average
+from .transformers import BandPower as BandPower
+from .transformers import DifferentialEntropy as DifferentialEntropy

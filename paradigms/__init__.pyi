@@ -1,0 +1,2 @@
+# The public names. Each is imported when it is first used.
+from .emotion import Emotion as Emotion
