@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from rich.console import Console
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
@@ -100,28 +101,37 @@ class ScheduleLearningRate(Callback):
 class ProgressBar(Callback):
     """Show the progress of the training, with the terms of the last batch.
 
-    Nothing is shown if standard error is not a terminal.
+    Nothing is shown if standard error is neither a terminal nor that of a notebook.
     """
 
     def on_train_begin(self, net, **kwargs):
-        """Open the bar."""
-        self.bar_ = tqdm(desc="pre-training", unit="step", disable=None)
+        """Forget the bar of an earlier training."""
+        self.bar_ = None
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Open the bar, now that the number of steps is known."""
+        if self.bar_ is None:
+            # The streams of a notebook are no terminals, but bars are shown there.
+            hide = False if Console().is_jupyter else None
+            total = net.n_steps_planned_
+            self.bar_ = tqdm(
+                desc="pre-training", unit="step", total=total, disable=hide
+            )
 
     def on_batch_end(self, net, training=False, **kwargs):
         """Advance the bar."""
         if not training:
             return
-        self.bar_.total = net.n_steps_planned_
-        self.bar_.n = net.n_steps_ - net.first_step_
         batch = net.history[-1, "batches", -1]
         names = ["train_loss", *_terms([batch], "train")]
-        self.bar_.set_postfix(
-            {name.removeprefix("train_"): f"{batch[name]:.3g}" for name in names}
-        )
+        terms = {name.removeprefix("train_"): f"{batch[name]:.3g}" for name in names}
+        self.bar_.set_postfix(terms, refresh=False)
+        self.bar_.update(net.n_steps_ - net.first_step_ - self.bar_.n)
 
     def on_train_end(self, net, **kwargs):
         """Close the bar."""
-        self.bar_.close()
+        if self.bar_ is not None:
+            self.bar_.close()
 
     def __getstate__(self):
         """Leave out the bar, which cannot be pickled."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
 import io
 import pickle
@@ -677,6 +678,21 @@ def test_the_bar_shows_the_terms_and_survives_pickling(X, monkeypatch):
     assert (bar.n, bar.total) == (15, 15)
     assert "contrastive=" in bar.postfix
     pickle.loads(pickle.dumps(pretrainer))
+
+
+@pytest.mark.parametrize("is_notebook", [False, True])
+def test_bar_in_a_notebook(is_notebook, X, monkeypatch, capsys):
+    """A notebook got no bar, as its streams are no terminals."""
+
+    class ZMQInteractiveShell:
+        """As the shell of a kernel is called, by which it is recognised."""
+
+    if is_notebook:
+        monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
+    make_pretrainer(progress=True).fit(X)
+    shown = capsys.readouterr().err
+    assert ("pre-training: 100%|" in shown and "15/15" in shown) == is_notebook
+    assert "contrastive=" in shown or not is_notebook
 
 
 def test_tensorboard_gets_the_terms(X):
