@@ -55,6 +55,7 @@ __all__ = [
     "hash_object",
     "is_sealed",
     "lock",
+    "make_folder",
     "read_json",
     "remove_leftovers",
     "seal",
@@ -78,6 +79,35 @@ _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
+def make_folder(path) -> Path:
+    """Make a folder, with those above it, unless it exists.
+
+    Parameters
+    ----------
+    path : path
+        The folder.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    NotADirectoryError
+        If it, or a folder above it, is a file; the message is a sentence.
+    """
+    path = Path(path)
+    for part in (path, *path.parents):
+        if part.exists() and not part.is_dir():
+            raise NotADirectoryError(
+                f"{part} must be a folder, but is a file: give another folder, or "
+                "remove the file."
+            )
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def write_file(path, write: Callable[[Path], Any], *, replace: bool = True) -> None:
     """Write a file that appears complete or not at all.
 
@@ -99,7 +129,7 @@ def write_file(path, write: Callable[[Path], Any], *, replace: bool = True) -> N
     path = Path(path)
     scratch = _scratch_of(path)
     with _naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             write(scratch)
             _sync(scratch)
@@ -143,7 +173,7 @@ def write_folder(path, write: Callable[[Path], Any], *, replace: bool = True) ->
     path = Path(path)
     scratch = _scratch_of(path)
     with _naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             scratch.mkdir()
             write(scratch)
@@ -313,10 +343,12 @@ def _naming(path: Path) -> Iterator[None]:
     """Name the file in errors of the system, which say only that the disk is full."""
     try:
         yield
+    except NotADirectoryError:
+        raise  # a sentence that names the file in the place of the folder
     except OSError as error:
         named = Path(str(error.filename or "")).parts
         if named and not any(map(_SCRATCH.fullmatch, named)):
-            raise  # such as a file in the place of the folder
+            raise  # of another file
         hint = ""
         if error.errno in _FULL:
             hint = ". Free some space and run it again; complete files are kept"
@@ -343,7 +375,7 @@ def lock(path, *, busy: Exception | None = None) -> Iterator[None]:
         The one given as ``busy``.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     holder = FileLock(path, timeout=-1 if busy is None else _PATIENCE)
     try:
         holder.acquire()

@@ -88,10 +88,19 @@ def test_a_full_disk_is_named_and_leaves_the_old_file(code, tmp_path):
     assert file.read_text() == "old" and not list(tmp_path.glob(".*"))
 
 
-def test_a_name_that_is_taken_is_named(tmp_path):
+@pytest.mark.parametrize("below", [".", "folder"])
+def test_a_file_in_the_place_of_a_folder_is_named(below, tmp_path):
+    """A cache, results or checkpoint folder that is a file: a bare FileExistsError."""
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=f"'{tmp_path}/file'"):
-        write_file(tmp_path / "file" / "new", write_text(""))
+    path = tmp_path / "file" / below / "new"
+    words = f"^{tmp_path}/file must be a folder, but is a file: give another folder"
+    with pytest.raises(NotADirectoryError, match=words):
+        write_file(path, write_text(""))
+    with pytest.raises(NotADirectoryError, match=words):
+        write_folder(path, Path.touch)
+    with pytest.raises(NotADirectoryError, match=words), lock(path):
+        pass
+    assert (tmp_path / "file").read_text() == ""
 
 
 @pytest.mark.parametrize("code", [None, errno.ENOSYS, errno.EPERM, errno.EXDEV])

@@ -18,6 +18,7 @@ import numpy as np
 from braindecode_emossl.storage import (
     digest_files,
     hash_bytes,
+    make_folder,
     remove_leftovers,
     write_file,
 )
@@ -69,7 +70,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: str | os.PathLike):
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
 
     def get(
         self,
@@ -110,8 +111,10 @@ class FeatureCache:
         path = self._path(corpus, files, parameters)
         try:
             return _read(path)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             pass
+        except NotADirectoryError:
+            make_folder(self.folder)  # which says what is wrong
         except _DAMAGED as error:
             log.warning("%s is damaged (%s) and computed again.", path, error)
         arrays = {name: np.asarray(array) for name, array in compute().items()}

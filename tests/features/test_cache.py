@@ -146,9 +146,20 @@ def test_a_read_only_folder_is_read(folder, source, monkeypatch, caplog):
 
 
 def test_a_file_in_place_of_the_folder_is_named(tmp_path, source):
+    """It was a bare FileExistsError, raised after the features were computed."""
     (tmp_path / "cache").write_text("")
-    with pytest.raises(OSError, match=f"{tmp_path}/cache'"):
-        get(tmp_path / "cache", Computation(), source)
+    compute = Computation()
+    with pytest.raises(NotADirectoryError, match=f"^{tmp_path}/cache must be a folder"):
+        get(tmp_path / "cache", compute, source)
+    assert compute.count == 0
+
+
+def test_the_folder_may_be_below_the_home(tmp_path, monkeypatch, source):
+    """A folder named "~" was made in the working directory."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    get("~/cache", Computation(), source)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
 def test_leftovers_of_a_killed_process_are_deleted(folder, source):
