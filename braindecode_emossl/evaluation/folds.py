@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -21,14 +22,12 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
-from skorch import NeuralNetClassifier
 
 from braindecode_emossl.errors import LeakageError
 from braindecode_emossl.evaluation.probes import ProbeJob, probe_pipeline, thin_out
 from braindecode_emossl.evaluation.protocols import KEYS, Parts, Protocol
 from braindecode_emossl.evaluation.splitters import TrialKFold, check_disjoint
 from braindecode_emossl.paradigms.labels import UNLABELED
-from braindecode_emossl.pretraining.classifier import SSLClassifier
 
 __all__ = [
     "FailedFold",
@@ -41,6 +40,7 @@ __all__ = [
     "make_folds",
     "requested_by",
     "run_fold",
+    "run_numbered_fold",
 ]
 
 #: Fit parameters that are windows, which a pipeline's earlier steps must transform.
@@ -782,6 +782,11 @@ def run_fold(X, job: FoldJob) -> Predicted | FailedFold:
         return FailedFold(error)
 
 
+def run_numbered_fold(number: int, X, job: FoldJob):
+    """Run a fold in a worker, which imports this module and what the fold needs."""
+    return number, run_fold(X, job)
+
+
 def _prepare(job: FoldJob) -> BaseEstimator:
     """Return a clone of the pipeline, in a search if there is a grid."""
     estimator = clone(job.pipeline)
@@ -884,6 +889,12 @@ def _predicts_most_probable(estimator) -> bool:
     """Return whether predicting again would only repeat a network's forward pass."""
     while isinstance(estimator, Pipeline):
         estimator = estimator.steps[-1][1]
+    if "skorch" not in sys.modules:  # so it is none of these, which take long to import
+        return False
+    from skorch import NeuralNetClassifier
+
+    from braindecode_emossl.pretraining.classifier import SSLClassifier
+
     return isinstance(estimator, SSLClassifier | NeuralNetClassifier)
 
 

@@ -5,25 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from moabb.evaluations.splitters import (
-    CrossSessionSplitter,
-    CrossSubjectSplitter,
-    WithinSessionSplitter,
-)
-from sklearn.model_selection import GroupKFold
 
-from braindecode_emossl.evaluation.splitters import (
-    ChronologicalSplit,
-    LeaveOneCorpusOut,
-    SubjectSplit,
-    SubjectStimulusKFold,
-    TrialKFold,
-    first_trials,
-)
+if TYPE_CHECKING:
+    import pandas as pd
+
+    # (trials, options, seed) -> parts of each fold
+    _Split = Callable[[pd.DataFrame, Mapping[str, Any], int], Iterator["Parts"]]
 
 __all__ = ["KEYS", "PROTOCOLS", "Parts", "Protocol"]
 
@@ -64,10 +54,6 @@ class Parts:
     test: np.ndarray
     calibration: np.ndarray = field(default_factory=_none)
     validation: np.ndarray = field(default_factory=_none)
-
-
-# (trials, options, seed) -> parts of each fold
-_Split = Callable[[pd.DataFrame, Mapping[str, Any], int], Iterator[Parts]]
 
 
 @dataclass(frozen=True)
@@ -165,9 +151,15 @@ def _plain(value):
 
 
 # -- how trials are divided ----------------------------------------------------
+# Splitters are imported where they are used: MOABB's take seconds, and the names of the
+# protocols complete commands.
 
 
 def _within_session(trials, options, seed):
+    from moabb.evaluations.splitters import WithinSessionSplitter
+
+    from braindecode_emossl.evaluation.splitters import TrialKFold
+
     splitter = WithinSessionSplitter(
         cv_class=TrialKFold, groups="trial", random_state=seed, **_only(options)
     )
@@ -175,6 +167,10 @@ def _within_session(trials, options, seed):
 
 
 def _chronological(trials, options, seed):
+    from moabb.evaluations.splitters import WithinSessionSplitter
+
+    from braindecode_emossl.evaluation.splitters import ChronologicalSplit
+
     splitter = WithinSessionSplitter(
         cv_class=ChronologicalSplit, groups="trial", random_state=seed, **_only(options)
     )
@@ -182,14 +178,22 @@ def _chronological(trials, options, seed):
 
 
 def _cross_session(trials, options, seed):
+    from moabb.evaluations.splitters import CrossSessionSplitter
+
     return _pairs(CrossSessionSplitter(), trials)
 
 
 def _leave_one_subject_out(trials, options, seed):
+    from moabb.evaluations.splitters import CrossSubjectSplitter
+
     return _pairs(CrossSubjectSplitter(), trials)
 
 
 def _subject_stimulus(trials, options, seed):
+    from moabb.evaluations.splitters import CrossSubjectSplitter
+
+    from braindecode_emossl.evaluation.splitters import SubjectStimulusKFold
+
     splitter = CrossSubjectSplitter(
         cv_class=SubjectStimulusKFold,
         groups=lambda metadata: metadata[["subject", "stimulus"]].astype(str),
@@ -200,6 +204,9 @@ def _subject_stimulus(trials, options, seed):
 
 
 def _subject_kfold(trials, options, seed):
+    from moabb.evaluations.splitters import CrossSubjectSplitter
+    from sklearn.model_selection import GroupKFold
+
     splitter = CrossSubjectSplitter(
         cv_class=GroupKFold, shuffle=True, random_state=seed, **_only(options)
     )
@@ -207,11 +214,15 @@ def _subject_kfold(trials, options, seed):
 
 
 def _subject_split(trials, options, seed):
+    from braindecode_emossl.evaluation.splitters import SubjectSplit
+
     splitter = SubjectSplit(**_only(options), random_state=seed)
     yield Parts(**splitter.divide(trials["subject"].to_numpy()))
 
 
 def _subject_calibration(trials, options, seed):
+    from braindecode_emossl.evaluation.splitters import first_trials
+
     for parts in _leave_one_subject_out(trials, options, seed):
         rows = parts.test
         first = first_trials(trials.iloc[rows], options["n_trials"])
@@ -219,6 +230,8 @@ def _subject_calibration(trials, options, seed):
 
 
 def _cross_corpus(trials, options, seed):
+    from braindecode_emossl.evaluation.splitters import LeaveOneCorpusOut
+
     corpora, labels = trials["corpus"].to_numpy(), trials["label"].to_numpy()
     splitter = LeaveOneCorpusOut(options["test_corpora"])
     for train, test in splitter.split(trials, labels, corpora):
@@ -226,6 +239,8 @@ def _cross_corpus(trials, options, seed):
 
 
 def _cross_corpus_finetune(trials, options, seed):
+    from braindecode_emossl.evaluation.splitters import ChronologicalSplit
+
     splitter = ChronologicalSplit(options["train_size"])
     for parts in _cross_corpus(trials, options, seed):
         tested = trials.iloc[parts.test]

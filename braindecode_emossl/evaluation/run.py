@@ -23,7 +23,6 @@ from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.model_selection import ParameterGrid
 
 from braindecode_emossl.errors import FoldError
-from braindecode_emossl.evaluation.baselines import EEGBandFeatures
 from braindecode_emossl.evaluation.controls import Control, find_controls
 from braindecode_emossl.evaluation.folds import (
     FailedFold,
@@ -39,7 +38,7 @@ from braindecode_emossl.evaluation.folds import (
     make_probe_job,
     recordings_of,
     requested_by,
-    run_fold,
+    run_numbered_fold,
 )
 from braindecode_emossl.evaluation.protocols import Parts
 from braindecode_emossl.evaluation.scores import score_predictions
@@ -631,7 +630,7 @@ class _Run:
             # One after the other: metadata of all folds together would fill the memory.
             for number, data in enumerate(self._change_all(todo, windows)):
                 jobs[number] = data, self._make_job(data, todo[number].variant)
-                yield joblib.delayed(_call)(number, data.X, jobs[number][1])
+                yield joblib.delayed(run_numbered_fold)(number, data.X, jobs[number][1])
 
         for number, found in workers.run(make_calls(), len(todo), n_later):
             yield todo[number], *jobs.pop(number), found
@@ -700,6 +699,8 @@ class _Run:
         """What computes the differential entropy of windows, if anything does."""
         if self.task.paradigm.features not in (None, "de"):
             return None
+        from braindecode_emossl.evaluation.baselines import EEGBandFeatures
+
         return EEGBandFeatures(**self._signal)
 
     def _keep(self, unit, fold: _PendingFold, data: FoldData, job, found) -> None:
@@ -772,10 +773,6 @@ class _Run:
         if not self.task.protocol.across_corpora:
             return [test_code]
         return [code for code in self.task.codes if code != test_code]
-
-
-def _call(number: int, X, job):
-    return number, run_fold(X, job)
 
 
 def _make_result(data: FoldData, job, predicted: Predicted) -> FoldResult:
