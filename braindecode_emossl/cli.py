@@ -16,8 +16,8 @@ import typer
 import yaml
 from rich.console import Console
 
+from braindecode_emossl import __version__
 from braindecode_emossl.errors import EmosslError
-from braindecode_emossl.storage import digest_files, hash_json
 from braindecode_emossl.terminal import (
     calm,
     inspection_to_dict,
@@ -43,10 +43,14 @@ app = typer.Typer(
 # -- arguments that several commands share -------------------------------------
 
 
-def _list_corpora() -> list[str]:
-    from braindecode_emossl.registration import DATASETS
+# They complete what is typed, so they import neither torch nor the hosts.
 
-    return sorted(cls.code_name for cls in DATASETS)
+
+def _list_corpora() -> list[str]:
+    from braindecode_emossl import datasets
+
+    # MOABB demands that a class is called like the code of its corpus.
+    return [name.replace("_", "-") for name in datasets.__all__ if name.isupper()]
 
 
 def _list_protocols() -> list[str]:
@@ -56,9 +60,9 @@ def _list_protocols() -> list[str]:
 
 
 def _list_models() -> list[str]:
-    from braindecode_emossl.pretraining.registry import OBJECTIVES
+    from braindecode_emossl import models
 
-    return sorted(OBJECTIVES)
+    return list(models.__all__)
 
 
 def _list_targets() -> list[str]:
@@ -143,10 +147,25 @@ _Results = Annotated[
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"emossl {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
     ] = False,
 ):
     """Read the options that all commands share."""
@@ -1001,6 +1020,7 @@ def _print_shard(part: tuple[int, int], json: bool) -> None:
 def _save_scores(table, folder: Path, chosen, corpora, extra, pipelines) -> list[Path]:
     """Write a table under a name that depends on the settings, but not on places."""
     from braindecode_emossl.report import save_scores
+    from braindecode_emossl.storage import hash_json
 
     file = Path(pipelines).expanduser().absolute() if pipelines else None
     identity = {
@@ -1025,6 +1045,7 @@ def _save_scores(table, folder: Path, chosen, corpora, extra, pipelines) -> list
 def _digest_pipelines(path: Path | None) -> list[str]:
     """Return the digests of the files of pipelines, none for those of the package."""
     from braindecode_emossl.evaluation.pipelines import list_files
+    from braindecode_emossl.storage import digest_files
 
     return [] if path is None else digest_files(list_files(path))
 
