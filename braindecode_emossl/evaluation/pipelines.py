@@ -61,7 +61,7 @@ def load_pipelines(path, *, device=None, keep_sfreq=True):
     ----------
     path : str or Path
         A YAML file, or a folder of files that end in ``.yml`` or ``.yaml``, in upper or
-        lower case. Subfolders are not searched.
+        lower case. As in MOABB, subfolders are not searched: pass each by itself.
     device : str or None
         Device that networks are trained on, such as ``"cuda"``. None keeps that of the
         files.
@@ -120,7 +120,7 @@ def load_pipelines(path, *, device=None, keep_sfreq=True):
         found = f", only of {sorted(others)}" if others else ""
         raise FileNotFoundError(
             f"No .yml or .yaml pipeline of the paradigm {PARADIGM} was found at "
-            f"{path.absolute()}{found}."
+            f"{path.absolute()}{found}.{_hint_at_subfolders(path)}"
         )
     return pipelines, grids
 
@@ -152,6 +152,14 @@ def list_files(path: Path) -> list[Path]:
         for file in path.iterdir()
         if file.suffix.lower() in _SUFFIXES and file.is_file()
     )
+
+
+def _hint_at_subfolders(path: Path) -> str:
+    """Return a sentence on subfolders with pipelines, which are not searched."""
+    subfolders = filter(Path.is_dir, path.iterdir()) if path.is_dir() else ()
+    if names := sorted(folder.name for folder in subfolders if list_files(folder)):
+        return f" Subfolders are not searched: pass one of {', '.join(names)}."
+    return ""
 
 
 # -- reading -------------------------------------------------------------------

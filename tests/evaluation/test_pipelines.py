@@ -132,6 +132,17 @@ def test_folders_without_pipelines(tmp_path):
         load_pipelines(tmp_path)
 
 
+def test_subfolders_are_named_but_not_searched(tmp_path):
+    """A folder with all pipelines in subfolders held none, without a word on these."""
+    for name in ("signals/a.yml", "de/b.YAML", "notes/readme.txt"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(GOOD)
+    with pytest.raises(FileNotFoundError, match=r"pass one of de, signals\.$"):
+        load_pipelines(tmp_path)
+    (tmp_path / "c.yml").write_text(GOOD)
+    assert list(load_pipelines(tmp_path)[0]) == ["DE + LR"]
+
+
 def test_two_pipelines_of_one_name(tmp_path):
     for name in ("a.yml", "b.yml"):
         (tmp_path / name).write_text(GOOD)
