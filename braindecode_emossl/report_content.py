@@ -14,12 +14,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from braindecode_emossl.evaluation.probes import TARGETS
 from braindecode_emossl.evaluation.protocols import PROTOCOLS
-from braindecode_emossl.evaluation.scores import score_predictions
+from braindecode_emossl.evaluation.scores import score_predictions, vote
 from braindecode_emossl.evaluation.statistics import (
     ChanceLevel,
     chance_level,
     compare_pipelines,
+    summarize_controls,
     summarize_results,
 )
 from braindecode_emossl.evaluation.store import StoredEvaluation, StoredPipeline
@@ -86,7 +88,8 @@ def describe_evaluation(evaluation: StoredEvaluation) -> dict[str, Any]:
         "has_numbers": scores["n_labeled_trials"].nunique(dropna=False) > 1,
         "has_seeds": scores["seed"].nunique() > 1,
         "classes": _list_classes(scores),
-        "groups": _group(scores, common, shown),
+        "groups": _group(scores, common, shown, _describe_controls(evaluation, names)),
+        "probes": _describe_probes(evaluation.pipelines, names, shown),
         "shown": _name_number(shown),
         "chances": [
             {"dataset": corpus, **_describe_chance(chance)}
@@ -219,6 +222,7 @@ def _list_settings(evaluation, scores, trials) -> dict[str, str]:
     numbers = scores["n_labeled_trials"].drop_duplicates()
     settings = {
         "protocol": f"{run['protocol']}: {known.summary}" if known else run["protocol"],
+        "regime": known.regime if known else "",
         "options": to_text(run.get("options")),
         "corpora": _describe_corpora(run["corpora"]),
         "unlabelled corpora": _describe_corpora(run.get("unlabeled") or {}),
@@ -277,7 +281,11 @@ def _list_notes(evaluation, names, scores, common) -> Iterator[str]:
             "also depend on the ratings of test trials."
         )
     pipelines = list(zip(names, evaluation.pipelines, strict=True))
-    if unfinished := dict.fromkeys(n for n, p in pipelines if not p.complete):
+    unfinished = dict.fromkeys(n for n, p in pipelines if not p.complete)
+    unfinished |= dict.fromkeys(
+        f"{p.name} ({p.control})" for p in evaluation.controls if not p.complete
+    )
+    if unfinished:
         yield f"Not finished: some folds are missing of {', '.join(unfinished)}."
     if len(common) < len(scores):
         yield (
@@ -317,7 +325,7 @@ def _name_number(number) -> str:
 # -- tables --------------------------------------------------------------------
 
 
-def _group(scores, common, shown) -> list[dict[str, Any]]:
+def _group(scores, common, shown, controls) -> list[dict[str, Any]]:
     """Return the tables of each kind of target access."""
     kinds = [kind for kind in _ACCESS if kind in set(scores["target_access"])]
     groups = []
@@ -330,6 +338,7 @@ def _group(scores, common, shown) -> list[dict[str, Any]]:
                 "summary": _summarize(own),
                 "comparisons": _compare(common[common["target_access"] == kind]),
                 "subjects": _tabulate_subjects(_select(own, shown)),
+                "controls": [row for row in controls if row["access"] == kind],
             }
         )
     return groups
@@ -408,6 +417,111 @@ def _compare(scores: pd.DataFrame) -> list[dict[str, str]]:
                 for pair in pairs.itertuples()
             ]
     return rows
+
+
+def _describe_controls(evaluation: StoredEvaluation, names) -> list[dict[str, str]]:
+    """Return one row for each control, pipeline and number of labelled trials."""
+    if not evaluation.controls:
+        return []
+    name_of = {
+        _identify(pipeline): name
+        for name, pipeline in zip(names, evaluation.pipelines, strict=True)
+    }
+    scores = pd.concat(
+        [
+            _score_control(pipeline, name_of.get(_identify(pipeline), pipeline.name))
+            for pipeline in [*evaluation.pipelines, *evaluation.controls]
+        ]
+    ).astype({"seed": "Int64", "n_labeled_trials": "Int64"})
+    rows = []
+    for what, score in (("windows", "accuracy"), ("trials", "score_trial")):
+        rows += [
+            {
+                "dataset": row.dataset,
+                "control": row.control,
+                "pipeline": row.pipeline,
+                "access": row.target_access,
+                "n_labeled_trials": _name_number(row.n_labeled_trials),
+                "of": what,
+                "n_subjects": str(row.n_subjects),
+                "mean": _format(row.mean),
+                "reference": _format(row.reference),
+                "difference": _sign(row.difference, 3),
+                "interval": ""
+                if np.isnan(row.ci_low)
+                else f"{_sign(row.ci_low, 3)} to {_sign(row.ci_high, 3)}",
+                "p_value": "" if np.isnan(row.p_value) else f"{row.p_value:.4f}",
+                "p_corrected": ""
+                if np.isnan(row.p_corrected)
+                else f"{row.p_corrected:.4f}",
+            }
+            for row in summarize_controls(scores, score).itertuples(index=False)
+        ]
+    return sorted(rows, key=lambda row: (row["dataset"], row["control"]))
+
+
+def _identify(pipeline: StoredPipeline) -> str:
+    """Return what a pipeline and its controls have in common."""
+    content = {k: v for k, v in pipeline.content.items() if k != "control"}
+    return json.dumps(content, sort_keys=True)
+
+
+def _score_control(pipeline: StoredPipeline, name: str) -> pd.DataFrame:
+    """Return the accuracies by part, corpus, subject and session."""
+    by = ["corpus", "subject", "session"]
+    tables = []
+    for part in dict.fromkeys(pipeline.parts.tolist()):
+        windows = pipeline.predictions[pipeline.parts == part]
+        scores = {}
+        for score, rows in (("accuracy", windows), ("score_trial", vote(windows))):
+            is_right = rows["label"].astype(str) == rows["predicted"].astype(str)
+            scores[score] = is_right.groupby(
+                [rows[k] for k in by], observed=True
+            ).mean()
+        tables.append(pd.DataFrame(scores).reset_index().assign(control_part=part))
+    return (
+        pd.concat(tables)
+        .rename(columns={"corpus": "dataset"})
+        .assign(
+            pipeline=name,
+            control=pipeline.control,
+            seed=pipeline.content.get("seed"),
+            n_labeled_trials=pipeline.content.get("n_labeled_trials"),
+            target_access=pipeline.target_access,
+        )
+    )
+
+
+def _describe_probes(pipelines, names, shown) -> dict[str, Any]:
+    """Return what a linear probe reads from the features of each pipeline."""
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for name, pipeline in zip(names, pipelines, strict=True):
+        number = pipeline.content.get("n_labeled_trials")
+        is_shown = number is None if pd.isna(shown) else number == shown
+        if is_shown and len(pipeline.probes):
+            tables.setdefault(name, []).append(pipeline.probes)
+    if not tables:
+        return {}
+    means = {
+        name: pd.concat(parts).astype(float).mean() for name, parts in tables.items()
+    }
+    first = next(iter(means.values()))
+    rows = {name: _format_probes(mean, "probe") for name, mean in means.items()}
+    return {
+        "targets": list(TARGETS),
+        "chances": [_format(first[f"probe_{target}_chance"]) for target in TARGETS],
+        "rows": {"differential entropy": _format_probes(first, "probe_de"), **rows},
+    }
+
+
+def _format_probes(means: pd.Series, prefix: str) -> list[tuple[str, str]]:
+    """Return the score of each target, and its ratio to chance."""
+    cells = []
+    for target in TARGETS:
+        score, ratio = (means[f"{prefix}_{target}{end}"] for end in ("", "_ratio"))
+        is_known = not np.isnan(score)
+        cells.append((_format(score), f"{ratio:.1f} times chance" if is_known else ""))
+    return cells
 
 
 def _sign(value: float, n_digits: int) -> str:

@@ -261,6 +261,63 @@ differences.</p>
 common.</p>
 {% endif %}
 
+{% if evaluation.groups | selectattr("controls") | list %}
+<h3>Controls</h3>
+{% for group in evaluation.groups if group.controls %}
+<h4>Target access: {{ group.access }}</h4>
+<div class="wide"><table>
+<thead><tr><th>corpus</th><th>control</th><th>pipeline</th>
+{{ number_head(evaluation) }}
+<th>accuracy of</th><th class="number">subjects</th><th class="number">control</th>
+<th class="number">reference</th><th class="number">difference</th>
+<th class="number">95 % interval</th><th class="number">p</th>
+<th class="number">p, Holm</th></tr></thead>
+<tbody>
+{% for row in group.controls %}
+<tr><td>{{ row.dataset }}</td><td>{{ row.control }}</td><td>{{ row.pipeline }}</td>
+{{ number_cell(evaluation, row) }}
+<td>{{ row.of }}</td>
+<td class="number">{{ row.n_subjects }}</td><td class="number">{{ row.mean }}</td>
+<td class="number">{{ row.reference }}</td><td class="number">{{ row.difference }}</td>
+<td class="number">{{ row.interval }}</td><td class="number">{{ row.p_value }}</td>
+<td class="number">{{ row.p_corrected }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+{% endfor %}
+<p class="soft">Controls are not results. The reference is the result or, under
+stimulus-seen, the training without the test stimuli; the difference is control minus
+reference. p: two-sided Wilcoxon test over subjects; under permuted-labels, the share of
+permutations whose score over all folds and subjects reaches the result. p-values are
+corrected for the number of pipelines of a control.</p>
+{% endif %}
+
+{% if evaluation.probes %}
+<h3>What a linear probe reads from the features</h3>
+<div class="wide"><table>
+<thead><tr><th>features of</th>
+{% for target in evaluation.probes.targets %}
+<th class="number">{{ target }}</th>
+{% endfor %}
+</tr></thead>
+<tbody>
+{% for name, cells in evaluation.probes.rows.items() %}
+<tr><td>{{ name }}</td>
+{% for score, ratio in cells %}
+<td class="number">{{ score }}<small>{{ ratio }}</small></td>
+{% endfor %}
+</tr>
+{% endfor %}
+<tr><td>chance</td>
+{% for chance in evaluation.probes.chances %}
+<td class="number">{{ chance }}</td>
+{% endfor %}
+</tr>
+</tbody></table></div>
+<p class="soft">Balanced accuracy of a linear discriminant analysis, averaged over
+folds. Subject and session are read in trials that the probe was not fitted on, the
+stimulus in other subjects, the label in the test windows. {{ shown(evaluation) }}</p>
+{% endif %}
+
 <h3>Confusion of windows</h3>
 <p class="soft">Summed over subjects, seeds and folds. {{ shown(evaluation) }}</p>
 <div class="side">

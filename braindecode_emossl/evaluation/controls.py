@@ -16,16 +16,15 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from braindecode_emossl.evaluation.folds import FoldData, draw_key, group_ids
-from braindecode_emossl.evaluation.protocols import Protocol
-from braindecode_emossl.evaluation.splitters import StimulusKFold
-from braindecode_emossl.paradigms.labels import UNLABELED
-from braindecode_emossl.storage import as_json, hash_object
+# The names of controls complete commands, so what takes long to import is imported
+# where it is used.
+if TYPE_CHECKING:
+    from braindecode_emossl.evaluation.folds import FoldData
+    from braindecode_emossl.evaluation.protocols import Protocol
 
 __all__ = [
     "injected_signal",
@@ -101,11 +100,13 @@ def permuted_labels(fold, rng, *, n_permutations=20):
     FoldData
         One fold for each permutation.
     """
+    from braindecode_emossl.evaluation.folds import draw_key, group_ids
+
     given = np.concatenate([fold.train, fold.calibration, fold.validation])
     table = fold.metadata.iloc[given]
     names, trial_of_row = np.unique(group_ids(table, "trial"), return_inverse=True)
     _, first = np.unique(trial_of_row, return_index=True)
-    subjects = pd.factorize(group_ids(table.iloc[first], "subject"))[0]
+    subjects = group_ids(table.iloc[first], "subject")
     labels = fold.y[given[first]]
     in_order = np.argsort(subjects, kind="stable")
     for number in range(n_permutations):
@@ -144,6 +145,8 @@ def injected_signal(fold, rng, *, snr=0.5):
     FoldData
         One fold, whose training and test windows contain the oscillation.
     """
+    from braindecode_emossl.paradigms.labels import UNLABELED
+
     classes = np.unique(fold.y[fold.y != UNLABELED])
     codes = np.searchsorted(classes, fold.y)
     codes[fold.y == UNLABELED] = -1
@@ -276,6 +279,9 @@ def stimulus_seen(fold, rng, *, n_stimulus_splits=5):
     ValueError
         If there are too few stimuli, or a class is left without training windows.
     """
+    from braindecode_emossl.evaluation.folds import group_ids
+    from braindecode_emossl.evaluation.splitters import StimulusKFold
+
     seed = int(rng.integers(2**31))
     rows = np.concatenate([fold.train, fold.test])
     stimuli = group_ids(fold.metadata, "stimulus")
@@ -302,6 +308,10 @@ def stimulus_seen(fold, rng, *, n_stimulus_splits=5):
 
 def _match(fold: FoldData, rows, tested, seed) -> tuple[np.ndarray, np.ndarray]:
     """Return rows with and without the test stimuli, equal in subjects and classes."""
+    import pandas as pd
+
+    from braindecode_emossl.evaluation.folds import draw_key, group_ids
+
     metadata = fold.metadata.iloc[rows]
     names, trial_of_row = np.unique(group_ids(metadata, "trial"), return_inverse=True)
     order = np.array([draw_key(name, seed) for name in names], dtype=np.int64)
@@ -324,6 +334,8 @@ def _match(fold: FoldData, rows, tested, seed) -> tuple[np.ndarray, np.ndarray]:
 
 def _draw_seeds(fold: FoldData, rng: np.random.Generator) -> np.ndarray:
     """Return a number from 0 to 2**63 - 1 for each window, by its name."""
+    from braindecode_emossl.evaluation.folds import draw_key, group_ids
+
     seed = int(rng.integers(2**63))
     names, trial_of_row = np.unique(
         group_ids(fold.metadata, "trial"), return_inverse=True
@@ -437,6 +449,8 @@ class Control:
 
     def identify(self) -> dict[str, Any]:
         """Return everything that distinguishes the control, as JSON."""
+        from braindecode_emossl.storage import as_json, hash_object
+
         contents = [self.function, dict(self.options)]
         return {
             "name": self.name,
@@ -464,6 +478,8 @@ class Control:
         ValueError
             If the function yields something else, or an unknown ``part``.
         """
+        from braindecode_emossl.evaluation.folds import FoldData
+
         # Without the options, so that 100 permutations begin with the same 20.
         name, _, _ = self.name.partition("(")
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
