@@ -17,8 +17,12 @@ from .datasets import SEED_IV as SEED_IV
 from .datasets import write_replica as write_replica
 from .errors import CheckpointError as CheckpointError
 from .errors import CorpusFormatError as CorpusFormatError
+from .errors import CorpusFormatWarning as CorpusFormatWarning
 from .errors import CorpusNotFoundError as CorpusNotFoundError
+from .errors import EmosslError as EmosslError
+from .errors import FoldError as FoldError
 from .errors import LeakageError as LeakageError
+from .errors import LeakageWarning as LeakageWarning
 from .evaluation import audit as audit
 from .evaluation import evaluate as evaluate
 from .models import MEMHACL as MEMHACL

@@ -13,6 +13,7 @@ import pytest
 import braindecode_emossl
 import braindecode_emossl.datasets
 import braindecode_emossl.paradigms
+from braindecode_emossl import errors
 
 PACKAGE = "braindecode_emossl"
 # Folders of the source by the package that they are imported as.
@@ -220,6 +221,12 @@ def run_python(code: str) -> str:
 
 def test_import_changes_nothing_global():
     assert not run_python(WATCH).strip()
+
+
+def test_errors_and_warnings_are_at_the_top_level():
+    """CorpusFormatWarning was not, though users filter it, nor was the base class."""
+    assert set(errors.__all__) <= set(braindecode_emossl.__all__)
+    assert all(hasattr(braindecode_emossl, name) for name in errors.__all__)
 
 
 def test_importing_a_part_registers():
