@@ -27,6 +27,7 @@ from braindecode_emossl.terminal import (
     print_json,
     print_problems,
     print_text,
+    tabulate_controls,
     tabulate_inspections,
     tabulate_scores,
 )
@@ -57,6 +58,12 @@ def _list_protocols() -> list[str]:
     from braindecode_emossl.evaluation.protocols import PROTOCOLS
 
     return list(PROTOCOLS)
+
+
+def _list_controls() -> list[str]:
+    from braindecode_emossl.evaluation.controls import list_controls
+
+    return ["all", *list_controls()]
 
 
 def _list_models() -> list[str]:
@@ -531,6 +538,22 @@ def evaluate(
         typer.Option(help="Subjects of the unlabelled corpora. Default: all."),
     ] = None,
     option: _Option = None,
+    controls: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A control such as permuted-labels, with options as in "
+            "permuted-labels:n_permutations=100, or all. May be repeated.",
+            autocompletion=_list_controls,
+        ),
+    ] = None,
+    probes: Annotated[
+        bool,
+        typer.Option(
+            "--probes",
+            help="Measure how well a linear probe reads subject, session, stimulus and "
+            "label from the features.",
+        ),
+    ] = False,
     results: _Results = Path("emossl-results"),
     seed: Annotated[
         int,
@@ -607,6 +630,8 @@ def evaluate(
         "seeds": _parse_numbers("--seeds", seeds),
         "on_error": on_error,
         "baselines": baselines,
+        "controls": _parse_controls(controls),
+        "probes": probes,
     }
     estimators, grids = _load_pipelines(pipelines, features, device, baselines)
     paradigm = _make_paradigm(target, n_classes, window, last, features, standardize)
@@ -634,6 +659,8 @@ def evaluate(
             resume=resume,
             overwrite=overwrite,
             param_grid=grids,
+            controls=chosen["controls"],
+            probes=probes,
             shard=part,
             on_fold=_update(progress, task),
             **chosen["options"],
@@ -650,6 +677,8 @@ def evaluate(
         print_json(table.to_dict(orient="records"))
         return
     Console().print(tabulate_scores(table, protocol))
+    if (table["control"] != "").any():
+        Console().print(tabulate_controls(table))
     for file in files:
         print_text(f"Saved {file.absolute()}")
 
@@ -850,20 +879,40 @@ def _parse_shard(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _parse_options(options: list[str] | None) -> dict[str, Any]:
+def _parse_options(
+    options: list[str] | None, option: str = "--option"
+) -> dict[str, Any]:
     """Return {"n_splits": 10} for ["n_splits=10"]."""
     pairs = [text.partition("=") for text in options or []]
     if wrong := [name for name, equals, _ in pairs if not equals]:
-        raise ValueError(f"--option must be NAME=VALUE, but got {wrong}.")
+        raise ValueError(f"{option} must be NAME=VALUE, but got {wrong}.")
     try:
         return {
             name.replace("-", "_"): yaml.safe_load(value) for name, _, value in pairs
         }
     except yaml.YAMLError as error:
         raise ValueError(
-            f"--option must be NAME=VALUE with a number, a word or a list such as "
+            f"{option} must be NAME=VALUE with a number, a word or a list such as "
             f"[1, 2], but got {options}."
         ) from error
+
+
+def _parse_controls(controls: list[str] | None) -> list[str | tuple] | str | None:
+    """Return [("injected-signal", {"snr": 0.2})] for ["injected-signal:snr=0.2"]."""
+    if not controls:
+        return None
+    if "all" in controls:
+        if len(controls) > 1:
+            raise ValueError(f"--controls all stands alone, but got {controls}.")
+        return "all"
+    parsed: list[str | tuple] = []
+    for text in controls:
+        name, colon, options = text.partition(":")
+        given = (
+            _parse_options(options.split(","), f"--controls {name}:") if colon else {}
+        )
+        parsed.append((name, given) if given else name)
+    return parsed
 
 
 def _check_device(device: str | None) -> None:

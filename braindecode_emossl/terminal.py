@@ -31,6 +31,7 @@ __all__ = [
     "print_json",
     "print_problems",
     "print_text",
+    "tabulate_controls",
     "tabulate_inspections",
     "tabulate_scores",
 ]
@@ -155,6 +156,38 @@ def tabulate_scores(scores, protocol: str) -> Table:
                 str(row["n_subjects"]),
                 _format_score(row["mean"], row["sd"]),
                 _format_score(row["mean_trial"], row["sd_trial"]),
+            )
+        table.add_section()
+    return table
+
+
+def tabulate_controls(scores) -> Table:
+    """Return a table of the accuracies of controls, compared with the results."""
+    from pandas import isna
+
+    from braindecode_emossl.evaluation import summarize_controls
+
+    summary = summarize_controls(scores, "accuracy")
+    title = "Controls, accuracy of windows, mean over n subjects"
+    numbers = ("n", "control", "reference", "difference", "p", "p (Holm)")
+    has_labels = summary["n_labeled_trials"].nunique(dropna=False) > 1
+    table = _make_table(
+        title, ("corpus", "control", "pipeline"), ("labels",) * has_labels + numbers
+    )
+    for _, rows in summary.groupby(["target_access", "control"], sort=False):
+        for row in rows.to_dict("records"):
+            p_values = (row["p_value"], row["p_corrected"])
+            _add_row(
+                table,
+                row["dataset"],
+                row["control"],
+                row["pipeline"],
+                *(_format_group(row["n_labeled_trials"]),) * has_labels,
+                str(row["n_subjects"]),
+                f"{row['mean']:.3f}",
+                f"{row['reference']:.3f}",
+                f"{row['difference']:+.3f}",
+                *("" if isna(p) else f"{p:.4f}" for p in p_values),
             )
         table.add_section()
     return table
