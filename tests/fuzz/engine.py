@@ -27,7 +27,9 @@ __all__ = ["BAD", "fuzz"]
 # warning), "same" and "values" (loaded in silence, with other values at most).
 BAD = ("crash", "hang", "code", "exception", "memory", "structure")
 
+# A load hangs after so much time of the processor, or if nothing comes for so long.
 _HANG_SECONDS = 30
+_SILENCE_SECONDS = 600
 _MEMORY_BYTES = 600 * 2**20
 # Values that may differ where so many bytes were touched: some channels are computed
 # from two, and a few values are held for several samples.
@@ -101,6 +103,7 @@ class _Child:
 
     def __init__(self, targets, place, seed, first):
         self.current = None
+        self.is_over = False
         read, write = os.pipe()
         sys.stdout.flush()
         self.pid = os.fork()
@@ -119,10 +122,10 @@ class _Child:
         """Yield what the child says, the last one if it dies or hangs."""
         buffer = b""
         while True:
-            ready, _, _ = select.select([self.stream], [], [], _HANG_SECONDS)
+            ready, _, _ = select.select([self.stream], [], [], _SILENCE_SECONDS)
             data = self.stream.read(65536) if ready else b""
             if not data:
-                yield from self._lost("hang" if not ready else "crash")
+                yield self._lost(is_silent=not ready)
                 return
             *lines, buffer = (buffer + data).split(b"\n")
             for line in lines:
@@ -130,14 +133,21 @@ class _Child:
                 self.current = message if message["outcome"] == "start" else None
                 yield message
 
-    def _lost(self, outcome):
+    def _lost(self, is_silent):
         if self.current is None:
             raise RuntimeError("a fuzzing process died between two files")
-        yield {**self.current, "outcome": outcome, "detail": "the process was lost"}
+        hung = is_silent
+        if not is_silent:
+            _, status = os.waitpid(self.pid, 0)
+            self.is_over = True
+            hung = os.waitstatus_to_exitcode(status) == -signal.SIGPROF
+        outcome = "hang" if hung else "crash"
+        return {**self.current, "outcome": outcome, "detail": "the process was lost"}
 
     def end(self):
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
+        if not self.is_over:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
         self.stream.close()
 
 
@@ -161,7 +171,9 @@ def _work(targets, place: Path, seed: int, first: int, pipe: int) -> None:
         folder = folders[target.name]
         what, n_touched, undo = target.mutate(rng, folder)
         say(outcome="start", number=number, target=target.name, what=what)
+        signal.setitimer(signal.ITIMER_PROF, _HANG_SECONDS)  # a signal that kills
         outcome, detail = _load(target, folder, n_touched, "as " in what)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         if events or (folder / "CANARY").exists():
             outcome, detail = "code", f"{events}"
             events.clear()
