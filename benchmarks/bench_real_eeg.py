@@ -131,7 +131,11 @@ def find_pairs(
     found: dict[int, dict[str, Path]] = {}
     for file in sorted(folder.rglob("*.edf")):
         if match := re.fullmatch(r"Subject(\d\d)_([12])\.edf", file.name):
-            found.setdefault(int(match[1]), {})[match[2]] = file
+            files = found.setdefault(int(match[1]), {})
+            if (other := files.setdefault(match[2], file)) != file:
+                raise ValueError(
+                    f"{other} and {file} have the same name. Remove one of them."
+                )
     if not found:
         raise FileNotFoundError(
             f"{folder} has no files such as Subject00_1.edf and Subject00_2.edf. "

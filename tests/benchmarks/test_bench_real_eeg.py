@@ -163,6 +163,11 @@ def test_a_truncated_file_is_refused(bench, folder, capsys):
 
 
 def test_other_files_are_refused(bench, folder, capsys):
+    (folder / "copy").mkdir()
+    copy = folder / "copy" / "Subject00_1.edf"
+    copy.write_bytes((folder / copy.name).read_bytes())
+    assert "have the same name" in refuse(bench, capsys, folder)
+    copy.unlink()
     write(folder, bench, 1, 1, 24, drop=["Pz"])
     assert "lacks ['Pz']" in refuse(bench, capsys, folder)
     write(folder, bench, 1, 1, 24, sfreq=250)
