@@ -136,9 +136,10 @@ def injected_signal(fold, rng, *, snr=0.5):
     rng : numpy.random.Generator
         Draws gains, patterns and phases.
     snr : float, default=0.5
-        Amplitude of the oscillation relative to the standard deviation of the window,
-        both as the root mean square over channels; for features, that of the pattern
-        relative to the standard deviation of the feature over the training windows.
+        Root mean square of the oscillation relative to the standard deviation of the
+        channel in the window, as the root mean square over channels; for features, that
+        of the pattern relative to the standard deviation of the feature over the
+        training windows.
 
     Yields
     ------
@@ -286,7 +287,13 @@ def stimulus_seen(fold, rng, *, n_stimulus_splits=5):
     rows = np.concatenate([fold.train, fold.test])
     stimuli = group_ids(fold.metadata, "stimulus")
     splitter = StimulusKFold(n_stimulus_splits, random_state=seed)
-    for _, chosen in splitter.split(rows, fold.y[rows], stimuli[rows]):
+    try:
+        splits = list(splitter.split(rows, fold.y[rows], stimuli[rows]))
+    except ValueError as error:
+        raise ValueError(
+            f"The control 'stimulus-seen' cannot divide the stimuli. {error}"
+        ) from error
+    for _, chosen in splits:
         tested = np.isin(stimuli, np.unique(stimuli[rows[chosen]]))
         test = fold.test[tested[fold.test]]
         if not len(test):
@@ -402,13 +409,9 @@ class _Oscillation:
             if (code := self.codes[row]) < 0:
                 continue
             angle = 2 * np.pi * self.frequencies[code] * times + self.phases[row]
-            gains = np.sqrt(2) * self.gains[code] * _rms(_center(windows[number])).T
-            changed[number] += np.outer(gains, np.sin(angle)).astype(windows.dtype)
+            peaks = np.sqrt(2) * self.gains[code] * windows[number].std(axis=-1)
+            changed[number] += np.outer(peaks, np.sin(angle)).astype(windows.dtype)
         return changed
-
-
-def _center(window: np.ndarray) -> np.ndarray:
-    return (window - window.mean(axis=-1, keepdims=True))[None]
 
 
 @dataclass(frozen=True)

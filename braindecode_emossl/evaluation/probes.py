@@ -76,7 +76,8 @@ def probe(features, target, groups, *, splits=None) -> ProbeScore:
     -------
     ProbeScore
         Balanced accuracy over all tested windows, and chance. Both are NaN if there are
-        fewer than two classes or groups, or no class occurs in two groups.
+        fewer than two classes or groups, no class occurs in two groups, or the probe
+        has no more windows than classes.
 
     Raises
     ------
@@ -140,7 +141,8 @@ def _predict(features, target, groups, splits) -> tuple[np.ndarray, np.ndarray]:
                 "No group may be on both sides of a split of a probe, but "
                 f"{len(shared)} are."
             )
-        if len(np.unique(target[train])) < 2 or not len(test):
+        n_classes = len(np.unique(target[train]))
+        if n_classes < 2 or len(train) <= n_classes or not len(test):
             continue
         model = make_pipeline(
             StandardScaler(),
