@@ -9,6 +9,7 @@ import re
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial, reduce
 from itertools import chain
@@ -184,10 +185,18 @@ class EmotionDataset(BaseDataset):
                 f'on_error must be "raise" or "warn", but got {on_error!r}.'
             )
         # The working directory may be another one when data are read.
-        self.path = None if path is None else Path(path).expanduser().absolute()
+        self.path = None if path is None else _as_folder(path)
         self.on_error = on_error
         self.mark_bads = mark_bads
         self.sessions = check_numbers("sessions", _from_keys(sessions))
+        known = list(range(self.n_sessions_per_subject))
+        if self.sessions is not None and not set(self.sessions) <= {*known}:
+            raise ValueError(
+                f"sessions must be a list of some of {known}, but got {sessions!r}."
+            )
+        for name, chosen in {"subjects": subjects, "sessions": self.sessions}.items():
+            if chosen is not None and not chosen:
+                raise ValueError(f"{name} is empty. Pass None for all of the corpus.")
         self._trials: dict[int, pd.DataFrame] = {}
         self._offered: dict[Path, list[int]] = {}
         self.raw_map: Callable | None = None
@@ -270,12 +279,13 @@ class EmotionDataset(BaseDataset):
     def _named_root(self, path=None) -> Path:
         """Return the folder named by argument or settings; it may not exist."""
         setting = f"MNE_DATASETS_{self.path_key}_PATH"
-        path = path or self.path or mne.get_config(setting)
         if path is None:
+            path = self.path or mne.get_config(setting)  # which may be empty
+        if path in (None, ""):
             mne_data = mne.get_config("MNE_DATA") or Path.home() / "mne_data"
             # The sources of a corpus have different codes but share one folder.
             path = Path(mne_data) / f"MNE-{type(self).code_name}-data"
-        return Path(path).expanduser().absolute()
+        return _as_folder(path)
 
     def data_path(
         self, subject, path=None, force_update=False, update_path=None, verbose=None
@@ -441,7 +451,8 @@ class EmotionDataset(BaseDataset):
         -------
         dict
             ``{subject: {session: {run: raw}}}``, or the pipeline's output for each
-            run.
+            run. With ``on_error="warn"``, subjects, sessions and runs of which
+            nothing is intact are left out.
 
         Raises
         ------
@@ -456,7 +467,8 @@ class EmotionDataset(BaseDataset):
             keep = _KeepAnnotations(self._cache_key())
             process_pipeline = FixedPipeline([(StepType.RAW, keep)])
         if CacheConfig.make(cache_config) != CacheConfig() and self.raw_map is None:
-            return super().get_data(subjects, cache_config, process_pipeline, n_jobs)
+            data = super().get_data(subjects, cache_config, process_pipeline, n_jobs)
+            return _without_empty(data)
         if not set(subjects) <= {*self.subject_list}:
             raise ValueError(
                 f"subjects must be a list of some of {self.subject_list}, but got "
@@ -466,7 +478,7 @@ class EmotionDataset(BaseDataset):
         found = Parallel(n_jobs=n_jobs)(
             delayed(self._read_subject)(subject, process) for subject in subjects
         )
-        return dict(zip(subjects, found, strict=True))
+        return _without_empty(dict(zip(subjects, found, strict=True)))
 
     def map_raws(self, process):
         """Return a copy of the dataset whose raws pass through a function.
@@ -502,18 +514,20 @@ class EmotionDataset(BaseDataset):
         """Return ``process(raw)`` of each run, by session and run key."""
         data: dict[str, dict] = {}
         trials = []
-        for session, run, raw in self._read_runs(subject):
-            keys = {"subject": subject, "session": session, "run": run}
-            extras = filter(None, raw.annotations.extras)
-            trials += [keys | trial for trial in extras]
-            try:
-                found = process(self._finish_raw(raw, subject, session, run))
-            except ValueError as error:
-                raise ValueError(
-                    f"{self.code}, subject {subject}, session {session}, "
-                    f"run {run}: {error}"
-                ) from error
-            data.setdefault(session, {})[run] = found
+        with _Repetitions(f"{self.code}, subject {subject}") as repetitions:
+            for session, run, raw in self._read_runs(subject):
+                keys = {"subject": subject, "session": session, "run": run}
+                extras = filter(None, raw.annotations.extras)
+                trials += [keys | trial for trial in extras]
+                try:
+                    with repetitions.collect(session, run):
+                        found = process(self._finish_raw(raw, subject, session, run))
+                except ValueError as error:
+                    raise ValueError(
+                        f"{self.code}, subject {subject}, session {session}, "
+                        f"run {run}: {error}"
+                    ) from error
+                data.setdefault(session, {})[run] = found
         self._trials[subject] = self._make_trial_table(trials)
         return data
 
@@ -662,6 +676,54 @@ class EmotionDataset(BaseDataset):
         fields = ("trial", "stimulus", "length", "emotion", *self.ratings)
         columns = ["subject", "session", "run", *fields, *self.details]
         return pd.DataFrame(list(rows), columns=columns)
+
+
+def _without_empty(data: Mapping[int, dict]) -> dict[int, dict]:
+    """Leave out subjects whose recordings are all broken, as a warning has said."""
+    return {subject: sessions for subject, sessions in data.items() if sessions}
+
+
+class _Repetitions:
+    """Warnings of the steps on the runs, each issued once per recording.
+
+    A flat channel, for one, would be warned of for each run.
+    """
+
+    def __init__(self, where: str):
+        self._where = where
+        self._found: dict[tuple, tuple[Warning, list[str]]] = {}
+
+    def __enter__(self):
+        return self
+
+    @contextmanager
+    def collect(self, session: str, run: str) -> Iterator[None]:
+        """Collect the warnings of one run."""
+        with warnings.catch_warnings(record=True) as caught:
+            yield
+        for one in caught:
+            key = session, one.category, one.filename, one.lineno, str(one.message)
+            self._found.setdefault(key, (one.message, []))[1].append(run)
+
+    def __exit__(self, *error):
+        for (session, category, *place, _), (message, runs) in self._found.items():
+            if category is RuntimeWarning:
+                named = ", ".join(dict.fromkeys((runs[0], runs[-1])))
+                named = f"{len(runs)} runs ({named})" if runs[1:] else f"run {named}"
+                message = f"{self._where}, session {session}, {named}: {message}"
+            warnings.warn_explicit(message, category, *place)
+
+
+def _as_folder(path) -> Path:
+    """Return an absolute path, with the home of the user for "~"."""
+    if not isinstance(path, str | os.PathLike) or not str(path).strip():
+        raise ValueError(
+            f"path must be the folder of the corpus, or None, but got {path!r}."
+        )
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:  # there is no such user
+        raise ValueError(f"path={str(path)!r} names no folder: {error}") from error
 
 
 def _from_keys(sessions):

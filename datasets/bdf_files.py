@@ -17,6 +17,8 @@ from braindecode_emossl.errors import warn_of_format
 __all__ = ["BdfHeader", "read_bdf_header"]
 
 _MAX_CHANNELS = 512
+# A file that lacks more than this share of the electrodes is of another montage.
+_MOST_ABSENT = 0.25
 _SAMPLE_BYTES = 3
 # BioSemi's converter has 24 bits and steps of 1/32 microvolt.
 _DIGITAL = (-8388608, 8388607)
@@ -55,6 +57,11 @@ class BdfHeader:
     n_whole: int
     n_rest: int
 
+    def dimensions_by_name(self) -> dict[str, str]:
+        """Return the dimension of each channel by its name in small letters."""
+        labels = map(str.lower, self.labels)
+        return dict(zip(labels, self.dimensions, strict=True))
+
     def check_length(self) -> None:
         """Raise ValueError unless the file is as long as its header states."""
         if self.n_whole < max(self.n_records, 1):
@@ -69,24 +76,53 @@ class BdfHeader:
                 "were inserted, or the header is of another file"
             )
 
-    def check_order(self, expected: Sequence[str]) -> None:
-        """Raise ValueError unless the file begins with these channels, in any case."""
-        found = [label.lower() for label in self.labels[: len(expected)]]
-        for number, name in enumerate(expected):
-            if number >= len(found) or found[number] != name.lower():
-                label = self.labels[number] if number < len(found) else "missing"
+    def find_absent(
+        self, expected: Sequence[str], electrodes: Sequence[str], unused=()
+    ) -> list[str]:
+        """Return the electrodes that the file lacks, of its published channels.
+
+        Raises ValueError unless the file begins with the electrodes that it has, and
+        all ``expected`` channels are there once and in their order, in any case.
+        ``unused`` channels that are missing are a warning.
+        """
+        labels = [label.lower() for label in self.labels]
+        places = {name.lower(): k for k, name in enumerate(expected)}
+        absent = [name for name in electrodes if name.lower() not in labels]
+        others = places.keys() - {name.lower() for name in electrodes}
+        n_first = next((k for k, name in enumerate(labels) if name in others), 0)
+        # Among the electrodes, a name that is not theirs is a damaged one.
+        known = [k for k in enumerate(labels) if k[0] < n_first or k[1] in places]
+        published = [name for name in expected if name.lower() in labels]
+        for (number, found), name in zip(known, published, strict=False):
+            if found != name.lower():
                 raise ValueError(
-                    f"its channels must be in the published order, in which number "
-                    f"{number + 1} is {name}, but that is {label!r:.20}"
+                    f"its channels must be in the published order, in which {name} is "
+                    f"number {places[name.lower()] + 1}, but number {number + 1} is "
+                    f"{self.labels[number]!r:.20}"
                 )
+        if len(known) > len(published):
+            raise ValueError(f"it has {known[len(published)][1]!r:.20} more than once")
+        missing = [name for name in expected if name.lower() not in labels]
+        needed = [name for name in missing if name not in (*electrodes, *unused)]
+        if needed or len(absent) > _MOST_ABSENT * len(electrodes):
+            raise ValueError(f"it has no channels {', '.join(needed or absent)}")
+        if missing := [name for name in missing if name in unused]:
+            warn_of_format(
+                f"{self.file}: the channels {', '.join(missing)}, which are not used, "
+                "are missing. Check whether the file was converted."
+            )
+        return absent
 
     def check_ranges(self, voltages: Sequence[str]) -> None:
         """Raise ValueError unless the ranges can be those of one amplifier.
 
-        The channels of ``voltages``, by name, must have one range and unit; all must
-        be symmetric and have 24 bits. What BioSemi's amplifiers do not have, but
-        another amplifier may, is a warning.
+        The channels of ``voltages``, by name, must have one range and unit. All must
+        have 24 bits, or those of a converted file whose voltages have BioSemi's steps.
+        What BioSemi's amplifiers do not have, but another may, is a warning.
         """
+        names = {name.lower() for name in voltages}
+        picks = [k for k, label in enumerate(self.labels) if label.lower() in names]
+        first = picks[0]
         for label, physical, digital in zip(
             self.labels, self.physical, self.digital, strict=True
         ):
@@ -96,18 +132,29 @@ class BdfHeader:
                         f"the {kind} minimum of {label or 'a channel'} must be below "
                         f"its maximum, but they are {low:g} and {high:g}"
                     )
-            if digital != _DIGITAL:
+            usual = self.digital[first] if self._is_converted(first) else _DIGITAL
+            if digital not in (usual, _DIGITAL):
                 raise ValueError(
                     f"the digital range of {label or 'a channel'} must be that of 24 "
                     f"bits, {_DIGITAL}, but is ({digital[0]:.0f}, {digital[1]:.0f})"
                 )
-        self._check_voltages({name.lower() for name in voltages})
+        self._check_voltages(picks)
 
-    def _check_voltages(self, names: set[str]) -> None:
-        picks = [k for k, label in enumerate(self.labels) if label.lower() in names]
+    def _is_converted(self, channel: int) -> bool:
+        """Return whether a channel has BioSemi's steps around zero in other bits."""
+        (low, high), (bottom, top) = self.physical[channel], self.digital[channel]
+        step = (high - low) / (top - bottom)
+        return (
+            self.digital[channel] != _DIGITAL
+            and self.dimensions[channel] in _MICROVOLTS
+            and math.isclose(step, _MICROVOLTS_PER_STEP, rel_tol=1e-3)
+            and abs(bottom * step - low) <= step
+        )
+
+    def _check_voltages(self, picks: Sequence[int]) -> None:
         first = picks[0]
         for k in picks[1:]:
-            for kind in ("physical", "dimensions"):
+            for kind in ("physical", "digital", "dimensions"):
                 here, there = getattr(self, kind)[first], getattr(self, kind)[k]
                 if here != there:
                     raise ValueError(
@@ -115,7 +162,14 @@ class BdfHeader:
                         f"{self.labels[first]} has {here}, {self.labels[k]} {there}"
                     )
         low, high = self.physical[first]
-        step = (high - low) / (_DIGITAL[1] - _DIGITAL[0])
+        bottom, top = self.digital[first]
+        step = (high - low) / (top - bottom)
+        if self.digital[first] != _DIGITAL:
+            warn_of_format(
+                f"{self.file}: the electrodes have the digital range ({bottom:.0f}, "
+                f"{top:.0f}), but BioSemi's amplifiers have {_DIGITAL}. Check whether "
+                "the file was converted."
+            )
         in_microvolts = self.dimensions[first] in _MICROVOLTS
         if in_microvolts and not math.isclose(step, _MICROVOLTS_PER_STEP, rel_tol=1e-3):
             warn_of_format(

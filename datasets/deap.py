@@ -33,7 +33,7 @@ from braindecode_emossl.datasets.deap_files import (
 from braindecode_emossl.datasets.deap_original import SFREQ as ORIGINAL_SFREQ
 from braindecode_emossl.datasets.deap_original import OriginalRecording
 from braindecode_emossl.datasets.deap_pickles import ForbiddenPickleError
-from braindecode_emossl.datasets.quality import RecordingQuality
+from braindecode_emossl.datasets.quality import VOLTAGE_TYPES, RecordingQuality
 from braindecode_emossl.errors import (
     CorpusFormatError,
     CorpusFormatWarning,
@@ -65,10 +65,6 @@ PERIPHERAL_TYPES = {
 }
 CH_NAMES = (*EEG_NAMES, *PERIPHERAL_TYPES)
 CH_TYPES = ("eeg",) * len(EEG_NAMES) + tuple(PERIPHERAL_TYPES.values())
-# Types in microvolts in the preprocessed files, or in units of the amplifier assumed to
-# be microvolts (resp, bio); the other signals keep the makers' units.
-VOLTAGE_TYPES = ("eeg", "eog", "emg", "resp", "bio")
-
 THRESHOLD = 5.0
 
 # The table has two decimals.
@@ -377,8 +373,13 @@ class DEAP(EmotionDataset):
 
     def _make_quality(self, file: Path, sfreq: float) -> RecordingQuality:
         limit = _IMPLAUSIBLE_VOLTS[self.source]
-        where = f"{self.code}: {file}"
-        return RecordingQuality(where, EEG_NAMES, sfreq, implausible=limit)
+        return RecordingQuality(
+            f"{self.code}: {file}",
+            EEG_NAMES,
+            sfreq,
+            sensors=PERIPHERAL_TYPES,
+            implausible=limit,
+        )
 
     def _trials_of(self, labels: np.ndarray, n_times: int, file: Path):
         """Return the trials by run key; ``labels`` (n_trials, 4)."""
@@ -496,7 +497,7 @@ class DEAP(EmotionDataset):
                 for seconds in (trial.onset, trial.onset + trial.length)
             )
             shown = signals[:, start:stop]
-            if flaw := quality.inspect(trial.trial + 1, shown):
+            if flaw := quality.inspect(trial.trial + 1, shown, absent=recording.absent):
                 self._broken(f"{self.code}: trial {trial.trial + 1} of {file} {flaw}.")
             else:
                 sound.append(trial)
@@ -654,4 +655,6 @@ def _quadrant(ratings) -> str:
 
 
 def _to_volts(ch_types: Sequence[str]) -> np.ndarray:
+    # Respiration and plethysmograph are in units of the amplifier, which are assumed
+    # to be microvolts as well.
     return np.array([1e-6 if kind in VOLTAGE_TYPES else 1.0 for kind in ch_types])

@@ -67,6 +67,8 @@ _SECONDS_AT_ONCE = 60
 class OriginalRecording:
     """One BDF file: the onsets of its videos, and its signals, read on request.
 
+    Electrodes that the file lacks are in ``absent``.
+
     Parameters
     ----------
     file : Path
@@ -101,33 +103,35 @@ class OriginalRecording:
                 f"{self._raw.info['sfreq']:g} Hz"
             )
         leads = [lead for pair in BIPOLAR.values() for lead in pair]
-        self._sources = [*eeg_names, *leads, *SINGLE.values()]
-        self._voltages = {*eeg_names, *_VOLTAGES}
+        self.absent = self._check_site(header, eeg_names)
+        present = [name for name in eeg_names if name not in self.absent]
+        self._n_eeg = len(eeg_names)
+        self._rows = [eeg_names.index(name) for name in present]
+        self._sources = [*present, *leads, *SINGLE.values()]
+        self._voltages = {*present, *_VOLTAGES}
         # The last channel holds the codes, whatever it is called. The two sites have
         # the electrodes in different orders.
         found = [name.strip().lower() for name in self._raw.ch_names[:-1]]
-        wanted = [name.lower() for name in self._sources]
-        if missing := sorted(set(wanted) - set(found)):
-            raise ValueError(f"it has no channels {missing}, but {found}")
-        self._picks = [found.index(name) for name in wanted]
-        self._check_site(header, eeg_names)
-        header.check_ranges((*eeg_names, *leads))
+        self._picks = [found.index(name.lower()) for name in self._sources]
+        header.check_ranges((*present, *leads))
         self.videos = self._find_videos()
 
-    def _check_site(self, header: BdfHeader, eeg_names) -> None:
-        """Raise ValueError unless the file is as those of the subject's site."""
+    def _check_site(self, header: BdfHeader, eeg_names) -> list[str]:
+        """Return absent electrodes; raise ValueError if it is of the other site."""
         in_twente = int(self.file.stem[1:]) in _TWENTE
         site, other = ("Twente", "ohm") if in_twente else ("Geneva", "ns")
         order = (*(_TWENTE_NAMES if in_twente else eeg_names), *_OTHER_NAMES)
         try:
-            header.check_order(order)
+            absent = header.find_absent(order, eeg_names)
         except ValueError as error:
             raise ValueError(f"{error} ({site}, where the subject was)") from error
-        if (unit := header.dimensions[order.index("GSR1")]).lower() == other:
+        labels = [label.lower() for label in header.labels]
+        if (unit := header.dimensions[labels.index("gsr1")]).lower() == other:
             raise ValueError(
                 f"the unit of GSR1 is {unit}, which {site} did not use: the file is of "
                 "another subject"
             )
+        return absent
 
     def _find_videos(self) -> list[tuple[float, float]]:
         """Return (onset, length) of the videos, in seconds."""
@@ -200,20 +204,20 @@ class OriginalRecording:
     def read_signals(self, subject: int) -> np.ndarray:
         """Return EEG and peripheral channels (40, n_times) in the units of the class.
 
-        In the order of the preprocessed files.
+        In the order of the preprocessed files. Absent electrodes are zeros.
         """
         factors = np.array([self._factor(pick) for pick in self._picks])[:, None]
-        n_eeg = len(self._picks) - 2 * len(BIPOLAR) - len(SINGLE)
-        n_leads = n_eeg + 2 * len(BIPOLAR)
+        n_eeg, n_present = self._n_eeg, len(self._rows)
+        n_leads = n_present + 2 * len(BIPOLAR)
         n_times = self._raw.n_times
-        data = np.empty((n_eeg + len(BIPOLAR) + len(SINGLE), n_times))
+        data = np.zeros((n_eeg + len(BIPOLAR) + len(SINGLE), n_times))
         step = round(_SECONDS_AT_ONCE * SFREQ)
         for start in range(0, n_times, step):
             part = slice(start, min(start + step, n_times))
             block = factors * self._raw.get_data(self._picks, part.start, part.stop)
-            data[:n_eeg, part] = block[:n_eeg]
+            data[self._rows, part] = block[:n_present]
             data[n_eeg : n_eeg + len(BIPOLAR), part] = (
-                block[n_eeg:n_leads:2] - block[n_eeg + 1 : n_leads : 2]
+                block[n_present:n_leads:2] - block[n_present + 1 : n_leads : 2]
             )
             data[n_eeg + len(BIPOLAR) :, part] = block[n_leads:]
         if subject in _TWENTE:

@@ -22,7 +22,7 @@ from moabb.datasets.metadata.schema import (
 )
 
 from braindecode_emossl.datasets.base import EmotionDataset, Trial, find_files
-from braindecode_emossl.datasets.bdf_files import read_bdf_header
+from braindecode_emossl.datasets.bdf_files import BdfHeader, read_bdf_header
 from braindecode_emossl.datasets.quality import RecordingQuality
 from braindecode_emossl.errors import (
     CorpusFormatError,
@@ -58,16 +58,18 @@ OTHER_TYPES = {"GSR1": "gsr", "Resp": "resp", "Temp": "temperature"}
 STATUS = "Status"
 STATUS_MASK = 0xFF
 
-# All channels of the files, in their order.
+# All channels of the files, in their order, and those without a sensor.
 FILE_NAMES = (
     *EEG_NAMES,
     *(f"EXG{number}" for number in range(1, 9)),
     *("GSR1", "GSR2", "Erg1", "Erg2", "Resp", "Temp", STATUS),
 )
+UNUSED_NAMES = ("EXG4", "EXG5", "EXG6", "EXG7", "EXG8", "GSR2", "Erg1", "Erg2")
 
 # Channels of the raws; ECG is EXG2 against EXG3.
 CH_NAMES = (*EEG_NAMES, *ECG_NAMES, "ECG", *OTHER_TYPES)
-CH_TYPES = ("eeg",) * len(EEG_NAMES) + ("ecg",) * 4 + tuple(OTHER_TYPES.values())
+SENSORS = dict.fromkeys((*ECG_NAMES, "ECG"), "ecg") | OTHER_TYPES
+CH_TYPES = ("eeg",) * len(EEG_NAMES) + tuple(SENSORS.values())
 
 # Felt emotions by the makers' code, 0 to 12.
 EMOTIONS = (
@@ -377,6 +379,7 @@ class MAHNOB_HCI(EmotionDataset):
             f"{file[-1].name})",
             EEG_NAMES,
             SFREQ,
+            sensors=SENSORS,
             implausible=_IMPLAUSIBLE_VOLTS,
         )
         for bdf in file:
@@ -406,11 +409,13 @@ class MAHNOB_HCI(EmotionDataset):
             session = _read_session(names["session.xml"])
             self._refuse_attack(session)
             description = _describe(session)
-            signals, status = _read_bdf(bdf, ch_names)
+            signals, status, absent = _read_bdf(bdf, ch_names)
             onset, length = _find_clip(status, bdf)
             if quality is not None:
                 clip = slice(round(onset * SFREQ), round((onset + length) * SFREQ))
-                if flaw := quality.inspect(session.number, signals[:, clip]):
+                if flaw := quality.inspect(
+                    session.number, signals[:, clip], absent=absent
+                ):
                     raise _BrokenTrialError(f"it {flaw}.")
         except (CorpusFormatError, CorpusFormatWarning):
             raise
@@ -617,54 +622,60 @@ def _to_int(text: str) -> int | None:
 
 def _read_bdf(
     file: Path, ch_names: Sequence[str]
-) -> tuple[np.ndarray | None, np.ndarray]:
-    """Return signals (n_chans, n_times), if any are asked for, and status (n_times)."""
-    dimensions = _check_header(file)
-    sources = [*EEG_NAMES, *ECG_NAMES, *OTHER_TYPES] if ch_names else []
+) -> tuple[np.ndarray | None, np.ndarray, list[str]]:
+    """Return signals (n_chans, n_times), status (n_times) and absent electrodes.
+
+    Signals are None if no channels are asked for; absent electrodes are zeros.
+    """
+    header, absent = _check_header(file)
+    sources = [n for n in (*EEG_NAMES, *ECG_NAMES, *OTHER_TYPES) if n not in absent]
+    names = {label.lower(): label for label in header.labels}
     raw = mne.io.read_raw_bdf(
-        file, stim_channel=STATUS, include=[*sources, STATUS], verbose="ERROR"
+        file,
+        stim_channel=names[STATUS.lower()],
+        include=[names[n.lower()] for n in (*(sources if ch_names else ()), STATUS)],
+        verbose="ERROR",
     )
-    data = dict(zip(raw.ch_names, raw.get_data(), strict=True))
-    status = data[STATUS].astype(int) & STATUS_MASK
+    signals = dict(zip(map(str.lower, raw.ch_names), raw.get_data(), strict=True))
+    status = signals[STATUS.lower()].astype(int) & STATUS_MASK
     if not ch_names:
-        return None, status
+        return None, status, absent
+    data = {name: signals[name.lower()] for name in sources}
+    data |= {name: np.zeros(len(status)) for name in absent}
     # MNE scales what the header calls a voltage, whatever the sensor measures.
+    dimensions = header.dimensions_by_name()
     for name, unit in {"GSR1": 1.0, "Resp": 1e-6, "Temp": 1.0}.items():
-        data[name] *= unit / _VOLTS.get(dimensions[name], 1.0)
+        data[name] *= unit / _VOLTS.get(dimensions[name.lower()], 1.0)
     data["ECG"] = data["EXG2"] - data["EXG3"]
-    return np.stack([data[name] for name in ch_names]), status
+    return np.stack([data[name] for name in ch_names]), status, absent
 
 
-def _check_header(file: Path) -> dict[str, str]:
-    """Return the dimension of each channel of a file that is whole and as published."""
+def _check_header(file: Path) -> tuple[BdfHeader, list[str]]:
+    """Return the header of a file that is whole, and the electrodes that it lacks."""
     try:
         header = read_bdf_header(file)
+        absent = header.find_absent(FILE_NAMES, EEG_NAMES, UNUSED_NAMES)
     except ValueError as error:
         raise _BrokenTrialError(f"{error}.") from error
-    labels = header.labels
-    if missing := [name for name in FILE_NAMES if labels.count(name) != 1]:
-        raise _BrokenTrialError(
-            f"the channels {', '.join(missing)} must each be there once; it has "
-            f"{', '.join(labels)}."
-        )
     rates = sorted(set(header.n_samples))
     if rates != [round(SFREQ * header.duration)]:
         raise _BrokenTrialError(
             f"the sampling rate must be {SFREQ} Hz, but there are {rates} samples in "
             f"{header.duration:g} s."
         )
-    by_name = dict(zip(labels, header.dimensions, strict=True))
-    if wrong := [n for n in (*EEG_NAMES, *ECG_NAMES) if by_name[n] not in _VOLTS]:
+    dimensions = header.dimensions_by_name()
+    voltages = [name for name in (*EEG_NAMES, *ECG_NAMES) if name not in absent]
+    if wrong := [n for n in voltages if dimensions[n.lower()] not in _VOLTS]:
         raise _BrokenTrialError(
-            f"{wrong[0]} must be a voltage, but its dimension is {by_name[wrong[0]]!r}."
+            f"{wrong[0]} must be a voltage, but its dimension is "
+            f"{dimensions[wrong[0].lower()]!r}."
         )
     try:
         header.check_length()
-        header.check_order(FILE_NAMES)
-        header.check_ranges((*EEG_NAMES, *ECG_NAMES))
+        header.check_ranges(voltages)
     except ValueError as error:
         raise _BrokenTrialError(f"{error}.") from error
-    return by_name
+    return header, absent
 
 
 def _find_clip(status: np.ndarray, file: Path) -> tuple[float, float]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from braindecode_emossl.errors import warn_of_format
 
-__all__ = ["RecordingQuality"]
+__all__ = ["VOLTAGE_TYPES", "RecordingQuality"]
+
+# Types of channels that are in volts; the others keep the unit of the sensor.
+VOLTAGE_TYPES = ("eeg", "eog", "emg", "ecg", "resp", "bio")
 
 # A channel is flat if its range is smaller than this share of the median channel's:
 # filters and conversions leave rounding errors of a constant.
@@ -25,6 +28,13 @@ _BROKEN_SHARE = 0.5
 _PLAUSIBLE_DEVIATION = (2e-7, 5e-3)
 # Samples per channel that are enough to estimate a standard deviation.
 _N_ESTIMATE = 2000
+# Range, in volts or in the unit of the sensor, that a sensor with contact exceeds in
+# any trial; seconds at its largest or smallest value for which it is saturated. Its
+# signal is slow, so that short stretches of one value are sound.
+_SENSOR_RANGE = {True: 1e-12, False: 1e-6}
+_SENSOR_SECONDS = 1.0
+# A temperature may stand still for a while.
+_NEVER_SATURATED = ("temperature",)
 # No message lists more channels than this.
 _MOST_NAMES = 12
 
@@ -33,32 +43,43 @@ _UNITS = {1e6: "volts", 1e3: "millivolts", 1e-3: "nanovolts"}
 
 @dataclass
 class RecordingQuality:
-    """The findings in the EEG of one recording, trial by trial.
+    """The findings in the signals of one recording, trial by trial.
 
-    ``where`` names the recording in messages. An EEG channel that leaves its mean by
-    more than ``implausible`` volts is reported; ``impossible`` volts break the trial.
+    ``where`` names the recording in messages, ``ch_names`` are the EEG channels, and
+    ``sensors`` has the types of the channels after them that are to be inspected. An
+    EEG channel that leaves its mean by more than ``implausible`` volts is reported;
+    ``impossible`` volts break the trial.
     """
 
     where: str
     ch_names: Sequence[str]
     sfreq: float
+    sensors: Mapping[str, str] = field(default_factory=dict)
     implausible: float = 5e-3
     impossible: float = 0.3
+    absent: dict[str, dict] = field(default_factory=dict)
     flat: dict[str, dict] = field(default_factory=dict)
     still: dict[str, dict] = field(default_factory=dict)
     saturated: dict[str, dict] = field(default_factory=dict)
     large: dict[str, dict] = field(default_factory=dict)
     units: dict[str, dict] = field(default_factory=dict)
+    flat_sensors: dict[str, dict] = field(default_factory=dict)
+    saturated_sensors: dict[str, dict] = field(default_factory=dict)
     whole_numbers: list = field(default_factory=list)
     n_trials: int = 0
 
     def inspect(
-        self, trial: int, data: np.ndarray, volts: float = 1.0, n_before: int = 0
+        self,
+        trial: int,
+        data: np.ndarray,
+        volts: float = 1.0,
+        n_before: int = 0,
+        absent: Collection[str] = (),
     ) -> str | None:
         """Record the findings in a trial (n_chans, n_times); return why it is broken.
 
         The EEG comes first; ``volts`` is the size of its unit. The trial begins after
-        ``n_before`` samples of baseline.
+        ``n_before`` samples of baseline. ``absent`` electrodes are zeros.
         """
         if data.dtype.kind not in "iuf":
             return f"must hold real numbers, but holds {data.dtype}"
@@ -83,23 +104,49 @@ class RecordingQuality:
             self.whole_numbers.append(trial)
         is_flat = high - low <= _FLAT_SHARE * np.median(high - low)
         for k in np.flatnonzero(is_flat):
-            self._add(self.flat, k, trial, f"{mean[k] * 1e6:.4g} microvolts")
+            findings = self.absent if self.ch_names[k] in absent else self.flat
+            self._add(findings, k, trial, f"{mean[k] * 1e6:.4g} microvolts")
         for k in np.flatnonzero(peak > self.implausible):
             self._add(self.large, k, trial, f"{peak[k] * 1e3:.3g} mV")
         self._find_runs(trial, eeg, ~is_flat)
         if not is_flat.all():
             self._check_unit(trial, float(np.median(sample[~is_flat].std(axis=1))))
+        self._inspect_sensors(trial, data[len(eeg) :, n_before:], volts)
         return None
 
     def bads(self, trial: int | None = None) -> list[str]:
-        """Return the flat channels of a trial, or those of most trials."""
+        """Return the flat and absent channels of a trial, or those of most trials."""
+        kinds = self.absent, self.flat, self.flat_sensors
+        found = {name: trials for kind in kinds for name, trials in kind.items()}
         if trial is not None:
-            return [name for name, trials in self.flat.items() if trial in trials]
+            return [name for name, trials in found.items() if trial in trials]
         most = self.n_trials / 2
-        return [name for name, trials in self.flat.items() if len(trials) > most]
+        return [name for name, trials in found.items() if len(trials) > most]
 
     def _add(self, findings: dict, channel: int, trial: int, detail: str) -> None:
-        findings.setdefault(self.ch_names[channel], {})[trial] = detail
+        name = [*self.ch_names, *self.sensors][channel]
+        findings.setdefault(name, {})[trial] = detail
+
+    def _inspect_sensors(self, trial: int, data: np.ndarray, volts: float) -> None:
+        """Record the sensors (n_sensors, n_times) that are flat or saturated."""
+        shortest = round(_SENSOR_SECONDS * self.sfreq)
+        for number, kind in enumerate(self.sensors.values()):
+            signal, channel = data[number], len(self.ch_names) + number
+            is_voltage = kind in VOLTAGE_TYPES
+            unit = volts if is_voltage else 1.0
+            if np.ptp(signal) * unit <= _SENSOR_RANGE[is_voltage]:
+                self._add(self.flat_sensors, channel, trial, "")
+            elif kind not in _NEVER_SATURATED:
+                starts, lengths = _find_plateaus(signal)
+                extreme = np.isin(signal[starts], (signal.min(), signal.max()))
+                self._add_runs(
+                    self.saturated_sensors,
+                    channel,
+                    trial,
+                    starts,
+                    lengths,
+                    extreme & (lengths >= shortest),
+                )
 
     def _find_stillness(self, trial: int, eeg: np.ndarray) -> str | None:
         """Record where all channels stand still; return why that breaks the trial."""
@@ -131,8 +178,7 @@ class RecordingQuality:
         in_doubt = used & (np.count_nonzero(same, axis=1) >= shortest)
         everywhere = trial in self.still.get("all channels", {})
         for k in np.flatnonzero(in_doubt):
-            edges = np.flatnonzero(np.diff(np.r_[0, same[k].view(np.int8), 0]))
-            starts, lengths = edges[::2], edges[1::2] - edges[::2] + 1
+            starts, lengths = _find_plateaus(eeg[k])
             values = eeg[k, starts]
             extreme = (values == eeg[k].max()) | (values == eeg[k].min())
             clipped = extreme & (lengths > shortest)
@@ -140,11 +186,15 @@ class RecordingQuality:
             kinds = [(self.saturated, clipped)]
             kinds += [] if everywhere else [(self.still, stuck)]
             for findings, which in kinds:
-                if which.any():
-                    seconds = lengths[which].sum() / self.sfreq
-                    start = starts[which][0] / self.sfreq
-                    detail = f"{seconds:.3g} s in all, from {start:.4g} s on"
-                    self._add(findings, k, trial, detail)
+                self._add_runs(findings, k, trial, starts, lengths, which)
+
+    def _add_runs(self, findings, channel, trial, starts, lengths, which) -> None:
+        """Record the selected stretches of one value, if there are any."""
+        if which.any():
+            seconds = lengths[which].sum() / self.sfreq
+            start = starts[which][0] / self.sfreq
+            detail = f"{seconds:.3g} s in all, from {start:.4g} s on"
+            self._add(findings, channel, trial, detail)
 
     def _check_unit(self, trial: int, deviation: float) -> None:
         low, high = _PLAUSIBLE_DEVIATION
@@ -166,12 +216,29 @@ class RecordingQuality:
 
     def _messages(self, marked: bool) -> Iterable[str]:
         where = self.where
-        if self.flat:
-            done = (
-                "They are listed in raw.info['bads']."
-                if marked
-                else "They are not marked, as mark_bads=False."
+        done = (
+            "They are listed in raw.info['bads']."
+            if marked
+            else "They are not marked, as mark_bads=False."
+        )
+        if self.absent:
+            yield (
+                f"{where}: {len(self.absent)} EEG channels are absent and filled with "
+                f"zeros: {self._list(self.absent, details=False)}. {done}"
             )
+        if self.flat_sensors:
+            yield (
+                f"{where}: {len(self.flat_sensors)} channels other than EEG are flat, "
+                "as sensors without contact are: "
+                f"{self._list(self.flat_sensors, details=False)}. {done}"
+            )
+        if self.saturated_sensors:
+            yield (
+                f"{where}: {len(self.saturated_sensors)} channels other than EEG are "
+                "saturated, held at their largest or smallest value: "
+                f"{self._list(self.saturated_sensors)}"
+            )
+        if self.flat:
             yield (
                 f"{where}: {len(self.flat)} EEG channels are flat, as electrodes "
                 f"without contact are: {self._list(self.flat)}. {done}"
@@ -201,15 +268,22 @@ class RecordingQuality:
                 "as such, in the unit of the release; the makers' files have fractions."
             )
 
-    def _list(self, findings: dict[str, dict]) -> str:
+    def _list(self, findings: dict[str, dict], details: bool = True) -> str:
         names = []
         for name, trials in list(findings.items())[:_MOST_NAMES]:
-            detail = next(iter(trials.values()))
             others = ", first " if len(trials) > 1 else ", "
-            names.append(f"{name} ({_join_numbers(trials)}{others}{detail})")
+            detail = others + next(iter(trials.values())) if details else ""
+            names.append(f"{name} ({_join_numbers(trials)}{detail})")
         if (n_more := len(findings) - _MOST_NAMES) > 0:
             names.append(f"and {n_more} more")
         return ", ".join(names)
+
+
+def _find_plateaus(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return starts and lengths, in samples, of stretches of one value (n_times)."""
+    same = (signal[1:] == signal[:-1]).view(np.int8)
+    edges = np.flatnonzero(np.diff(np.r_[0, same, 0]))
+    return edges[::2], edges[1::2] - edges[::2] + 1
 
 
 def _join_numbers(numbers: Iterable[int]) -> str:

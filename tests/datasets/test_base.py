@@ -133,6 +133,20 @@ def test_a_tilde_is_the_home(no_home):
     assert SEED(path="~/eeg").find_root() == no_home / "eeg"
 
 
+@pytest.mark.parametrize("path", ["", " ", 5, b"corpus", "~no-such-user/corpus"])
+def test_what_is_no_folder_is_refused(path):
+    """An empty path was the working directory, others a bare error of pathlib."""
+    with pytest.raises(ValueError, match=re.escape(f"{path!r}")):
+        DEAP(path=path)
+
+
+def test_an_empty_setting_is_not_set(no_home, monkeypatch):
+    """It was the working directory."""
+    monkeypatch.setenv("MNE_DATASETS_DEAP_PATH", "")
+    with pytest.raises(CorpusNotFoundError, match="MNE-DEAP-data"):
+        DEAP().find_root()
+
+
 def test_a_relative_path_is_that_of_the_constructor(deap_root, tmp_path, monkeypatch):
     """It was looked for where the process was when data were read."""
     monkeypatch.chdir(deap_root.parent)
@@ -200,6 +214,19 @@ def test_a_wrong_subject_is_refused(cls, roots, subject):
         cls(path=roots[cls]).data_path(subject)
     with pytest.raises(ValueError, match="Invalid subjects"):
         cls(subjects=[subject])
+
+
+@pytest.mark.parametrize("cls", CORPORA)
+def test_selections_must_be_of_the_corpus(cls):
+    """An unknown session was looked for, and no subjects gave no data."""
+    n_sessions = cls.n_sessions_per_subject
+    for wrong in ([n_sessions], ["-1"], [-1]):
+        with pytest.raises(ValueError, match=r"sessions must be a list|Invalid sess"):
+            cls(sessions=wrong)
+    assert cls(sessions=range(n_sessions)).sessions == list(range(n_sessions))
+    for name in ("subjects", "sessions"):
+        with pytest.raises(ValueError, match=f"{name} is empty"):
+            cls(**{name: []})
 
 
 def test_a_wrong_on_error_is_refused():

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 
+import numpy as np
 import pytest
 
 from braindecode_emossl.datasets import DEAP, MAHNOB_HCI, write_replica
 from braindecode_emossl.datasets.bdf_files import read_bdf_header
+from braindecode_emossl.datasets.mahnob_hci import EEG_NAMES
 from braindecode_emossl.errors import CorpusFormatError, CorpusFormatWarning
 
 # Offsets of the fields of each channel in the header, per channel, and their widths.
@@ -124,6 +127,117 @@ def test_two_labels_exchanged_are_an_error(one, other, copied):
     write(file, ("label", one, "?"), ("label", other, one), ("label", "?", other))
     with pytest.raises(CorpusFormatError, match="published order"):
         load()
+
+
+def remove(file, *names):
+    """Remove channels from a file, with their samples."""
+    content = file.read_bytes()
+    n_chans = int(content[252:256])
+    keep = np.ones(n_chans, bool)
+    for name in names:
+        start = field(content, "label", name).start - 256
+        keep[start // 16] = False
+    fields, place = [], 256
+    for width in (16, 80, 8, 8, 8, 8, 8, 80, 8, 32):
+        parts = np.frombuffer(content, f"S{width}", n_chans, place)
+        fields.append(b"".join(part.ljust(width) for part in parts[keep]))
+        place += width * n_chans
+    n_samples = int(content[field(content, "n_samples", 0)])
+    data = np.frombuffer(content, np.uint8, offset=place)
+    data = data.reshape(-1, n_chans, 3 * n_samples)[:, keep]
+    start = bytearray(content[:256])
+    start[184:192] = f"{256 * (keep.sum() + 1):<8}".encode()
+    start[252:256] = f"{keep.sum():<4}".encode()
+    file.write_bytes(bytes(start) + b"".join(fields) + data.tobytes())
+
+
+def read_run(load):
+    """Return the raw of the first run that is loaded, and all warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CorpusFormatWarning)
+        data = load()
+    runs = next(iter(data.values()))["0"]
+    return next(iter(runs.values())), [str(warning.message) for warning in caught]
+
+
+def test_absent_electrodes_are_bad_channels_of_zeros(copied):
+    """A file without one electrode was refused as a whole."""
+    file, load = copied
+    whole, _ = read_run(load)
+    remove(file, "Cz", "O2")
+    raw, messages = read_run(load)
+    assert raw.ch_names == whole.ch_names and set(raw.info["bads"]) == {"Cz", "O2"}
+    for name, expected in zip(whole.ch_names, whole.get_data(), strict=True):
+        expected = np.zeros_like(expected) if name in ("Cz", "O2") else expected
+        np.testing.assert_array_equal(raw.get_data([name])[0], expected)
+    (message,) = (m for m in messages if "absent" in m)
+    assert "2 EEG channels are absent and filled with zeros: " in message
+    assert "Cz (trial" in message and "O2 (trial" in message
+    assert "listed in raw.info['bads']" in message and not any(
+        "flat" in m for m in messages
+    )
+
+
+@pytest.mark.parametrize("names", [("GSR1",), ("EXG2",), ("Temp",), EEG_NAMES[:9]])
+def test_a_file_without_other_channels_is_an_error(names, copied):
+    file, load = copied
+    remove(file, *names)
+    with pytest.raises(CorpusFormatError, match="it has no channels"):
+        load()
+
+
+@pytest.mark.parametrize("name", ["Cz", "O2", "Fp1"])
+def test_a_label_that_no_electrode_has_is_an_error(name, copied):
+    """It is a damaged header, not a file without an electrode."""
+    file, load = copied
+    write(file, ("label", name, "C?"))
+    with pytest.raises(CorpusFormatError, match="published order"):
+        load()
+
+
+def test_mahnob_channels_without_a_sensor_may_be_missing(roots, tmp_path):
+    """A file without a channel that nobody reads was refused."""
+    source = next(roots["MAHNOB-HCI"].rglob(NAMES["MAHNOB-HCI"]))
+    shutil.copytree(source.parent, tmp_path / "4")
+    options = {"path": tmp_path, "return_all_modalities": True}
+    whole, _ = read_run(lambda: MAHNOB_HCI([1], **options).get_data())
+    remove(tmp_path / "4" / source.name, "Erg1", "GSR2", "EXG7")
+    raw, messages = read_run(lambda: MAHNOB_HCI([1], **options).get_data())
+    np.testing.assert_array_equal(raw.get_data(), whole.get_data())
+    assert any(
+        "EXG7, GSR2, Erg1, which are not used, are missing" in m for m in messages
+    )
+
+
+def test_names_of_mahnob_may_be_in_any_case(roots, tmp_path):
+    source = next(roots["MAHNOB-HCI"].rglob(NAMES["MAHNOB-HCI"]))
+    shutil.copytree(source.parent, tmp_path / "4")
+    options = {"path": tmp_path, "return_all_modalities": True}
+    whole, _ = read_run(lambda: MAHNOB_HCI([1], **options).get_data())
+    write(
+        tmp_path / "4" / source.name, ("label", "Fp1", "FP1"), ("label", "Temp", "TEMP")
+    )
+    raw, _ = read_run(lambda: MAHNOB_HCI([1], **options).get_data())
+    np.testing.assert_array_equal(raw.get_data(), whole.get_data())
+
+
+def test_a_converted_file_with_the_same_steps_is_warned_of(copied):
+    """Its values are right, but the range of 24 bits was demanded."""
+    file, load = copied
+    whole, _ = read_run(load)
+    labels = read_bdf_header(file).labels
+    changes = {"digital_min": "-4194304", "digital_max": "4194304"}
+    changes |= {"physical_min": "-131072", "physical_max": "131072"}
+    electrodes = [
+        label
+        for label in labels
+        if label.startswith("EXG") or label in MAHNOB_HCI.METADATA.acquisition.sensors
+    ]
+    electrodes = [n for n in electrodes if n not in ("GSR1", "Resp", "Temp")]
+    write(file, *((name, one, v) for one in electrodes for name, v in changes.items()))
+    raw, messages = read_run(load)
+    np.testing.assert_allclose(raw.get_data(), whole.get_data(), rtol=0, atol=6e-7)
+    assert any("digital range (-4194304, 4194304)" in message for message in messages)
 
 
 def test_a_sensor_with_a_skewed_range_is_warned_of(copied):

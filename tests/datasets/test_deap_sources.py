@@ -109,7 +109,7 @@ def check_is_refused(root, match, format_warnings, subject=1, **options):
         read(root, subject, **options)
     assert 'pass on_error="warn"' in str(error.value)
     lenient = DEAP([subject], path=root, on_error="warn", **options)
-    assert lenient.get_data() == {subject: {}}
+    assert lenient.get_data() == {}
     assert "Left out, as on_error='warn'" in format_warnings.text
 
 
@@ -733,7 +733,7 @@ DAMAGES = {
     one_start_less: r"must have 40 starts of a video \(code 4 .*\), but has 39",
     one_start_more: r"must have 40 starts of a video .* but has 41",
     other_rate: "must be sampled at 512 Hz, but is at 256 Hz",
-    without_a_channel: r"has no channels \['exg4', 'oz'\]",
+    without_a_channel: r"has no channels EXG4",
     cut_in_a_record: "is cut short",
     cut_in_the_header: "is no BDF file of DEAP",
     empty: "is no BDF file of DEAP",

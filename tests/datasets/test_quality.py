@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import warnings
 
 import numpy as np
 import pytest
+from moabb.datasets.bids_interface import StepType
+from moabb.datasets.preprocessing import FixedPipeline
 from scipy.io import loadmat, savemat
 
 from braindecode_emossl.datasets import DEAP, SEED
 from braindecode_emossl.datasets.base import check_numbers
+from braindecode_emossl.datasets.deap import PERIPHERAL_TYPES
 from braindecode_emossl.datasets.inspection import inspect_corpus
 from braindecode_emossl.datasets.quality import RecordingQuality
 from braindecode_emossl.errors import CorpusFormatError, CorpusFormatWarning
@@ -177,6 +181,107 @@ def test_a_broken_trial_is_refused(change, words, seed_copy):
     assert words in str(error.value) and "trial 7" in str(error.value)
     with pytest.warns(CorpusFormatWarning, match="Left out, as on_error='warn'"):
         assert len(read(root, on_error="warn")) == 14
+
+
+def test_steps_warn_once_per_recording(seed_copy):
+    """A flat channel was warned of once per run, with no word of which."""
+    root = seed_copy(set_rows({10: 0.0, 11: 37.5}), range(1, 15))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Emotion(window=1.0, features="de").get_data(SEED([1], sessions=[0], path=root))
+    texts = [str(w.message) for w in caught if w.category is RuntimeWarning]
+    (text,) = (text for text in texts if "differential entropy" in text)
+    assert text.startswith("SEED, subject 1, session 0, 14 runs (00, 13): The channels")
+
+
+def test_other_warnings_of_steps_are_kept(seed_root):
+    class Warn:
+        def transform(self, raw):
+            warnings.warn("old", FutureWarning, stacklevel=1)
+            warnings.warn("empty", RuntimeWarning, stacklevel=1)
+            return raw
+
+    dataset = SEED([1, 2], sessions=[0], path=seed_root)
+    pipeline = FixedPipeline([(StepType.RAW, Warn())])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        dataset.get_data(process_pipeline=pipeline)
+    assert [(w.category, str(w.message)) for w in caught] == [
+        (FutureWarning, "old"),
+        (RuntimeWarning, "SEED, subject 1, session 0, 15 runs (00, 14): empty"),
+        (FutureWarning, "old"),
+        (RuntimeWarning, "SEED, subject 2, session 0, 15 runs (00, 14): empty"),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        with pytest.raises(RuntimeWarning, match=r"^empty"):
+            dataset.get_data(process_pipeline=pipeline)
+
+
+def test_a_subject_without_an_intact_recording_is_left_out(seed_copy, seed_root):
+    """It was in the result, so that code for any subject met KeyError: '0'."""
+    root = seed_copy(set_rows({}))
+    (root / "Preprocessed_EEG" / "2_20140404.mat").write_bytes(b"\x00\x05\x16\x07")
+    dataset = SEED([1, 2], sessions=[0], path=root, on_error="warn")
+    with pytest.warns(CorpusFormatWarning, match="subject 2 is left out"):
+        data = dataset.get_data()
+    assert list(data) == [1] and len(data[1]["0"]) == 15
+    with pytest.warns(CorpusFormatWarning, match="subject 2 is left out"):
+        X, _, metadata = Emotion(window=1.0).get_data(dataset)
+    assert len(X) and set(metadata["subject"]) == {1}
+    with (
+        pytest.warns(CorpusFormatWarning, match="subject 2 is left out"),
+        pytest.raises(ValueError, match=r"No trial of subjects \[2\]"),
+    ):
+        Emotion(window=1.0).get_data(dataset, subjects=[2])
+
+
+# -- sensors other than EEG ----------------------------------------------------
+
+
+@pytest.fixture
+def deap_copy(deap_root, tmp_path):
+    """Return a function that changes the peripheral channels of a subject of DEAP."""
+
+    def rewrite(change, trials):
+        source = next(deap_root.rglob("s01.dat"))
+        content = pickle.loads(source.read_bytes(), encoding="latin1")
+        for trial in trials:
+            change(
+                dict(
+                    zip(PERIPHERAL_TYPES, content["data"][trial - 1, 32:], strict=True)
+                )
+            )
+        (tmp_path / "s01.dat").write_bytes(pickle.dumps(content, protocol=2))
+        return tmp_path
+
+    return rewrite
+
+
+def test_sensors_without_contact_or_saturated_are_reported(deap_copy, format_warnings):
+    """Only the EEG was looked at: a dead GSR or belt loaded in silence."""
+
+    def change(sensors):
+        sensors["GSR"][:] = 0
+        sensors["Temp"][:] = 33.2
+        sensors["Resp"][500:700] = sensors["Resp"].max() + 1
+        sensors["Plet"][500:600] = sensors["Plet"].max() + 1  # less than 1 s
+        sensors["hEOG"][400:] = 12.5  # still, but not at an extreme
+        sensors["hEOG"][390:392] = -1000, 1000
+
+    root = deap_copy(change, [3, 4, 5])
+    data = DEAP([1], path=root).get_data()[1]["0"]
+    bads = {run: raw.info["bads"] for run, raw in data.items() if raw.info["bads"]}
+    assert bads == {run: ["GSR", "Temp"] for run in ("02", "03", "04")}
+    flat, saturated = format_warnings.messages
+    assert "s01.dat: 2 channels other than EEG are flat" in flat
+    assert "GSR (trials 3-5), Temp (trials 3-5). They are listed" in flat
+    assert "1 channels other than EEG are saturated" in saturated
+    assert saturated.endswith(
+        "Resp (trials 3-5, first 1.56 s in all, from 0.9062 s on)"
+    )
+    found = inspect_corpus(DEAP([1], path=root, on_error="warn"), read_signals=True)
+    assert {flat, saturated} <= set(found.remarks) and not found.problems
 
 
 def test_a_large_but_real_amplitude_is_not_refused(seed_copy):
