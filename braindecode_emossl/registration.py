@@ -54,9 +54,7 @@ def register():
         sys.meta_path.insert(0, _Finder())
     for host in set(_REGISTER) & set(sys.modules):
         importlib.import_module(host)  # waits if another thread is importing it
-        # True if the host's own import has led here. The attribute has no public name.
-        if not getattr(sys.modules[host].__spec__, "_initializing", False):
-            _IMPORTS.todo.add(host)
+    _IMPORTS.done.clear()
     _IMPORTS.register()
 
 
@@ -125,7 +123,8 @@ class _Imports:
     def __init__(self):
         self.lock = threading.Lock()
         self.n_running = 0
-        self.todo: set[str] = set()
+        self.complete: set[str] = set()
+        self.done: set[str] = set()
 
     def start(self) -> None:
         with self.lock:
@@ -140,18 +139,23 @@ class _Imports:
         while host := self._start_next():
             try:
                 _REGISTER[host](sys.modules[host])
-            except BaseException:
-                self.todo.add(host)
-                raise
+                self.done.add(host)
             finally:
                 self.end()
 
     def _start_next(self) -> str | None:
         with self.lock:
-            if self.n_running or not self.todo:
-                return None
-            self.n_running = 1
-            return self.todo.pop()
+            for host in set(_REGISTER) - self.done:
+                if not self.n_running and self._is_complete(host):
+                    self.n_running = 1
+                    return host
+        return None
+
+    def _is_complete(self, host: str) -> bool:
+        if host in self.complete or host not in sys.modules:
+            return host in sys.modules
+        # Its import may have led to that of this package. There is no public name.
+        return not getattr(sys.modules[host].__spec__, "_initializing", False)
 
 
 _IMPORTS = _Imports()
@@ -195,8 +199,8 @@ class _Loader(Loader):
             raise
         finally:
             _IMPORTS.end()
-        if module.__name__ in _REGISTER:
-            _IMPORTS.todo.add(module.__name__)
+        _IMPORTS.complete.add(module.__name__)
+        _IMPORTS.done.discard(module.__name__)
         _IMPORTS.register()
 
 

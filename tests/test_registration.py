@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import braindecode.models.util
@@ -200,6 +201,156 @@ def test_command_line_of_moabb(whole_corpora, contexts, tmp_path):
     table = pd.read_csv(tmp_path / "output/Emotion/analysis/data.csv")
     assert table["dataset"].value_counts().to_dict() == {"DEAP": 64, "SEED": 60}
     assert set(table["pipeline"]) == {"DE + logistic regression", "Dummy"}
+
+
+# -- orders of import, in fresh interpreters ------------------------------------
+
+CHECKS = """
+import importlib, sys, threading
+
+def check_moabb():
+    import braindecode_emossl as ours, moabb.datasets, moabb.paradigms
+    from moabb.datasets.utils import dataset_dict, dataset_list
+    assert moabb.datasets.SEED is dataset_dict["SEED"] is ours.SEED
+    assert dataset_list.count(ours.SEED) == 1
+    assert dataset_list == sorted(dataset_list, key=lambda cls: cls.__name__)
+    assert moabb.paradigms.Emotion is ours.Emotion
+
+def check_braindecode():
+    import braindecode.models.util, braindecode_emossl as ours
+    assert braindecode.models.util.models_dict["SCMM"] is ours.SCMM
+"""
+
+
+def run_python(code: str, *arguments) -> None:
+    command = [sys.executable, "-c", CHECKS + textwrap.dedent(code), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+def test_hosts_imported_later():
+    """Each host is given our classes alone, and a reload changes nothing."""
+    run_python(
+        """
+        import braindecode_emossl
+        assert not {"moabb", "braindecode", "torch"} & set(sys.modules)
+        import moabb.datasets
+        check_moabb()
+        assert "braindecode" not in sys.modules
+        loader = moabb.datasets.__loader__
+        assert loader is moabb.datasets.__spec__.loader
+        assert type(loader) is type(sys.modules["moabb.datasets.base"].__loader__)
+        import braindecode
+        check_braindecode()
+        finders = list(sys.meta_path)
+        for module in (braindecode_emossl, moabb.datasets, moabb.paradigms):
+            importlib.reload(module)
+            check_moabb()
+        assert sys.meta_path == finders
+        """
+    )
+
+
+def test_a_class_imported_first_in_several_threads():
+    """Its module imports MOABB, which needs the class in turn.
+
+    Nobody gets the class before it is registered. All threads import the same module
+    first, as MOABB alone cannot be imported by threads through different modules.
+    """
+    run_python(
+        """
+        def use():
+            from braindecode_emossl.paradigms.emotion import Emotion
+            import moabb.paradigms
+            found.append(moabb.paradigms.Emotion is Emotion)
+
+        found = []
+        threads = [threading.Thread(target=use) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [True] * 4, found
+        check_moabb()
+        """
+    )
+
+
+def test_import_during_that_of_a_host():
+    """The host is incomplete by then, and is given our classes when one is used."""
+    run_python(
+        """
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if name == "moabb.datasets.base":
+                    import braindecode_emossl
+
+        sys.meta_path.insert(0, Finder())
+        import moabb
+        import braindecode_emossl
+        braindecode_emossl.SEED
+        check_moabb()
+        """
+    )
+
+
+def test_errors_of_a_host_are_shown_as_without_the_package(tmp_path):
+    (tmp_path / "moabb").mkdir()
+    (tmp_path / "moabb/__init__.py").touch()
+    (tmp_path / "moabb/datasets.py").write_text("1 / 0")
+    run_python(
+        """
+        import traceback
+        import braindecode_emossl
+
+        sys.path.insert(0, sys.argv[1])
+        try:
+            import moabb.datasets
+        except ZeroDivisionError as error:
+            frames = traceback.extract_tb(error.__traceback__)
+        files = [frame.filename for frame in frames]
+        assert files == ["<string>", sys.argv[1] + "/moabb/datasets.py"], files
+        """,
+        tmp_path,
+    )
+
+
+def test_start_help_and_completion_load_no_host():
+    run_python(
+        """
+        heavy = {
+            "braindecode", "matplotlib", "mne", "moabb", "pandas", "scipy", "sklearn",
+            "skorch", "torch",
+        }
+        import braindecode_emossl
+        assert not heavy & set(sys.modules), heavy & set(sys.modules)
+
+        from typer.testing import CliRunner
+        from braindecode_emossl.cli import app
+
+        def run(*arguments, **environment):
+            result = CliRunner().invoke(
+                app, arguments, prog_name="emossl", env=environment
+            )
+            assert result.exit_code == 0 and result.output.strip(), result
+            assert not heavy & set(sys.modules), heavy & set(sys.modules)
+
+        for arguments in (["--help"], ["--version"], ["evaluate", "--help"]):
+            run(*arguments)
+        for typed in (
+            "emossl ",
+            "emossl pretrain ",
+            "emossl evaluate ",
+            "emossl evaluate SEED --protocol ",
+            "emossl evaluate SEED --target ",
+        ):
+            run(
+                _EMOSSL_COMPLETE="complete_bash",
+                COMP_WORDS=typed,
+                COMP_CWORD=str(typed.count(" ")),
+            )
+        """
+    )
 
 
 # -- braindecode ---------------------------------------------------------------
