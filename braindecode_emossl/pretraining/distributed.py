@@ -76,6 +76,9 @@ class DistributedPretrainer(SSLPretrainer):
         is_parallel = isinstance(self.module_, DistributedDataParallel)
         return self.module_.module if is_parallel else self.module_
 
+    def _warn_of_copies(self):
+        """Say nothing: the processes train together."""
+
     @property
     def _accelerator(self):
         return _make_accelerator(self.device)

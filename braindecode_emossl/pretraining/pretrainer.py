@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -312,6 +313,7 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
             If the loss of a batch, or its gradients, are not finite. The message names
             the batch.
         """
+        self._warn_of_copies()
         dataset = gather_windows(X, metadata, paradigm)
         self._check_metadata(dataset.metadata)
         if self.checkpoint_dir is not None and not self._is_known():
@@ -332,6 +334,18 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
             if self.checkpoint_dir is not None and self._is_known():
                 self.save_trained()
         return self
+
+    def _warn_of_copies(self) -> None:
+        """Warn once that processes of a launcher do not train together."""
+        n_processes = int(os.environ.get("WORLD_SIZE") or 1)
+        if n_processes > 1 and os.environ.get("RANK", "0") == "0":
+            log.warning(
+                "%s was started in %d processes (WORLD_SIZE), each of which trains the "
+                "same copy of the objective. To train one objective in all of them, "
+                "use DistributedPretrainer.",
+                type(self).__name__,
+                n_processes,
+            )
 
     def save_trained(self) -> None:
         """Write the trained objective to ``checkpoint_dir``, as a checkpoint."""

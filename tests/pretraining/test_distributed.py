@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
@@ -497,6 +498,31 @@ def test_alone_it_is_the_pretrainer(monkeypatch):
         for kind in (SSLPretrainer, DistributedPretrainer)
     ]
     assert_same(results[0]["state"], results[1]["state"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("pretrainer_class", "n_processes", "rank", "n_warnings"),
+    [
+        (SSLPretrainer, "2", "0", 1),
+        (SSLPretrainer, "2", "1", 0),
+        (SSLPretrainer, "1", "0", 0),
+        (DistributedPretrainer, "2", "0", 0),
+    ],
+)
+def test_a_launcher_with_the_wrong_pretrainer(
+    monkeypatch, caplog, pretrainer_class, n_processes, rank, n_warnings
+):
+    """Under torchrun every process silently trained the same copy."""
+    pretrainer = pretrainer_class(make_scmm(), max_steps=0, random_state=0)
+    if pretrainer_class is DistributedPretrainer:  # alone, it would wait for the other
+        monkeypatch.setattr(pretrainer, "_check_metadata", lambda metadata: 1 / 0)
+    monkeypatch.setenv("WORLD_SIZE", n_processes)
+    monkeypatch.setenv("RANK", rank)
+    with suppress(ZeroDivisionError):
+        pretrainer.fit(make_windows())
+    found = [text for text in caplog.messages if "DistributedPretrainer" in text]
+    assert len(found) == n_warnings
+    assert all("in 2 processes" in text for text in found)
 
 
 def test_synchronization_can_be_undone():
