@@ -18,6 +18,7 @@ from braindecode_emossl import cli, demo, evaluation, terminal
 from braindecode_emossl.cli import app
 from braindecode_emossl.datasets import write_replica
 from braindecode_emossl.evaluation import PROTOCOLS, AuditReport, pipelines_folder
+from braindecode_emossl.evaluation.controls import list_controls
 from braindecode_emossl.paradigms.labels import TARGETS
 from braindecode_emossl.pretraining import SSLPretrainer, load_checkpoint
 from braindecode_emossl.pretraining.registry import OBJECTIVES
@@ -117,6 +118,7 @@ def test_help_of_every_command_has_an_example(run):
         ("emossl evaluate ", {cls.code_name for cls in DATASETS}),
         ("emossl evaluate SEED --unlabeled ", {cls.code_name for cls in DATASETS}),
         ("emossl evaluate SEED --protocol ", set(PROTOCOLS)),
+        ("emossl evaluate SEED --controls ", {"all", *list_controls()}),
         ("emossl evaluate SEED --target ", set(TARGETS)),
     ],
 )
@@ -267,6 +269,53 @@ def test_options_reach_evaluate(run, seed, quick, spied):
     (corpus,) = call["unlabeled"]
     assert corpus.code == "SEED-IV" and list(corpus.subject_list) == [2, 3]
     assert call["seeds"] is None and call["n_labeled_trials"] is None
+
+
+def test_controls_have_a_table_of_their_own(run, seed, quick, tmp_path):
+    arguments = ("evaluate", seed, *OPTIONS, "--pipelines", quick, "--no-baselines")
+    arguments += ("--controls", "permuted-labels:n_permutations=2", "--probes")
+    result = run(*arguments, "--results", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    scores, controls = result.output.split("Controls, accuracy of windows")
+    assert "permuted-labels" not in scores and "permuted-labels" in controls
+    (file,) = tmp_path.glob("scores*.parquet")
+    table = pd.read_parquet(file)
+    assert table["control_part"].value_counts().to_dict() == {"": 2, "0": 2, "1": 2}
+    assert "probe_label" in table
+    page = tmp_path / "report.html"
+    assert run("report", str(tmp_path), "--output", str(page)).exit_code == 0
+    assert "What a linear probe reads" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((), None),
+        (("all",), "all"),
+        (
+            ("reversed-time", "injected-signal:snr=0.2"),
+            ["reversed-time", ("injected-signal", {"snr": 0.2})],
+        ),
+    ],
+)
+def test_controls_reach_evaluate(run, seed, quick, spied, given, expected):
+    arguments = [part for name in given for part in ("--controls", name)]
+    run("evaluate", seed, *OPTIONS, "--pipelines", quick, *arguments)
+    assert spied[0]["controls"] == expected and spied[0]["probes"] is False
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("all", "reversed-time"), "stands alone"),
+        (("injected-signal:0.2",), "--controls injected-signal: must be NAME=VALUE"),
+        (("nothing",), "A control must be one of"),
+    ],
+)
+def test_wrong_controls_are_one_sentence(run, seed, quick, given, message):
+    arguments = [part for name in given for part in ("--controls", name)]
+    result = run("evaluate", seed, *OPTIONS, "--pipelines", quick, *arguments)
+    assert result.exit_code == 2 and message in " ".join(result.stderr.split())
 
 
 def test_shipped_pipelines_follow_the_rate_of_the_windows(run, seed, quick, spied):
