@@ -364,6 +364,10 @@ class EmotionDataset(BaseDataset):
         remedy: str = "Fetch the file again",
     ) -> None:
         """Raise an error for a broken file, or warn of it with on_error="warn"."""
+        if isinstance(cause, OSError) and cause.errno is not None and cause.filename:
+            # Such as a link without a target: nothing is known of its contents.
+            message = f"{self.code}: {cause.filename} cannot be read: {cause.strerror}."
+            remedy = "Check its permissions, its disk and, if it is a link, its target"
         if self.on_error == "warn":
             warn_of_format(f"{message} Left out, as on_error='warn'.", left_out=True)
             return

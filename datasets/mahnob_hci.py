@@ -303,7 +303,7 @@ class MAHNOB_HCI(EmotionDataset):
             if int(match["subject"]) != subject or match["kind"] not in ("S", "s"):
                 continue
             if "session.xml" not in {
-                file.name.lower() for file in bdf.parent.iterdir() if file.is_file()
+                file.name.lower() for file in bdf.parent.iterdir() if not file.is_dir()
             }:
                 self._broken(
                     f"MAHNOB-HCI: {bdf} must have a session.xml beside it, which says "
@@ -586,6 +586,8 @@ def _parse(file: Path, mtime_ns: int, size: int) -> tuple[dict, int]:
 
 def _describe(session: _Session) -> dict:
     """Return what a session.xml says of its trial, as arguments of `Trial`."""
+    if isinstance(session.problem, OSError):
+        raise session.problem
     if session.problem is not None:
         raise _BrokenTrialError(f"{session.file} cannot be read ({session.problem}).")
     stimulus = session.attributes.get("mediaFile", "").lower()

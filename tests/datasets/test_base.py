@@ -12,7 +12,11 @@ from moabb.datasets.metadata.schema import validate_metadata_against_dataset
 from numpy.testing import assert_allclose
 
 from braindecode_emossl.datasets import DEAP, MAHNOB_HCI, SEED, SEED_IV, write_replica
-from braindecode_emossl.errors import CorpusFormatError, CorpusNotFoundError
+from braindecode_emossl.errors import (
+    CorpusFormatError,
+    CorpusFormatWarning,
+    CorpusNotFoundError,
+)
 
 CORPORA = [SEED, SEED_IV, DEAP, MAHNOB_HCI]
 
@@ -235,6 +239,30 @@ def test_a_wrong_on_error_is_refused():
 
 
 # -- what is known of the trials -----------------------------------------------
+
+
+LINKS = {
+    SEED: "1_20131027.mat",
+    SEED_IV: "1_20160518.mat",
+    DEAP: "s01.dat",
+    MAHNOB_HCI: "2/session.xml",
+}
+
+
+@pytest.mark.parametrize("cls", CORPORA)
+def test_a_file_that_cannot_be_read_is_not_called_broken(cls, roots, tmp_path):
+    """Without permission, or as a link without a target, it was to be fetched again."""
+    shutil.copytree(roots[cls], tmp_path / "corpus")
+    (file, *_) = sorted((tmp_path / "corpus").rglob(LINKS[cls]))
+    file.unlink()
+    file.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CorpusFormatError) as error:
+        cls([1], sessions=[0], path=tmp_path).get_data()
+    text = str(error.value)
+    assert text.startswith(f"{cls.code_name}: {file} cannot be read: No such file")
+    assert "Check its permissions" in text and "Fetch" not in text
+    with pytest.warns(CorpusFormatWarning, match="cannot be read: No such file"):
+        cls([1], sessions=[0], path=tmp_path, on_error="warn").get_data()
 
 
 @pytest.mark.parametrize("cls", CORPORA)
