@@ -125,7 +125,8 @@ class EmotionDataset(BaseDataset):
         As in MOABB: ``False`` keeps only the EEG, ``True`` all channels; a dict is
         passed to :func:`mne.pick_types`.
     mark_bads : bool
-        Whether electrodes without contact, whose signal is flat, are listed in
+        Whether channels without contact, whose signal is flat, and electrodes that a
+        BioSemi file lacks, which are filled with zeros, are listed in
         ``raw.info["bads"]``. A warning names them in either case.
 
     Attributes

@@ -131,8 +131,9 @@ class DEAP(EmotionDataset):
         EOG, zygomaticus and trapezius EMG (V), skin resistance, respiration,
         plethysmograph and skin temperature.
     mark_bads : bool
-        Whether electrodes without contact, whose signal is flat, are listed in
-        ``raw.info["bads"]``. A warning names them in either case.
+        Whether channels without contact, whose signal is flat, and electrodes that a
+        file lacks, which are filled with zeros, are listed in ``raw.info["bads"]``. A
+        warning names them in either case.
     rating_source : {"files", "table"}
         Whose ratings count if those of the preprocessed files differ from the table
         in the way of a copy that circulates: valence and arousal are 9 minus the

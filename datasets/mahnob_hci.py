@@ -134,8 +134,9 @@ class MAHNOB_HCI(EmotionDataset):
         and ``ECG``, which is ``EXG2`` minus ``EXG3`` (V), skin resistance,
         respiration and skin temperature.
     mark_bads : bool
-        Whether electrodes without contact, whose signal is flat, are listed in
-        ``raw.info["bads"]``. A warning names them in either case.
+        Whether channels without contact, whose signal is flat, and electrodes that a
+        file lacks, which are filled with zeros, are listed in ``raw.info["bads"]``. A
+        warning names them in either case.
 
     Raises
     ------
