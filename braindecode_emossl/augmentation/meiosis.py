@@ -15,7 +15,7 @@ def meiosis(
     axis: str = "time",
     per_item: bool = True,
     generator: torch.Generator | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> torch.Tensor:
     r"""Cross the windows of each item in pairs, as in SGMC [1]_.
 
     An item holds :math:`2Q` windows of the same stimulus second, each of another
@@ -46,7 +46,7 @@ def meiosis(
 
     Returns
     -------
-    groups_a, groups_b : torch.Tensor, shape (n_items, group_size, n_chans, n_times)
+    torch.Tensor, shape (2, n_items, group_size, n_chans, n_times)
         The two groups of each item.
 
     Raises
@@ -75,17 +75,27 @@ def meiosis(
         1, n_times - 1, (n_draws, 1, 1, 1), generator=generator, device=drawn_on
     )
 
-    order = keys.argsort(dim=1).to(x.device).expand(n_items, -1)  # (n_items, 2Q)
+    order = keys.argsort(dim=1).to(x.device)  # (n_draws, 2Q)
     items = torch.arange(n_items, device=x.device)[:, None]  # (n_items, 1)
-    first, second = x[items, order].chunk(2, dim=1)  # (n_items, Q, n_chans, n_times)
+    rows = (n_windows * items + order).unflatten(1, (2, -1))  # (n_items, 2, Q)
+    windows = x.flatten(0, 1)
+    first, second = (  # (n_items, Q, n_chans, n_times)
+        windows.index_select(0, half.flatten()).unflatten(0, half.shape)
+        for half in rows.unbind(1)
+    )
     dim = -1 if axis == "time" else -2
     positions = torch.arange(x.shape[dim], device=x.device)
     if axis == "channel":
         positions = positions[:, None]  # (n_chans, 1)
-    before = positions < cut.to(
-        x.device
-    )  # (n_draws, 1, 1, n_times) or (.., n_chans, 1)
-    return torch.where(before, first, second), torch.where(before, second, first)
+    # (n_draws, 1, 1, n_times) or (n_draws, 1, n_chans, 1)
+    before = positions < cut.to(x.device)
+    pairs = ((first, second), (second, first))
+    if x.requires_grad:  # which out= does not support
+        return torch.stack([torch.where(before, *pair) for pair in pairs])
+    groups = x.new_empty(2, *first.shape)
+    for group, pair in zip(groups, pairs, strict=True):
+        torch.where(before, *pair, out=group)
+    return groups
 
 
 def _check(x: torch.Tensor, axis: str) -> None:

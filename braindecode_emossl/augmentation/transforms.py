@@ -284,7 +284,7 @@ def _cross(
     X: torch.Tensor, y: torch.Tensor, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross the windows of each item, group a before group b."""
-    return torch.cat(meiosis(X, generator=generator), dim=1), y
+    return torch.cat([*meiosis(X, generator=generator)], dim=1), y
 
 
 class Meiosis(_SeededTransform):

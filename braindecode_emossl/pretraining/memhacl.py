@@ -207,8 +207,8 @@ class MEMHACLPretraining(PretrainingObjective):
             axis=self.meiosis_axis,
             per_item=self.meiosis_per_item,
             generator=generator,
-        )  # two of (n_items, group_size, n_chans, n_times)
-        return self.compute_loss(torch.stack(groups))
+        )  # (2, n_items, group_size, n_chans, n_times)
+        return self.compute_loss(groups)
 
     def compute_loss(self, groups: torch.Tensor) -> PretrainingOutput:
         """Compute the loss of windows that are already crossed.

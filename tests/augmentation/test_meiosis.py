@@ -73,7 +73,7 @@ def test_pairs_exchange_what_follows_one_cut(
 
 def test_no_value_is_lost_or_doubled():
     x = make_items(5, 6, 3, 9)
-    both = torch.cat(meiosis(x, generator=make_generator()), dim=1)
+    both = torch.cat([*meiosis(x, generator=make_generator())], dim=1)
     assert torch.equal(both.sort(dim=1).values, x)
 
 
@@ -124,7 +124,9 @@ def test_the_generator_alone_decides():
 def test_input_is_kept_and_gradient_flows():
     x = make_items().double().requires_grad_()
     before = x.detach().clone()
-    group_a, group_b = meiosis(x, generator=make_generator())
+    group_a, group_b = groups = meiosis(x, generator=make_generator())
+    without = meiosis(before, generator=make_generator())
+    assert torch.equal(groups, without) and not without.requires_grad
     (group_a.sum() + 3 * group_b.sum()).backward()
     assert torch.equal(x.detach(), before)
     assert group_a.dtype == torch.float64
