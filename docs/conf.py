@@ -53,6 +53,7 @@ copybutton_prompt_is_regexp = True
 autosummary_generate = True
 # Names in __all__ are public, wherever they are defined.
 autosummary_ignore_module_all = False
+autosummary_imported_members = True
 # Classes with a page in models/, which are not repeated on other pages.
 autosummary_context = {
     "with_a_page": [*OBJECTIVES, *(cls.__name__ for cls in OBJECTIVES.values())]
