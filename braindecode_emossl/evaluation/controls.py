@@ -432,7 +432,7 @@ class _Pattern:
 # -- finding controls ----------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Control:
     """A control with its options.
 

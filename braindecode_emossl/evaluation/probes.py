@@ -27,7 +27,7 @@ TARGETS = {
 }
 _N_SPLITS = 5
 # Training windows and test windows whose features are probed.
-_MOST_WINDOWS = 4000
+_MOST_WINDOWS = 2000
 _BATCH_SIZE = 256
 
 

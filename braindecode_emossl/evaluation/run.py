@@ -228,7 +228,7 @@ def evaluate(
     and test. They are left out, with a warning, if the windows are features.
 
     Probes are fitted and tested on the training and test windows of a fold, at most
-    4,000 of each, and their scores are averaged over folds. Those of subject and
+    2,000 of each, and their scores are averaged over folds. Those of subject and
     session are tested on other trials, that of the stimulus on other subjects, and that
     of the label on the test windows of the fold; see :func:`probe`. A value is NaN
     where a fold has only one subject, session or stimulus, or where the pipeline offers
@@ -596,15 +596,20 @@ class _Run:
 
     def _count_folds(self, folds, windows, variants) -> list[list[int]]:
         """Return how many folds each variant makes of each fold of the protocol."""
-        return [
-            [
-                1
-                if variant.control is None
-                else sum(1 for _ in self._change(variant, parts, windows))
-                for parts in folds
-            ]
-            for variant in variants
-        ]
+        known: dict[tuple, list[int]] = {}
+        counts = []
+        for variant in variants:
+            # Pipelines share the folds of a control.
+            key = variant.control, variant.seed, variant.n_labeled_trials
+            if variant.control is None:
+                known[key] = [1] * len(folds)
+            elif key not in known:
+                known[key] = [
+                    sum(1 for _ in self._change(variant, parts, windows))
+                    for parts in folds
+                ]
+            counts.append(known[key])
+        return counts
 
     def _list_unfinished(self, unit, folds, counts, shard, variants):
         """Return the folds to run, those of one fold of the protocol together."""

@@ -118,7 +118,7 @@ def compare_pipelines(
             f"n_permutations must be an integer from 1, but got {n_permutations!r}."
         )
     rng = check_random_state(random_state)
-    results = _leave_out_controls(results)
+    results = leave_out_controls(results)
     by = _check_results(results, score)
     _check_comparable(results, by)
     comparisons = []
@@ -171,7 +171,7 @@ def summarize_results(results: pd.DataFrame, score: str = "score") -> pd.DataFra
     is the standard deviation of the mean over subjects that each seed gives. A subject
     that lacks a seed does not shift that seed's mean.
     """
-    results = _leave_out_controls(results)
+    results = leave_out_controls(results)
     groups = _check_results(results, score)
     # The pipeline comes before the columns of its variants.
     by = [name for name in groups if name not in _OPTIONAL]
@@ -422,8 +422,19 @@ def _find_trial_labels(y, trials) -> pd.Series:
     return table["label"]
 
 
-def _leave_out_controls(results: pd.DataFrame) -> pd.DataFrame:
-    """Return the results without the rows of controls."""
+def leave_out_controls(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the results without the rows of controls.
+
+    Parameters
+    ----------
+    results : pandas.DataFrame
+        Scores, with the column ``control`` if there are any.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows of results.
+    """
     if "control" not in results:
         return results
     return results[results["control"].isna() | (results["control"] == "")]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from braindecode_emossl.evaluation.statistics import (
     compare_pipelines,
+    leave_out_controls,
     summarize_results,
 )
 from braindecode_emossl.visualization.style import (
@@ -91,6 +92,7 @@ def plot_benchmark(
         If a column or the chance level of a data set is missing, or pipelines were not
         scored on the same subjects and sessions.
     """
+    results = leave_out_controls(results)
     summarize_results(results, score)  # it checks the table
     styles = {name: style_of(i) for i, name in enumerate(results["pipeline"].unique())}
     panels = [

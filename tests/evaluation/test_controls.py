@@ -32,6 +32,7 @@ from braindecode_emossl.evaluation.controls import find_controls, list_controls
 from braindecode_emossl.evaluation.folds import group_ids
 from braindecode_emossl.paradigms import Emotion
 from braindecode_emossl.report import write_report
+from braindecode_emossl.visualization import plot_benchmark
 
 SFREQ = 128.0
 LOSO = PROTOCOLS["leave-one-subject-out"]
@@ -501,6 +502,64 @@ def test_a_function_must_yield_folds(toy, paradigm):
     assert not Counting.n_fits
 
 
+class AsksForWindows(Counting):
+    """Remember all windows that fit and predict are given."""
+
+    seen: list = []  # noqa: RUF012
+    __metadata_request__fit = dict.fromkeys(
+        ("X_unlabeled", "X_target_unlabeled", "X_target_labeled", "X_val"), True
+    )
+
+    def fit(self, X, y, **windows):
+        self.seen.append({"X": X} | windows)
+        return super().fit(X, y)
+
+    def predict(self, X):
+        self.seen.append({"test": X})
+        return super().predict(X)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options", "given"),
+    [
+        (
+            "subject-split",
+            {"train": 1, "validation": 1, "test": 1},
+            {"X_val", "X_unlabeled", "X_target_unlabeled"},
+        ),
+        (
+            "subject-calibration",
+            {},
+            {"X_target_labeled", "X_unlabeled", "X_target_unlabeled"},
+        ),
+    ],
+)
+def test_all_windows_of_a_pipeline_are_changed(protocol, options, given, toy, signals):
+    AsksForWindows.seen.clear()
+    evaluate(
+        {"a": AsksForWindows()},
+        [toy],
+        signals,
+        protocol,
+        random_state=0,
+        adapt="unlabeled",
+        n_labeled_trials=1,
+        controls=["reversed-time"],
+        **options,
+    )
+    plain, changed = (
+        [windows for windows in AsksForWindows.seen if "X" in windows][i::2]
+        for i in (0, 1)
+    )
+    assert set(plain[0]) == {"X"} | given
+    for before, after in zip(plain, changed, strict=True):
+        for name, windows in before.items():
+            assert_array_equal(after[name], windows[..., ::-1])
+    tests = [windows["test"] for windows in AsksForWindows.seen if "test" in windows]
+    tested = {windows.tobytes() for windows in tests}
+    assert all(windows[..., ::-1].tobytes() in tested for windows in tests)
+
+
 def shorter(windows, rows):
     return windows[..., :-1]
 
@@ -615,6 +674,18 @@ def test_summaries_leave_controls_out():
         summarize_controls(without)
     with pytest.raises(ValueError, match="columns"):
         summarize_controls(without.drop(columns="control"))
+
+
+def test_the_benchmark_plot_leaves_controls_out():
+    """Subjects had a point for each row of a control, too."""
+    table = make_table([0.9, 0.8], null={"0": [0.1, 0.1]}).assign(n_classes=2)
+    plots = [plot_benchmark(rows) for rows in (table, table[table["control"] == ""])]
+    drawn = [
+        [line.get_ydata().tolist() for line in plot.axes[0].lines] for plot in plots
+    ]
+    assert drawn[0] == drawn[1]
+    points = [[c.get_offsets().tolist() for c in p.axes[0].collections] for p in plots]
+    assert points[0] == points[1]
 
 
 # -- regimes -------------------------------------------------------------------
