@@ -101,8 +101,8 @@ def make_folder(path) -> Path:
     for part in (path, *path.parents):
         if part.exists() and not part.is_dir():
             raise NotADirectoryError(
-                f"{part} must be a folder, but is a file: give another folder, or "
-                "remove the file."
+                f"{part.absolute()} must be a folder, but is a file: give another "
+                "folder, or remove the file."
             )
     path.mkdir(parents=True, exist_ok=True)
     return path
