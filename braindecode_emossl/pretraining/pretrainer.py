@@ -78,7 +78,8 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
     lr : float, default=5e-4
         Learning rate.
     optimizer : type of torch.optim.Optimizer, default=AdamW
-        Its other arguments as ``optimizer__<name>``.
+        Its other arguments as ``optimizer__<name>``. AdamW is fused unless they say
+        otherwise.
     warmup_steps : int, default=0
         Steps in which the learning rate rises to ``lr``.
     schedule : {None, "cosine"}, default=None
@@ -249,6 +250,13 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
         """Copy the objective, which is thus left as it was."""
         self.module_ = copy.deepcopy(self.objective)
         return self
+
+    def get_params_for_optimizer(self, prefix, named_parameters):
+        """Return weights and settings, which fuse AdamW for steps of half the time."""
+        weights, settings = super().get_params_for_optimizer(prefix, named_parameters)
+        if self.optimizer is torch.optim.AdamW and "foreach" not in settings:
+            settings = {"fused": True, **settings}
+        return weights, settings
 
     def torch_compile(self, module, name):
         """Compile in place: in a wrapper the weights would have other names."""

@@ -665,6 +665,19 @@ def test_compiled_and_not_are_the_same_training(X):
     torch.testing.assert_close(weights(compiled.module_), weights(plain.module_))
 
 
+def test_fused_steps_are_those_of_the_plain_optimizer(X):
+    fused, plain = (
+        SSLPretrainer(Mean(), max_steps=50, lr=0.05, random_state=0, **settings).fit(X)
+        for settings in ({}, {"optimizer__fused": False})
+    )
+    assert [net.optimizer_.defaults["fused"] for net in (fused, plain)] == [True, False]
+    torch.testing.assert_close(fused.module_.state_dict(), plain.module_.state_dict())
+    other = make_pretrainer(optimizer=torch.optim.RMSprop, max_epochs=1).fit(X)
+    assert "fused" not in other.optimizer_.defaults
+    loops = make_pretrainer(optimizer__foreach=False, max_epochs=1).fit(X)
+    assert not loops.optimizer_.defaults["fused"]
+
+
 def test_the_bar_shows_the_terms_and_survives_pickling(X, monkeypatch):
     bars = []
 
