@@ -17,6 +17,8 @@ from scipy import stats
 from scipy.special import gammaln
 from sklearn.utils import check_consistent_length, check_random_state
 
+from braindecode_emossl.evaluation.controls import REFERENCE
+
 __all__ = [
     "ChanceLevel",
     "chance_level",
@@ -442,7 +444,7 @@ def leave_out_controls(results: pd.DataFrame) -> pd.DataFrame:
 
 def _compare_control(plain, control, score: str) -> dict:
     """Compare a control with its own reference, else with the result."""
-    is_reference = control["control_part"] == "reference"
+    is_reference = control["control_part"] == REFERENCE
     if is_reference.any():
         plain, control = control[is_reference], control[~is_reference]
     reference = _average_subjects(plain, score, []).set_index("subject")[score]
