@@ -1,0 +1,125 @@
+"""Parts of a training step on the CPU against plain implementations.
+
+    OMP_NUM_THREADS=1 python benchmarks/bench_steps.py
+    OMP_NUM_THREADS=1 python benchmarks/bench_steps.py --rounds 51
+
+Tables of CPU time, medians of interleaved rounds:
+
+* meiosis, in plain copies of its batch, against crossing the windows into two tensors
+  that are then stacked; both give the same groups;
+* an optimizer step of AdamW, fused as in ``SSLPretrainer``, against torch's default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import torch
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.table import Table
+
+from braindecode_emossl.augmentation import meiosis
+from braindecode_emossl.models import (
+    MEMHACL,
+    SCMM,
+    MaskedClusterTransformer,
+    MoodReader,
+)
+
+SHAPES = [(64, 4, 62, 200), (16, 8, 62, 200), (64, 16, 32, 128), (128, 4, 40, 128)]
+
+
+def main() -> None:
+    """Measure and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=25, help="rounds (default 25)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    console = Console(width=100)
+    console.print(compare_meiosis(options.rounds))
+    console.print(compare_optimizers(options.rounds))
+
+
+def measure(functions: dict, n_rounds: int) -> dict[str, float]:
+    """Return the median CPU time of each function in seconds."""
+    found: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(n_rounds):
+        for name, function in functions.items():
+            start = time.process_time()
+            function()
+            found[name].append(time.process_time() - start)
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def compare_meiosis(n_rounds: int) -> Table:
+    """Return the cost of meiosis in copies of its batch."""
+    table = Table("meiosis", "stacked", "ours", "ratio", box=MARKDOWN)
+    for shape in SHAPES:
+        x = torch.randn(shape)
+        torch.manual_seed(0)
+        expected = cross_and_stack(x)
+        torch.manual_seed(0)
+        assert torch.equal(meiosis(x), expected)
+        seconds = measure(
+            {
+                "copy": x.clone,
+                "stacked": lambda x=x: cross_and_stack(x),
+                "ours": lambda x=x: meiosis(x),
+            },
+            n_rounds,
+        )
+        copies = [seconds[name] / seconds["copy"] for name in ("stacked", "ours")]
+        table.add_row(
+            " x ".join(map(str, shape)),
+            *(f"{n:.1f}" for n in copies),
+            f"{copies[0] / copies[1]:.1f}",
+        )
+    return table
+
+
+def cross_and_stack(x: torch.Tensor) -> torch.Tensor:
+    """Cross windows as meiosis does, with a tensor for each step."""
+    n_items, n_windows, _, n_times = x.shape
+    order = torch.rand(n_items, n_windows).argsort(dim=1)
+    cut = torch.randint(1, n_times - 1, (n_items, 1, 1, 1))
+    first, second = x[torch.arange(n_items)[:, None], order].chunk(2, dim=1)
+    before = torch.arange(n_times) < cut
+    return torch.stack(
+        [torch.where(before, first, second), torch.where(before, second, first)]
+    )
+
+
+def compare_optimizers(n_rounds: int) -> Table:
+    """Return the time of one step of AdamW for each model."""
+    settings = {"n_outputs": 3, "n_chans": 62, "n_times": 800, "sfreq": 200}
+    models = [
+        SCMM(n_outputs=3, n_chans=62, n_times=5, input_domain="de"),
+        MEMHACL(**{**settings, "n_times": 200}),
+        MaskedClusterTransformer(**settings),
+        MoodReader(**settings),
+    ]
+    table = Table("AdamW", "default (ms)", "fused (ms)", "ratio", box=MARKDOWN)
+    for model in models:
+        weights = list(model.parameters())
+        for weight in weights:
+            weight.grad = torch.full_like(weight, 1e-3)
+        seconds = measure(
+            {
+                "default": torch.optim.AdamW(weights).step,
+                "fused": torch.optim.AdamW(weights, fused=True).step,
+            },
+            n_rounds,
+        )
+        table.add_row(
+            type(model).__name__,
+            *(f"{1e3 * value:.2f}" for value in seconds.values()),
+            f"{seconds['default'] / seconds['fused']:.1f}",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()
