@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,15 @@ from edfio import Bdf, BdfSignal
 from scipy.io import savemat
 
 from braindecode_emossl.datasets import deap, deap_original
+from braindecode_emossl.datasets.replica_artifacts import make_blinks
+from braindecode_emossl.datasets.replica_head import Head
+from braindecode_emossl.datasets.replica_peripherals import make_peripherals
 from braindecode_emossl.datasets.replica_signals import (
-    Head,
     make_eeg,
     make_generator,
-    make_subject_gain,
-    slow_drift,
+    make_stimulus,
+    make_subject,
+    make_trial,
 )
 
 __all__ = ["write_deap", "write_python2_pickle"]
@@ -45,6 +49,9 @@ _UNFAMILIAR = (2, 15, 23)
 _PRELUDE = 4.0
 _CROSS, _AFTER, _RATING = 1.0, 0.5, 0.5
 
+# Skin, respiration, plethysmograph and temperature.
+_SLOW = slice(len(deap.CH_NAMES) - 4, len(deap.CH_NAMES))
+
 # Physical range of the original recordings, in microvolts; ohm need more room.
 _RANGE = 262144
 _GSR_RANGE = 1048576
@@ -62,21 +69,20 @@ def write_deap(folder: Path, settings: Mapping) -> None:
     targets = make_generator(settings).permutation(corners)
     table = []
     for subject in settings["subjects"]:
-        rng = make_generator(settings, subject)
-        gain = make_subject_gain(head, rng)
+        rng = make_generator(settings, subject, _N_VIDEOS + 3)
+        viewer = make_subject(head, settings, subject)
         mood = np.hstack([targets, rng.normal(size=targets.shape)])
         ratings = np.clip(5 + 2 * mood + rng.normal(0, 0.7, mood.shape), 1, 9).round(2)
         rows = _make_rows(settings, subject, ratings)
         table.append(rows)
         file = recordings / f"s{subject:02d}.{settings['variant']}"
         if settings["variant"] == "bdf":
-            order = rows["Experiment_id"].to_numpy() - 1
-            _write_bdf(file, settings, subject, head, gain, ratings[order])
+            _write_bdf(file, settings, subject, viewer, rows)
             continue
         data = np.empty((_N_VIDEOS, len(deap.CH_NAMES), _count_samples(settings)))
-        for k, row in enumerate(ratings, start=1):
-            rng = make_generator(settings, subject, k)
-            data[k - 1] = _deap_trial(head, gain, row, settings, rng)
+        for video, row in enumerate(ratings, start=1):
+            rng = make_generator(settings, subject, video)
+            data[video - 1] = _make_video(viewer, video, row, settings, rng)
         arrays = {"labels": ratings, "data": data}
         if settings["variant"] == "mat":
             savemat(file, arrays, format="5", do_compression=True)
@@ -119,70 +125,80 @@ def _count_samples(settings):
     return n_baseline + round(_seconds(settings) * deap.SFREQ)
 
 
-def _deap_trial(head, gain, ratings, settings, rng):
+def _make_video(viewer, video, ratings, settings, rng):
     """Return baseline and trial of one video, (40 channels, n_times)."""
     n_baseline = round(deap.BASELINE_SECONDS * deap.SFREQ)
     n_trial = _count_samples(settings) - n_baseline
+    stimulus = make_stimulus(settings, n_trial / deap.SFREQ, video)
     state = _state(ratings, settings)
-    parts = []
-    for n_times, felt in ((n_baseline, np.zeros(2)), (n_trial, state)):
-        eeg = make_eeg(head, gain, felt, deap.SFREQ, n_times, (4, 45), rng)
-        eeg -= eeg.mean(axis=0)  # the common average is the reference
-        parts.append(np.vstack([eeg, _peripherals(felt, n_times, deap.SFREQ, rng)]))
-    return np.hstack(parts)
+    make_part = partial(_make_part, viewer, sfreq=deap.SFREQ, passband=(4, 45), rng=rng)
+    baseline = make_part(None, np.zeros(2), n_times=n_baseline)
+    signals = np.hstack([baseline, make_part(stimulus, state, n_times=n_trial)])
+    # The release has the mean of the baseline taken off these signals.
+    signals[_SLOW] -= signals[_SLOW, :n_baseline].mean(axis=1, keepdims=True)
+    return signals
 
 
 def _state(ratings, settings):
     return settings["effect_size"] * np.clip((ratings[:2] - 5) / 2, -1, 1)
 
 
-def _peripherals(state, n_times, sfreq, rng):
+def _make_part(viewer, stimulus, state, n_times, sfreq, passband, rng):
+    """Return EEG and peripherals of a trial or a pause (40, n_times)."""
+    trial = make_trial(viewer, stimulus, state, n_times / sfreq, rng)
+    eeg = make_eeg(viewer, trial, sfreq, n_times, passband, rng)
+    return np.vstack([eeg, _make_peripherals(viewer, trial, n_times, sfreq, rng)])
+
+
+def _make_peripherals(viewer, trial, n_times, sfreq, rng):
     """Return DEAP's eight peripheral channels (8, n_times) in the files' units."""
-    valence, arousal = state
-    time = np.arange(n_times) / sfreq
-    eog = rng.normal(0, 20, (2, n_times)) * slow_drift(n_times, sfreq, rng)
-    smile = np.exp(0.4 * np.array([[valence], [arousal]]))
+    eog = rng.normal(0, 20, (2, n_times))
+    eog[1] += 2 * make_blinks(trial.blinks, sfreq, n_times)
+    smile = np.exp(0.1 * trial.sample("valence", n_times, sfreq))
     emg = rng.normal(0, 8, (2, n_times)) * smile
-    # Sweating lowers the resistance of the skin, in ohm.
-    skin = 2e5 * np.exp(-0.2 * arousal) * slow_drift(n_times, sfreq, rng)
-    breath = 500 * np.sin(
-        2 * np.pi * (0.25 + 0.05 * arousal) * time + rng.uniform(0, 6)
+    slow = make_peripherals(viewer, trial, n_times, sfreq, rng)
+    breath, pulse = (np.sin(2 * np.pi * slow[name]) for name in ("breath", "heart"))
+    return np.vstack(
+        [eog, emg, slow["skin"], 500 * breath, 800 * pulse, slow["warmth"]]
     )
-    pulse = 800 * np.sin(2 * np.pi * (1.15 + 0.1 * arousal) * time + rng.uniform(0, 6))
-    warmth = 33 + 0.5 * valence + 0.1 * np.log(slow_drift(n_times, sfreq, rng))
-    slow = np.stack([skin, breath, pulse, warmth])
-    return np.vstack([eog, emg, slow * (1 + rng.normal(0, 1e-3, slow.shape))])
 
 
 # -- original recordings -------------------------------------------------------
 
 
-def _write_bdf(file, settings, subject, head, gain, ratings):
-    """Write one recording; ``ratings`` (40, 4) in the order of presentation."""
-    sfreq, rest = deap_original.SFREQ, np.zeros(2)
+def _write_bdf(file, settings, subject, viewer, rows):
+    """Write one recording; ``rows`` are its trials in the order of presentation."""
+    sfreq = deap_original.SFREQ
     # Whole samples, or else some trials would have one more than others.
     seconds = round(_seconds(settings) * sfreq) / sfreq
-    parts = [(_PRELUDE, rest)]
+    parts = [(_PRELUDE, None, np.zeros(2))]
     codes = [(0.5, 1), (1.0, 1), (1.5, 2)]
     if subject > _LAST_OF_TWENTE:
         codes += [(2.0, 3), (2.5, 5)]  # practice
     onset = _PRELUDE
-    for row in ratings:
+    ratings = rows[["Valence", "Arousal"]].to_numpy()
+    for video, row in zip(rows["Experiment_id"], ratings, strict=True):
         start, stop = onset + _CROSS, onset + _CROSS + seconds
         codes += [(onset, 3), (start, 4), (stop, 5), (stop + _AFTER, 1)]
         onset = stop + _AFTER + _RATING
-        parts += [(_CROSS, rest), (seconds, _state(row, settings))]
-        parts += [(_AFTER + _RATING, rest)]
+        stimulus = make_stimulus(settings, seconds, video)
+        parts.append((_CROSS, None, np.zeros(2)))
+        parts.append((seconds, stimulus, _state(row, settings)))
+        parts.append((_AFTER + _RATING, None, np.zeros(2)))
     codes.append((onset, 7))
-    parts.append((np.ceil(onset) + 1 - onset, rest))  # records last a second
-    edges = np.round(np.cumsum([0, *(length for length, _ in parts)]) * sfreq)
-    edges = edges.astype(int)
+    # Records last a second.
+    parts.append((np.ceil(onset) + 1 - onset, None, np.zeros(2)))
+    edges = np.cumsum([0, *(length for length, _, _ in parts)]) * sfreq
+    edges = np.round(edges).astype(int)
     rng = make_generator(settings, subject, _N_VIDEOS + 2)
     signals = np.empty((len(deap.CH_NAMES), edges[-1]))
-    for (_, felt), start, stop in zip(parts, edges[:-1], edges[1:], strict=True):
-        eeg = make_eeg(head, gain, felt, sfreq, stop - start, (0.5, 100), rng)
-        peripherals = _peripherals(felt, stop - start, sfreq, rng)
-        signals[:, start:stop] = np.vstack([eeg, peripherals])
+    for (_, stimulus, state), start, stop in zip(
+        parts, edges[:-1], edges[1:], strict=True
+    ):
+        n_times = stop - start
+        signals[:, start:stop] = _make_part(
+            viewer, stimulus, state, n_times, sfreq, (0.5, 100), rng
+        )
     samples = [(round(time * sfreq), code) for time, code in codes]
     status = _make_status(samples, int(edges[-1]), subject)
     channels = _make_channels(signals, status, subject, rng)

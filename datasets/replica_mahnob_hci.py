@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,12 +12,14 @@ import edfio
 import numpy as np
 
 from braindecode_emossl.datasets import mahnob_hci
+from braindecode_emossl.datasets.replica_head import Head
+from braindecode_emossl.datasets.replica_peripherals import make_peripherals
 from braindecode_emossl.datasets.replica_signals import (
-    Head,
     make_eeg,
     make_generator,
-    make_subject_gain,
-    slow_drift,
+    make_stimulus,
+    make_subject,
+    make_trial,
 )
 
 __all__ = ["write_bdf", "write_mahnob_hci"]
@@ -90,7 +93,7 @@ def write_mahnob_hci(folder: Path, settings: Mapping) -> None:
 def _write_subject(folder, settings, subject, head):
     """Write the stimuli, one neutral clip and one session of tagging."""
     rng = make_generator(settings, subject)
-    gain = make_subject_gain(head, rng)
+    viewer = make_subject(head, settings, subject)
     for number, clip in enumerate(rng.permutation(list(_CLIPS)).tolist(), start=1):
         if number not in _TRIALS.get(subject, range(1, 21)):
             continue
@@ -114,8 +117,12 @@ def _write_subject(folder, settings, subject, head):
                 "feltEmo": mahnob_hci.EMOTIONS.index(emotion),
                 **felt,
             },
-            make_signals=lambda rng, state=state, seconds=seconds: _make_signals(
-                head, gain, state, seconds, rng
+            make_signals=partial(
+                _make_signals,
+                viewer,
+                make_stimulus(settings, seconds, list(_CLIPS).index(clip) + 1),
+                state,
+                seconds,
             ),
         )
     seconds = settings["seconds"] or _NEUTRAL_SECONDS
@@ -126,7 +133,7 @@ def _write_subject(folder, settings, subject, head):
         kind="N",
         seconds=seconds,
         attributes={"mediaFile": _NEUTRAL_CLIP},
-        make_signals=lambda rng: _make_signals(head, gain, np.zeros(2), seconds, rng),
+        make_signals=partial(_make_signals, viewer, None, np.zeros(2), seconds),
     )
     if subject == 15:
         return
@@ -186,41 +193,37 @@ def _write_session(
         write_bdf(folder / bdf, signals, make_status(signals.shape[1], pulses, idle))
 
 
-def _make_signals(head, gain, state, seconds, rng):
+def _make_signals(viewer, stimulus, state, seconds, rng):
     """Return rest, clip and rest (46 channels, n_times).
 
     In microvolts, ohm and degrees, as the files have them.
     """
     sfreq = mahnob_hci.SFREQ
     parts = []
-    for n_times, felt in (
-        (_REST_SECONDS * sfreq, np.zeros(2)),
-        (round(seconds * sfreq), state),
+    for n_times, seen, felt in (
+        (_REST_SECONDS * sfreq, None, np.zeros(2)),
+        (round(seconds * sfreq), stimulus, state),
     ):
-        eeg = make_eeg(head, gain, felt, sfreq, n_times, (0.5, 100), rng)
-        parts.append(np.vstack([eeg, _make_peripherals(felt, n_times, rng)]))
+        trial = make_trial(viewer, seen, felt, n_times / sfreq, rng)
+        eeg = make_eeg(viewer, trial, sfreq, n_times, (0.5, 100), rng)
+        parts.append(np.vstack([eeg, _make_peripherals(viewer, trial, n_times, rng)]))
     rest, clip = parts
     n_rests = mahnob_hci.MARGIN_SECONDS // _REST_SECONDS
     signals = np.hstack([*[rest] * n_rests, clip, *[rest] * n_rests])
-    signals[: len(mahnob_hci.EEG_NAMES)] += rng.normal(-4000, 1000, (len(gain), 1))
+    n_eeg = len(mahnob_hci.EEG_NAMES)
+    signals[:n_eeg] += rng.normal(-4000, 1000, (n_eeg, 1))
     return signals
 
 
-def _make_peripherals(state, n_times, rng):
+def _make_peripherals(viewer, trial, n_times, rng):
     """Return EXG1 to Temp (14, n_times)."""
-    valence, arousal = state
-    time = np.arange(n_times) / mahnob_hci.SFREQ
     signals = rng.normal(0, 1, (14, n_times))
-    phase = (1.15 + 0.1 * arousal) * time + rng.uniform(0, 1)
-    beats = 800 * np.exp(-(((phase % 1 - 0.5) / 0.03) ** 2))
+    slow = make_peripherals(viewer, trial, n_times, mahnob_hci.SFREQ, rng)
+    beats = 800 * np.exp(-(((slow["heart"] % 1 - 0.5) / 0.03) ** 2))
     signals[:3] += np.array([[0.3], [-0.4], [0.8]]) * beats
-    # Sweating lowers the resistance of the skin, in ohm.
-    drift = slow_drift(n_times, mahnob_hci.SFREQ, rng)
-    signals[8] += 1e5 * np.exp(-0.2 * arousal) * drift
-    breath = (0.25 + 0.05 * arousal) * time + rng.uniform(0, 1)
-    signals[12] += 500 * np.sin(2 * np.pi * breath)
-    drift = slow_drift(n_times, mahnob_hci.SFREQ, rng)
-    signals[13] = 33 + 0.5 * valence + 0.1 * np.log(drift) + 0.02 * signals[13]
+    signals[8] += slow["skin"] / 4
+    signals[12] += 500 * np.sin(2 * np.pi * slow["breath"])
+    signals[13] = slow["warmth"] + 0.02 * signals[13]
     return signals
 
 

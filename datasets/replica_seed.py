@@ -10,12 +10,14 @@ import numpy as np
 from scipy.io import savemat
 
 from braindecode_emossl.datasets import seed
+from braindecode_emossl.datasets.replica_head import Head
 from braindecode_emossl.datasets.replica_signals import (
-    Head,
     LazyArrays,
     make_eeg,
     make_generator,
-    make_subject_gain,
+    make_stimulus,
+    make_subject,
+    make_trial,
 )
 
 __all__ = ["count_samples", "write_seed"]
@@ -34,11 +36,11 @@ def write_seed(folder: Path, settings: Mapping) -> None:
     (folder / "readme.txt").write_text("A synthetic replica of SEED, not the corpus.\n")
     head = Head.of(seed.CH_NAMES, seed.POSITIONS)
     for subject in settings["subjects"]:
-        gain = make_subject_gain(head, make_generator(settings, subject))
         for session in settings["sessions"]:
+            viewer = make_subject(head, settings, subject, session)
             makers = {
                 f"{_SEED_PREFIXES[subject - 1]}_eeg{film}": partial(
-                    _make_trial, head, gain, film, settings, subject, session
+                    _make_film, viewer, film, settings, subject, session
                 )
                 for film in range(1, len(seed.LABELS) + 1)
             }
@@ -48,14 +50,17 @@ def write_seed(folder: Path, settings: Mapping) -> None:
             savemat(folder / name, arrays, format="5", do_compression=True)
 
 
-def _make_trial(head, gain, film, settings, subject, session):
+def _make_film(viewer, film, settings, subject, session):
     """Return the EEG of one film (62, n_times)."""
     label = seed.LABELS[film - 1]
     state = settings["effect_size"] * np.array([label, 2 * abs(label) - 1])
-    seconds = settings["seconds"] or seed.FILM_SECONDS[film - 1]
+    n_times = count_samples(settings["seconds"] or seed.FILM_SECONDS[film - 1])
+    seconds = n_times / seed.SFREQ
+    # The films are the same in all sessions.
+    stimulus = make_stimulus(settings, seconds, film)
     rng = make_generator(settings, subject, session + 1, film)
-    n_times = count_samples(seconds)
-    return make_eeg(head, gain, state, seed.SFREQ, n_times, (0.5, 75), rng)
+    trial = make_trial(viewer, stimulus, state, seconds, rng)
+    return make_eeg(viewer, trial, seed.SFREQ, n_times, (0.5, 75), rng)
 
 
 def count_samples(seconds: float) -> int:

@@ -10,13 +10,15 @@ import numpy as np
 from scipy.io import savemat
 
 from braindecode_emossl.datasets import seed_family, seed_iv
+from braindecode_emossl.datasets.replica_head import Head
 from braindecode_emossl.datasets.replica_seed import count_samples
 from braindecode_emossl.datasets.replica_signals import (
-    Head,
     LazyArrays,
     make_eeg,
     make_generator,
-    make_subject_gain,
+    make_stimulus,
+    make_subject,
+    make_trial,
 )
 
 __all__ = ["write_seed_iv"]
@@ -48,6 +50,10 @@ _EYE_LEVELS = np.array(
     + [40, 3.5, 18, 3]  # saccade, ms and degrees
     + [0.3, 2.6, 700, 60, 25, 2.4, 40, 3.5, 210]  # events
 )
+
+_EYE_NAMES = list(seed_iv.EYE_FEATURES)
+_EYE_DELAY = 1.0  # behind the course of arousal, in seconds
+_EYES = 999  # in the place of a number of `make_generator`
 
 # The smoothed features of the EEG that the makers computed, by bands.
 _EEG_FEATURES = ("de_movingAve", "de_LDS", "psd_movingAve", "psd_LDS")
@@ -85,29 +91,28 @@ def write_seed_iv(folder: Path, settings: Mapping) -> None:
     (folder / "ReadMe.txt").write_text(_README.format(labels="\n".join(labels)))
     head = Head.of(seed_family.CH_NAMES, seed_family.POSITIONS)
     for subject in settings["subjects"]:
-        rng = make_generator(settings, subject)
-        gain = make_subject_gain(head, rng)
-        level = rng.normal(0, 0.15, len(_EYE_LEVELS))
         for session in settings["sessions"]:
-            _write_recording(folder, settings, subject, session, head, gain, level)
+            viewer = make_subject(head, settings, subject, session)
+            _write_recording(folder, settings, subject, session, viewer)
             if settings["variant"] == "full":
                 _write_unread(folder, settings, subject, session)
 
 
-def _write_recording(folder, settings, subject, session, head, gain, level):
-    """Write EEG and eye features; ``level`` (31,) is the subject's own, as log."""
+def _write_recording(folder, settings, subject, session, viewer):
+    """Write EEG and eye features of one subject in one session."""
+    rng = make_generator(settings, subject, _EYES)
+    spread = 0.15 * settings["subject_variance"]
+    level = spread * rng.normal(size=len(_EYE_LEVELS))
     eeg, eye = {}, {}
-    for trial, label in enumerate(seed_iv.LABELS[str(session)], start=1):
-        state = np.array(_STATES[seed_iv.EMOTIONS[label]]) * settings["effect_size"]
-        eeg[f"{_PREFIXES[subject - 1]}_eeg{trial}"] = partial(
-            _make_trial, head, gain, state, trial, settings, subject, session
-        )
-        rng = make_generator(settings, subject, session + 1, trial, 1)
+    for trial in range(1, len(seed_iv.LABELS[str(session)]) + 1):
+        clip = partial(_make_clip, viewer, trial, settings, subject, session)
+        eeg[f"{_PREFIXES[subject - 1]}_eeg{trial}"] = partial(_make_eeg, viewer, clip)
+        rng = make_generator(settings, subject, session + 1, trial, _EYES)
         n_windows = _n_windows(settings, session, trial)
-        eye[f"eye_{trial}"] = _make_eye(level, state, n_windows, rng)
+        eye[f"eye_{trial}"] = _make_eye(level, clip()[0], n_windows, rng)
     if (subject, session) == (1, 0):
         # The real files have NaN where a window had no such event.
-        eye["eye_5"][list(seed_iv.EYE_FEATURES).index("fix_dur_mean"), -1] = np.nan
+        eye["eye_5"][_EYE_NAMES.index("fix_dur_mean"), -1] = np.nan
     rng = make_generator(settings, subject, session + 1)
     # In no order that a reader could go by.
     eeg, eye = (
@@ -167,21 +172,37 @@ def _n_windows(settings, session, trial):
     return max(1, _n_samples(settings, session, trial) // n_window)
 
 
-def _make_trial(head, gain, state, trial, settings, subject, session):
+def _make_clip(viewer, number, settings, subject, session):
+    """Return the trial of a clip, its samples and the generator of its EEG."""
+    emotion = seed_iv.EMOTIONS[seed_iv.LABELS[str(session)][number - 1]]
+    state = np.array(_STATES[emotion]) * settings["effect_size"]
+    n_times = _n_samples(settings, session, number)
+    seconds = n_times / seed_family.SFREQ
+    stimulus = make_stimulus(settings, seconds, session + 1, number)
+    rng = make_generator(settings, subject, session + 1, number)
+    return make_trial(viewer, stimulus, state, seconds, rng), n_times, rng
+
+
+def _make_eeg(viewer, clip):
     """Return the EEG of one trial (62, n_times)."""
-    n_times, sfreq = _n_samples(settings, session, trial), seed_family.SFREQ
-    rng = make_generator(settings, subject, session + 1, trial)
-    return make_eeg(head, gain, state, sfreq, n_times, (1, 75), rng)
+    trial, n_times, rng = clip()
+    eeg = make_eeg(viewer, trial, seed_family.SFREQ, n_times, (1, 75), rng)
+    return eeg
 
 
-def _make_eye(level, state, n_windows, rng):
+def _make_eye(level, trial, n_windows, rng):
     """Return the eye features of one trial (31, n_windows)."""
-    valence, arousal = state
-    effect = {name: 0.0 for name in seed_iv.EYE_FEATURES}
+    # The eyes follow within a second; a value stands for a window.
+    sfreq = 1 / seed_iv.EYE_WINDOW
+    valence, arousal = (
+        trial.sample(course, n_windows, sfreq, _EYE_DELAY)
+        for course in ("valence", "arousal")
+    )
+    effect = np.zeros((len(level), n_windows))
     # Pupils widen with arousal; one blinks less when alert or displeased.
-    effect |= dict.fromkeys(("pupil_x_mean", "pupil_y_mean"), 0.15 * arousal)
-    effect |= {"ev_blink_freq": 0.15 * valence - 0.15 * arousal}
-    log_value = (level + list(effect.values()))[:, None]
-    log_value = log_value + rng.normal(0, 0.08, (len(level), 1))
+    for name in ("pupil_x_mean", "pupil_y_mean"):
+        effect[_EYE_NAMES.index(name)] = 0.04 * arousal
+    effect[_EYE_NAMES.index("ev_blink_freq")] = 0.04 * (valence - arousal)
+    log_value = level[:, None] + effect + rng.normal(0, 0.08, (len(level), 1))
     steps = np.cumsum(rng.normal(0, 0.03, (len(level), n_windows)), axis=1)
     return _EYE_LEVELS[:, None] * np.exp(log_value + steps)
