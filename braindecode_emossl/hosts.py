@@ -1,6 +1,6 @@
 """The only file that touches private names of the host libraries.
 
-The hosts are MOABB, braindecode, skorch, MNE, scikit-learn and torch. Each entry gives
+The hosts are MOABB, braindecode, skorch, MNE, scikit-learn, torch and Python. An entry gives
 the reason why a private name is needed and the public name that would replace it.
 torch and braindecode are imported inside the functions that need them, because the
 corpora use this file and work without both.
@@ -18,6 +18,7 @@ __all__ = [
     "GroupsConsumerMixin",
     "find_caller",
     "get_init_arguments",
+    "is_being_imported",
     "selected_sessions",
     "set_n_outputs",
     "set_summary_table",
@@ -56,6 +57,16 @@ def get_init_arguments(model) -> dict:
     Waits for: ``get_config`` of ``EEGModuleMixin`` to write or refuse such values.
     """
     return dict(model._braindecode_init_kwargs)
+
+
+def is_being_imported(module) -> bool:
+    """Return whether the import of a module is still running.
+
+    Reason: the import of a host may lead to that of this package, when the host's
+    registry does not exist yet.
+    Waits for: a public attribute of ``importlib.machinery.ModuleSpec``.
+    """
+    return getattr(module.__spec__, "_initializing", False)
 
 
 def selected_sessions(dataset) -> list | None:

@@ -144,18 +144,19 @@ class _Imports:
                 self.end()
 
     def _start_next(self) -> str | None:
+        ready = [h for h in _REGISTER if h not in self.done and self._is_complete(h)]
         with self.lock:
-            for host in set(_REGISTER) - self.done:
-                if not self.n_running and self._is_complete(host):
-                    self.n_running = 1
-                    return host
-        return None
+            if self.n_running or not ready:
+                return None
+            self.n_running = 1
+            return ready[0]
 
     def _is_complete(self, host: str) -> bool:
         if host in self.complete or host not in sys.modules:
             return host in sys.modules
-        # Its import may have led to that of this package. There is no public name.
-        return not getattr(sys.modules[host].__spec__, "_initializing", False)
+        from braindecode_emossl.hosts import is_being_imported
+
+        return not is_being_imported(sys.modules[host])
 
 
 _IMPORTS = _Imports()
