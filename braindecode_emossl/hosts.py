@@ -1,7 +1,8 @@
 """The only file that touches private names of the host libraries.
 
-The hosts are MOABB, braindecode, skorch, MNE, scikit-learn, torch and Python. An entry gives
-the reason why a private name is needed and the public name that would replace it.
+The hosts are MOABB, braindecode, skorch, MNE, scikit-learn, torch and Python. Each
+entry gives the reason why a private name is needed and the public name that would
+replace it.
 torch and braindecode are imported inside the functions that need them, because the
 corpora use this file and work without both.
 """
