@@ -159,6 +159,14 @@ class EmotionDataset(BaseDataset):
     # "neutral" or "positive") if it has no rating of valence.
     ratings: ClassVar[tuple[str, ...]] = ()
     valence_of_class: ClassVar[Mapping[str, str]] = {}
+    # Midpoint of the scale of the ratings, and whether the classes are "self-report"
+    # or those of the "stimulus".
+    rating_midpoint: ClassVar[float | None] = None
+    class_source: ClassVar[str | None] = None
+    # The ratings that `stimulus_table` has.
+    stimulus_ratings: ClassVar[tuple[str, ...]] = ()
+    # Band in Hz that the filter of the release has left in the EEG, None if unknown.
+    passband: tuple[float, float] | None = None
     # Further columns of the metadata.
     details: ClassVar[tuple[str, ...]] = ()
     METADATA: DatasetMetadata | None = None
@@ -615,6 +623,27 @@ class EmotionDataset(BaseDataset):
             for trial in trials
         )
 
+    def stimulus_table(self):
+        """Return ratings of the stimuli by others than the subjects.
+
+        Returns
+        -------
+        DataFrame
+            One row per stimulus, by its name, with the columns ``stimulus_ratings``.
+
+        Raises
+        ------
+        ValueError
+            If the corpus has none.
+        CorpusNotFoundError
+            If the file that holds them is missing.
+        """
+        raise ValueError(f"{self.code} has no ratings of its stimuli.")
+
+    def _find_stimulus_files(self, root: Path) -> list[Path]:
+        """Return the files below the root that `stimulus_table` may read."""
+        return []
+
     def source_files(self, subject):
         """Return the files from which the signals of a subject are read.
 
@@ -635,7 +664,7 @@ class EmotionDataset(BaseDataset):
 
         It covers the contents of the :meth:`source_files` and the
         :meth:`trial_table` of each subject in use, whose labels may come from other
-        files. Paths, times and the order of the subjects do not count, so that a copy
+        files, and the files of the :meth:`stimulus_table`. Paths, times and the order of the subjects do not count, so that a copy
         has the same fingerprint. Subjects without files are left out.
 
         The first call reads each file once. The digests of large files are remembered
@@ -661,7 +690,8 @@ class EmotionDataset(BaseDataset):
             (int(subject), [next(digests) for _ in names], trials[subject])
             for subject, names in files.items()
         ]
-        return hash_json(contents)
+        tables = self._find_stimulus_files(self._named_root()) if files else []
+        return hash_json(contents + digest_files(tables))
 
     def first_raw(self):
         """Return the first readable recording, for its channels and sampling rate.

@@ -22,10 +22,12 @@ from braindecode_emossl.datasets.base import EmotionDataset, Trial, find_files
 from braindecode_emossl.datasets.deap_files import (
     N_VIDEOS,
     RATINGS,
+    STIMULUS_RATINGS,
     MissingReaderError,
     Presentation,
     find_impossible,
     find_tables,
+    read_online_ratings,
     read_preprocessed,
     read_presentations,
     read_table,
@@ -37,6 +39,7 @@ from braindecode_emossl.datasets.quality import VOLTAGE_TYPES, RecordingQuality
 from braindecode_emossl.errors import (
     CorpusFormatError,
     CorpusFormatWarning,
+    CorpusNotFoundError,
     warn_of_format,
 )
 from braindecode_emossl.hosts import set_summary_table
@@ -110,7 +113,9 @@ class DEAP(EmotionDataset):
     ratings are compared with those of the preprocessed files. The original recordings
     require it; the intervals between their videos are compared with its ``start``.
     Without it, or if it cannot be read, which a warning says, ``trial`` of the
-    preprocessed files is the Experiment_id counted from 0.
+    preprocessed files is the Experiment_id counted from 0. ``video_list``, in the same
+    forms, has the means of the online ratings of the videos, for
+    ``Emotion(label_source="stimulus")``.
 
     Parameters
     ----------
@@ -199,6 +204,10 @@ class DEAP(EmotionDataset):
         "data_preprocessed_python/s32.dat",
     )
     ratings = (*RATINGS, "familiarity")
+    rating_midpoint = THRESHOLD
+    class_source = "self-report"
+    stimulus_ratings = STIMULUS_RATINGS
+    passband = (4.0, 45.0)
     details = ("start",)
 
     METADATA = DatasetMetadata(
@@ -278,6 +287,7 @@ class DEAP(EmotionDataset):
         if source == "original":
             # MOABB's caches and results are identified by the code.
             self.code_name = "DEAP-original"
+            self.passband = (0.0, ORIGINAL_SFREQ / 2)  # not filtered
             self.common_interval = (0, 56)
             self.expected_files = ("data_original/s01.bdf", "data_original/s32.bdf")
             self.METADATA = replace(
@@ -631,6 +641,45 @@ class DEAP(EmotionDataset):
                     f"DEAP: {file} is no table of the release ({error}).", error
                 )
         return None
+
+    # -- video_list ------------------------------------------------------------
+
+    def stimulus_table(self):
+        """Return the means of the makers' online ratings of the videos.
+
+        Returns
+        -------
+        DataFrame
+            One row per video, ``"01"`` to ``"40"``, with ``valence`` and ``arousal``.
+
+        Raises
+        ------
+        CorpusNotFoundError
+            If ``video_list`` (``.csv``, ``.xls`` or ``.ods``) of the release is
+            missing.
+        CorpusFormatError
+            If it is not as published.
+        """
+        root = self.find_root()
+        files = self._find_stimulus_files(root)
+        if not files:
+            raise CorpusNotFoundError(
+                "DEAP: the online ratings of the videos are in video_list (.csv, .xls "
+                f"or .ods) of the release, but none lies below {root}. Put it there."
+            )
+        try:
+            table = read_online_ratings(files[0])
+        except MissingReaderError:
+            raise
+        except Exception as error:  # pandas raises whatever its parsers meet
+            raise CorpusFormatError(
+                f"DEAP: {files[0]} is not video_list as published ({error}). Fetch the "
+                "file again from the makers."
+            ) from error
+        return table.set_axis([f"{video:02.0f}" for video in table.index])
+
+    def _find_stimulus_files(self, root):
+        return find_tables(root, "video_list")
 
     def _report_table(self, message: str, cause: Exception) -> None:
         """Report a defect of the table, which the original recordings require."""

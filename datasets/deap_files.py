@@ -18,10 +18,12 @@ from braindecode_emossl.errors import EmosslError
 __all__ = [
     "N_VIDEOS",
     "RATINGS",
+    "STIMULUS_RATINGS",
     "MissingReaderError",
     "Presentation",
     "find_impossible",
     "find_tables",
+    "read_online_ratings",
     "read_preprocessed",
     "read_presentations",
     "read_table",
@@ -31,6 +33,9 @@ N_VIDEOS = 40
 
 # Columns of the labels.
 RATINGS = ("valence", "arousal", "dominance", "liking")
+
+# Of the online ratings, those whose means video_list has, as AVG_Valence and so on.
+STIMULUS_RATINGS = ("valence", "arousal")
 
 # What no amplifier or sensor exceeds, in the units of the preprocessed files: a volt in
 # electrodes, a skin resistance without contact. The units of the belt and of the
@@ -86,9 +91,9 @@ class Presentation:
     start: int | None
 
 
-def find_tables(root: Path) -> list[Path]:
-    """Return the tables below a folder, the form to prefer first."""
-    found = find_files(root, r"(?i)participant_ratings\.(csv|xls|ods)")
+def find_tables(root: Path, name: str = "participant_ratings") -> list[Path]:
+    """Return the tables of a name below a folder, the form to prefer first."""
+    found = find_files(root, rf"(?i){name}\.(csv|xls|ods)")
     forms = list(_TABLE_FORMS)
     return sorted(
         (file for file, _ in found), key=lambda file: forms.index(file.suffix.lower())
@@ -100,11 +105,38 @@ class MissingReaderError(EmosslError, ImportError):
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """Return the table with columns in small letters, all of them numbers.
+    """Return participant_ratings with columns in small letters, all of them numbers.
 
     Raises `MissingReaderError` where the package to read it is missing, and whatever
     pandas meets in a broken file.
     """
+    return _read_columns(file, _TABLE_COLUMNS, ("familiarity",))
+
+
+def read_online_ratings(file: Path) -> pd.DataFrame:
+    """Return the mean online ratings of video_list by Experiment_id.
+
+    Raises as `read_table` does, and `ValueError` where they are not as published.
+    """
+    columns = {f"avg_{name}": name for name in STIMULUS_RATINGS}
+    table = _read_columns(file, ("experiment_id", *columns)).rename(columns=columns)
+    table = table.dropna(subset="experiment_id").set_index("experiment_id")
+    if sorted(table.index) != list(range(1, N_VIDEOS + 1)):
+        raise ValueError(
+            f"it must have each Experiment_id from 1 to {N_VIDEOS} once, but has "
+            f"{sorted(table.index)}"
+        )
+    outside = table[~table.apply(lambda column: column.between(1, 9)).all(axis=1)]
+    if len(outside):
+        raise ValueError(
+            f"the means of Experiment_id {outside.index[0]:g} must lie between 1 and "
+            f"9, but are {outside.iloc[0].to_dict()}"
+        )
+    return table.sort_index()
+
+
+def _read_columns(file: Path, required, optional=()) -> pd.DataFrame:
+    """Return some columns of a table of the release as numbers."""
     engine = _TABLE_FORMS[file.suffix.lower()]
     if engine is None:
         cells = _read_csv(file)
@@ -115,17 +147,17 @@ def read_table(file: Path) -> pd.DataFrame:
             raise MissingReaderError(
                 f"DEAP: {file} cannot be read ({error}). Run "
                 '`pip install "braindecode-emossl[spreadsheets]"`, or put '
-                "participant_ratings.csv of the release beside it."
+                f"{file.stem}.csv of the release beside it."
             ) from error
     # A spreadsheet may have a line before the header.
     for number in range(min(5, len(cells))):
         names = [str(cell).strip().lower() for cell in cells.iloc[number]]
-        if missing := [name for name in _TABLE_COLUMNS if name not in names]:
+        if missing := [name for name in required if name not in names]:
             continue
         table = cells.iloc[number + 1 :].set_axis(names, axis=1)
-        columns = [*_TABLE_COLUMNS, *({"familiarity"} & set(names))]
+        columns = [*required, *(name for name in optional if name in names)]
         return table[columns].apply(_to_numbers)
-    missing = missing if len(cells) else list(_TABLE_COLUMNS)
+    missing = missing if len(cells) else list(required)
     raise ValueError(f"it has no header with the columns {missing}")
 
 
@@ -134,7 +166,10 @@ def _read_csv(file: Path) -> pd.DataFrame:
 
     Where numbers have a decimal comma, spreadsheets put semicolons between them.
     """
-    text = file.read_text(encoding="utf-8-sig")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        text = file.read_text(encoding="latin-1")  # names of artists
     if ";" in text.partition("\n")[0]:
         text = text.replace(",", ".").replace(";", ",")
     return pd.read_csv(StringIO(text), header=None, dtype=str)

@@ -195,6 +195,9 @@ class MAHNOB_HCI(EmotionDataset):
         "Sessions/2/Part_1_S_Trial1_emotion.bdf",
     )
     ratings = tuple(RATINGS)
+    rating_midpoint = 5.0
+    class_source = "self-report"
+    passband = (0.0, SFREQ / 2)  # not filtered
 
     METADATA = DatasetMetadata(
         acquisition=AcquisitionMetadata(

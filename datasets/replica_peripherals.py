@@ -31,11 +31,11 @@ def make_peripherals(
     first_breath, first_beat = rng.uniform(0, 1, 2)
     breath = 0.25 + breath + 0.006 * arousal(_BREATH_DELAY)
     heart = 1.15 + heart + 0.012 * arousal(_HEART_DELAY)
-    noise = rng.normal(0, 1e-3, n_times)
+    skin_noise, warmth_noise = rng.normal(1, 1e-3, (2, n_times))
     valence = trial.sample("valence", n_times, sfreq, _WARMTH_DELAY)
     return {
-        "skin": 2e5 * np.exp(skin - 0.03 * arousal(_SKIN_DELAY)) * (1 + noise),
+        "skin": 2e5 * np.exp(skin - 0.03 * arousal(_SKIN_DELAY)) * skin_noise,
         "breath": first_breath + np.cumsum(breath) / sfreq,
         "heart": first_beat + np.cumsum(heart) / sfreq,
-        "warmth": 33 + warmth + 0.05 * valence,
+        "warmth": (33 + warmth + 0.05 * valence) * warmth_noise,
     }

@@ -132,6 +132,8 @@ class SEED(SEEDFamilyDataset):
         "Preprocessed_EEG/1_20131027.mat",
         "Preprocessed_EEG/15_20131105.mat",
     )
+    class_source = "stimulus"
+    passband = (0.0, 75.0)
     valence_of_class = {name: name for name in EMOTIONS.values()}  # noqa: RUF012
 
     METADATA = DatasetMetadata(

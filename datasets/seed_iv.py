@@ -217,6 +217,8 @@ class SEED_IV(SEEDFamilyDataset):
         "eeg_raw_data/1/1_20160518.mat",
         "eeg_raw_data/3/15_20150527.mat",
     )
+    class_source = "stimulus"
+    passband = (1.0, 75.0)
     valence_of_class = {  # noqa: RUF012
         "neutral": "neutral",
         "sad": "negative",

@@ -28,5 +28,11 @@ class FormatWarnings:
 
 
 @pytest.fixture
+def effect_alone():
+    """Knobs of a replica that leave nothing but the effect of the classes."""
+    return {"isc": 0, "continuity": 0, "subject_variance": 0, "artifacts": 0}
+
+
+@pytest.fixture
 def format_warnings(recwarn):
     return FormatWarnings(recwarn)

@@ -728,7 +728,12 @@ def test_a_part_of_a_second_is_written(tmp_path):
     ].tolist() == [1.5]
 
 
-def test_classes_differ_in_the_documented_direction(data):
+def test_classes_differ_in_the_documented_direction(tmp_path, effect_alone):
+    options = {"subjects": [1, 2], "seconds": SECONDS, "seed": 0, "effect_size": 12}
+    write_replica("MAHNOB-HCI", tmp_path, **options, **effect_alone)
+    dataset = MAHNOB_HCI([1, 2], path=tmp_path, return_all_modalities=True)
+    data = {subject: runs["0"] for subject, runs in dataset.get_data().items()}
+
     def contrast(values, name):
         """Return by how many standard errors high and low ratings differ."""
         highs, lows = [], []

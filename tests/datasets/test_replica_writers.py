@@ -37,8 +37,8 @@ NOISE = np.random.default_rng(0).normal(0, 20, 200)
 def cheap_signals():
     """Write noise that compresses well instead of EEG, where only lengths matter."""
 
-    def make_eeg(head, subject_gain, state, sfreq, n_times, passband, rng):
-        scale = np.linspace(1, 2, len(subject_gain))
+    def make_eeg(subject, trial, sfreq, n_times, passband, rng):
+        scale = np.linspace(1, 2, len(subject.field))
         return np.outer(scale, np.resize(NOISE, n_times))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -123,8 +123,8 @@ def test_lengths_of_the_release_are_those_of_the_seed_corpora(
 ):
     shapes = {}
 
-    def make_eeg(head, subject_gain, state, sfreq, n_times, passband, rng):
-        return np.broadcast_to(0.0, (len(subject_gain), n_times))  # no memory
+    def make_eeg(subject, trial, sfreq, n_times, passband, rng):
+        return np.broadcast_to(0.0, (len(subject.field), n_times))  # no memory
 
     def save(file, arrays, **options):
         shapes.update({name: array.shape for name, array in arrays.items()})
@@ -218,9 +218,9 @@ def test_no_two_trials_of_a_recording_are_made_before_the_first_is_saved(
     module = {"SEED": replica_seed, "SEED-IV": replica_seed_iv}[corpus]
     made = []
 
-    def make_eeg(head, subject_gain, state, sfreq, n_times, passband, rng):
+    def make_eeg(subject, trial, sfreq, n_times, passband, rng):
         made.append(1)
-        return np.zeros((len(subject_gain), n_times))
+        return np.zeros((len(subject.field), n_times))
 
     def save(file, arrays, **options):
         if any("_eeg" in name for name in arrays):

@@ -356,7 +356,7 @@ def test_features_in_place_of_the_eeg_are_named(tmp_path):
 def test_a_subject_of_whom_nothing_is_left_is_left_out(tmp_path, format_warnings):
     """It was an error whatever ``on_error`` said."""
     write(tmp_path).write_bytes(b"")
-    assert not read(tmp_path, on_error="warn")
+    assert not SEED(subjects=[1], path=tmp_path, on_error="warn").get_data()
     assert "subject 1 is left out" in format_warnings.text
 
 

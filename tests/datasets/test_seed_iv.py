@@ -544,8 +544,11 @@ def standard_errors(a, b):
     return (a.mean() - b.mean()) / np.sqrt(a.var() / len(a) + b.var() / len(b))
 
 
-def test_eeg_and_eye_features_know_of_the_emotion(multimodal):
-    raws = [raw for runs in multimodal.values() for raw in runs.values()]
+def test_eeg_and_eye_features_follow_the_emotion(tmp_path, effect_alone):
+    options = {"subjects": [1], "seconds": 9, "seed": 0, "effect_size": 5}
+    write_replica("SEED-IV", tmp_path, **options, **effect_alone)
+    sessions = read(tmp_path, return_all_modalities=True)
+    raws = [raw for runs in sessions.values() for raw in runs.values()]
     emotions = np.array([raw.annotations.description[0] for raw in raws])
     pupil, blink = (
         np.log([raw.copy().pick([name]).get_data().mean() for raw in raws])
