@@ -321,6 +321,61 @@ def check(
 
 @app.command()
 @_one_sentence_errors
+def labels(
+    context: typer.Context,
+    corpus: _Corpus,
+    path: Annotated[Path, typer.Argument(help="Folder of the corpus.")],
+    target: _Target = "emotion",
+    n_classes: _NClasses = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            help='A number, or "median" of the subject. Default: the scale\'s midpoint.'
+        ),
+    ] = None,
+    ties: Annotated[
+        str, typer.Option(help="Label of a rating at the threshold: low, high, drop.")
+    ] = "low",
+    margin: Annotated[
+        float, typer.Option(help="Ratings so near the threshold have no label.")
+    ] = 0.0,
+    near: Annotated[
+        float, typer.Option(help="Count the ratings so near the threshold.")
+    ] = 1.0,
+    json: _Json = False,
+):
+    """Describe the labels of a corpus without reading signals.
+
+    Counts the trials by class and subject, and prints the majority baseline at several
+    thresholds of the ratings, the ratings near them, Krippendorff's alpha between
+    subjects with its level of measurement, and how often the label of the stimulus
+    differs from self-report. --threshold, --ties and --margin need a rating or quadrant
+    as --target.
+
+    Example: emossl labels DEAP /data/DEAP --target valence --ties high
+    """
+    from braindecode_emossl.evaluation import describe_labels
+    from braindecode_emossl.paradigms import Emotion
+
+    paradigm = Emotion(
+        target,
+        n_classes,
+        threshold=_parse_threshold(threshold),
+        ties=ties,
+        margin=margin,
+    )
+    dataset = _find_corpus(corpus)(path=path)
+    with make_progress() as progress, calm():
+        progress.add_task(f"reading {corpus}", total=None)
+        found = describe_labels(paradigm, dataset, near=near)
+    if json:
+        print_json(found.to_dict())
+    else:
+        print_text(str(found))
+
+
+@app.command()
+@_one_sentence_errors
 def replica(
     context: typer.Context,
     corpus: _Corpus,
@@ -864,6 +919,14 @@ def _parse_numbers_of_trials(text: str | None) -> list[int | None] | None:
     if not all(re.fullmatch(r"all|0*[1-9]\d*", part, re.ASCII) for part in parts):
         raise ValueError(f"--n-labeled must be such as 1,2,5,all, but got {text!r}.")
     return [None if part == "all" else int(part) for part in parts]
+
+
+def _parse_threshold(text: str | None) -> float | str | None:
+    """Return 4.5 for "4.5"; anything that is not a number is left to the paradigm."""
+    try:
+        return text if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def _parse_shard(text: str | None) -> tuple[int, int] | None:

@@ -25,6 +25,7 @@ from braindecode_emossl.evaluation.statistics import (
     summarize_results,
 )
 from braindecode_emossl.evaluation.store import StoredEvaluation, StoredPipeline
+from braindecode_emossl.paradigms.passbands import describe_cut_bands, list_bands
 from braindecode_emossl.visualization import (
     plot_benchmark,
     plot_confusion_matrix,
@@ -228,6 +229,8 @@ def _list_settings(evaluation, scores, trials) -> dict[str, str]:
         "unlabelled corpora": _describe_corpora(run.get("unlabeled") or {}),
         "classes": ", ".join(sorted(trials["label"].astype(str).unique())),
         **_describe_paradigm(run["paradigm"]),
+        "midpoint of ratings": _describe_midpoints(run),
+        "band of the release": _describe_passbands(run),
         "tested": (
             f"{n_subjects} subjects, {n_recordings} recordings, {len(trials)} trials, "
             f"{n_windows} windows"
@@ -264,6 +267,28 @@ def _describe_paradigm(paradigm: dict[str, Any]) -> dict[str, str]:
     if settings.get("stride") == settings.get("window"):
         settings.pop("stride", None)
     return settings
+
+
+def _describe_midpoints(run: dict[str, Any]) -> str:
+    """Return the threshold of each corpus where the paradigm sets none."""
+    paradigm = run["paradigm"]
+    if paradigm.get("threshold") is not None or paradigm.get("target") == "emotion":
+        return ""
+    midpoints = {code: c.get("rating_midpoint") for code, c in run["corpora"].items()}
+    return to_text({code: value for code, value in midpoints.items() if value})
+
+
+def _describe_passbands(run: dict[str, Any]) -> str:
+    """Return the band of each corpus's release, and the used bands outside it."""
+    settings = (run["paradigm"].get(name) for name in ("features", "fmin", "fmax"))
+    bands = list_bands(*settings)
+    parts = []
+    for code, corpus in run["corpora"].items():
+        if passband := corpus.get("passband"):
+            cut = describe_cut_bands(bands, passband)
+            band = f"{code} {passband[0]:g} to {passband[1]:g} Hz"
+            parts.append(f"{band} ({cut})" if cut else band)
+    return "; ".join(parts)
 
 
 def _list_notes(evaluation, names, scores, common) -> Iterator[str]:

@@ -664,8 +664,9 @@ class EmotionDataset(BaseDataset):
 
         It covers the contents of the :meth:`source_files` and the
         :meth:`trial_table` of each subject in use, whose labels may come from other
-        files, and the files of the :meth:`stimulus_table`. Paths, times and the order of the subjects do not count, so that a copy
-        has the same fingerprint. Subjects without files are left out.
+        files, and the files of the :meth:`stimulus_table`. Paths, times and the order
+        of the subjects do not count, so that a copy has the same fingerprint. Subjects
+        without files are left out.
 
         The first call reads each file once. The digests of large files are remembered
         by path, size and time of change in the user's cache folder (environment

@@ -37,6 +37,7 @@ from braindecode_emossl.paradigms.labels import (
     Labeller,
     check_target,
 )
+from braindecode_emossl.paradigms.passbands import describe_cut_bands, list_bands
 from braindecode_emossl.paradigms.recordings import Part, standardize_recordings
 from braindecode_emossl.paradigms.steps import (
     BAND_FEATURES,
@@ -74,12 +75,25 @@ class Emotion(BaseParadigm):
         or high valence and arousal.
     n_classes : int or None
         2 or 3 for a single dimension, 2 by default.
-    threshold : float or "median"
-        A rating is high if it is ``> threshold`` (two classes and quadrants); a
-        rating equal to the threshold is low. ``"median"`` uses the median of all
-        ratings of the subject: nearly balanced classes, but labels that depend on
-        the ratings of all trials, including those of a test set. With three classes
-        the cuts are ``<= 3``, ``3 < r <= 6`` and ``> 6``.
+    threshold : float, "median" or None
+        A rating above it is high, one below it low (two classes and quadrants).
+        ``None`` is the midpoint of the corpus's scale (``rating_midpoint``), which is
+        5 for DEAP and MAHNOB-HCI. ``"median"`` uses the median of all ratings of the
+        subject: nearly balanced classes, but labels that depend on the ratings of all
+        trials, including those of a test set. With three classes the cuts are 3 and 6.
+    ties : {"low", "high", "drop"}
+        Label of a rating that equals the threshold or a cut; ``"drop"`` leaves the
+        trial without a label.
+    margin : float
+        If positive, trials whose rating is not farther than this from the threshold,
+        or from a cut, have no label. ``ties`` then has no effect.
+    label_source : {None, "self-report", "stimulus"}
+        Whose labels are used. ``"self-report"``: what the subject felt.
+        ``"stimulus"``: a label of the stimulus, the same for all subjects; for DEAP,
+        the mean of the makers' online ratings, with the targets ``"valence"``,
+        ``"arousal"`` and ``"quadrant"``. ``None`` accepts what the corpus has: the
+        films' classes of SEED and SEED-IV, the self-report of DEAP and MAHNOB-HCI. A
+        corpus that lacks the source is refused.
     fmin, fmax : float or None
         Band-pass of the EEG in Hz; both None for no filter.
     window : float
@@ -156,6 +170,15 @@ class Emotion(BaseParadigm):
     The default pass-band ends within the gamma band (31 to 50 Hz): raise ``fmax`` if
     the whole band matters.
 
+    Trials without a label, among them those that ``ties="drop"`` and ``margin`` leave
+    out, can be used for pre-training: ``get_data(unlabeled=True)`` returns them, and
+    :func:`~braindecode_emossl.evaluation.evaluate` passes them as ``X_unlabeled``.
+
+    A band of ``features``, or the pass-band, that lies outside the band which the
+    filter of the release has left (``passband`` of the corpus) causes a warning:
+    DEAP's preprocessed release was cut at 4 Hz, so that its delta band holds the
+    filter's roll-off.
+
     Windows of one trial, and trials of one stimulus, are not independent: MOABB's
     ``WithinSessionEvaluation`` shuffles windows and so measures how well a trial is
     recognised again. Group by ``trial``, or leave out subjects.
@@ -170,7 +193,10 @@ class Emotion(BaseParadigm):
         self,
         target="emotion",
         n_classes=None,
-        threshold=5.0,
+        threshold=None,
+        ties="low",
+        margin=0.0,
+        label_source=None,
         fmin=0.5,
         fmax=47.0,
         window=4.0,
@@ -190,6 +216,12 @@ class Emotion(BaseParadigm):
         self.target = target
         self.n_classes = check_target(target, as_integer(n_classes))
         self.threshold = _check_threshold(threshold, self.n_classes)
+        self.ties = _check_choice("ties", ties, ("low", "high", "drop"))
+        self.margin = check_number("margin", margin)
+        self.label_source = _check_choice(
+            "label_source", label_source, (None, "self-report", "stimulus")
+        )
+        self._check_labels()
         self.fmin = None if fmin is None else check_positive("fmin", fmin)
         self.fmax = None if fmax is None else check_positive("fmax", fmax)
         self.window = check_positive("window", window)
@@ -201,16 +233,14 @@ class Emotion(BaseParadigm):
             picks if isinstance(picks, str | None) else check_names("picks", picks)
         )
         self.features = _check_features(features)
-        self.standardize = standardize
+        self.standardize = _check_choice(
+            "standardize", standardize, (None, "recording")
+        )
         self.cache_dir = cache_dir
         self.fill_missing_channels = False  # match_all may set it
         tmin = check_number("tmin", tmin)
         tmax = None if tmax is None else check_positive("tmax", tmax)
         self._check_times(tmin, tmax)
-        if standardize not in (None, "recording"):
-            raise ValueError(
-                f'standardize must be None or "recording", but got {standardize!r}.'
-            )
         if channels is not None and picks is not None:
             raise ValueError(
                 "channels and picks cannot be combined: pass names in order as "
@@ -225,6 +255,23 @@ class Emotion(BaseParadigm):
             resample=None if resample is None else check_positive("resample", resample),
             scorer=scorer,
         )
+
+    def _check_labels(self):
+        if self.margin < 0:
+            raise ValueError(f"margin must not be negative, but got {self.margin:g}.")
+        rule = self.threshold, self.ties, self.margin
+        if self.target == "emotion" and rule != (None, "low", 0.0):
+            raise ValueError(
+                "threshold, ties and margin apply to ratings, but the target "
+                f'"emotion" uses the corpus\'s own classes, and got threshold='
+                f"{self.threshold!r}, ties={self.ties!r} and margin={self.margin:g}. "
+                'Choose a rating or "quadrant" as the target.'
+            )
+        if self.label_source == "stimulus" and self.threshold == "median":
+            raise ValueError(
+                'threshold="median" is the median of the subject\'s own ratings, but '
+                'label_source is "stimulus". Pass a number or None as the threshold.'
+            )
 
     def _check_times(self, tmin, tmax):
         if tmin < 0:
@@ -278,7 +325,7 @@ class Emotion(BaseParadigm):
         Returns
         -------
         bool
-            True if it has labels of this target.
+            True if it has labels of this target from the ``label_source``.
 
         Notes
         -----
@@ -286,24 +333,50 @@ class Emotion(BaseParadigm):
         ``convert_to_bids``, can be used with ``paradigm="emotion"`` and the corpus's
         events if their ``events.tsv`` have the columns ``trial``, ``stimulus``,
         ``length`` and ``emotion``. Targets other than ``"emotion"`` need the
-        attributes ``ratings`` and ``valence_of_class`` of the corpus:
+        attributes ``ratings``, ``rating_midpoint`` and ``valence_of_class`` of the
+        corpus:
 
         >>> copy = LocalBIDSDataset(
         ...     root, subjects=[1], events=DEAP.classes, interval=[0, 60],
         ...     paradigm="emotion"
         ... )
-        >>> copy.ratings = DEAP.ratings
+        >>> copy.ratings, copy.rating_midpoint = DEAP.ratings, DEAP.rating_midpoint
         >>> X, y, metadata = Emotion("valence").get_data(copy)
         """
-        if dataset.paradigm != "emotion":
-            return False
-        ratings = set(getattr(dataset, "ratings", ()))
-        if self.target == "emotion":
-            return True
-        if self.target == "quadrant":
-            return {"valence", "arousal"} <= ratings
+        return self._find_obstacle(dataset) is None
+
+    def _find_obstacle(self, dataset) -> str | None:
+        """Return why a dataset has no labels of this target, None if it has."""
+        ratings = getattr(dataset, "ratings", ())
+        by_class = self.target == "emotion" or self._has_valence_by_class(dataset)
+        needed = self._needed_ratings()
+        if dataset.paradigm != "emotion" or not (by_class or needed <= {*ratings}):
+            return (
+                f"{dataset.code} has no target {self.target!r}; Emotion needs an "
+                "emotion corpus with it."
+            )
+        source = getattr(dataset, "class_source", None)
+        offered = {source} if by_class else {"self-report"}
+        rated = getattr(dataset, "stimulus_ratings", ())
+        if not by_class and needed <= {*rated}:
+            offered.add("stimulus")
+        if self.label_source is None or self.label_source in offered:
+            return None
+        return (
+            f"{dataset.code} has no labels for target={self.target!r} with "
+            f"label_source={self.label_source!r}: the source of its classes is "
+            f"{source!r}, and its stimuli have "
+            f"{f'ratings of {[*rated]}' if rated else 'no ratings'}."
+        )
+
+    def _has_valence_by_class(self, dataset) -> bool:
+        """Return whether the valence of trials is that of the corpus's classes."""
+        is_rated = "valence" in getattr(dataset, "ratings", ())
         by_class = getattr(dataset, "valence_of_class", {})
-        return self.target in ratings or (self.target == "valence" and bool(by_class))
+        return self.target == "valence" and bool(by_class) and not is_rated
+
+    def _needed_ratings(self) -> set[str]:
+        return {"valence", "arousal"} if self.target == "quadrant" else {self.target}
 
     def used_events(self, dataset):
         """Return the codes of the labels by name.
@@ -329,13 +402,36 @@ class Emotion(BaseParadigm):
         return "accuracy" if self.scorer is None else self.scorer
 
     def _labeller(self, dataset) -> Labeller:
+        by_class = self._has_valence_by_class(dataset)
+        uses_ratings = self.target != "emotion" and not by_class
+        of_stimuli = None
+        if uses_ratings and self.label_source == "stimulus":
+            of_stimuli = dataset.stimulus_table().to_dict("index")
         return Labeller(
             target=self.target,
             n_classes=self.n_classes,
-            threshold=self.threshold,
-            valence_of_class=dict(getattr(dataset, "valence_of_class", {})),
+            threshold=self._find_threshold(dataset) if uses_ratings else None,
+            ties=self.ties,
+            margin=self.margin,
+            label_source=self.label_source,
+            valence_of_class=dict(dataset.valence_of_class) if by_class else {},
             dataset=dataset,
+            stimulus_ratings=of_stimuli,
         )
+
+    def _find_threshold(self, dataset) -> float | str | None:
+        """Return the threshold of a corpus, None where there are three classes."""
+        if self.n_classes == 3:
+            return None
+        if self.threshold is not None:
+            return self.threshold
+        midpoint = getattr(dataset, "rating_midpoint", None)
+        if midpoint is None:
+            raise ValueError(
+                f"{dataset.code} does not state the midpoint of its ratings. Pass a "
+                "threshold, or set its attribute rating_midpoint."
+            )
+        return midpoint
 
     def label_trials(self, dataset, subjects=None):
         """Return the trials of a corpus with their labels, without reading signals.
@@ -646,6 +742,7 @@ class Emotion(BaseParadigm):
             If a trial is shorter than one window, or if no trial has a label.
         """
         self._check_valid(dataset)
+        self._warn_of_cut_bands(dataset, return_epochs or return_raws)
         subjects = dataset.subject_list if subjects is None else list(subjects)
         if process_pipelines is None:
             process_pipelines = self.make_process_pipelines(
@@ -691,10 +788,18 @@ class Emotion(BaseParadigm):
         return X, labels["label"], metadata
 
     def _check_valid(self, dataset) -> None:
-        if not self.is_valid(dataset):
-            raise ValueError(
-                f"{dataset.code} has no target {self.target!r}; Emotion needs an "
-                "emotion corpus with it."
+        if obstacle := self._find_obstacle(dataset):
+            raise ValueError(obstacle)
+
+    def _warn_of_cut_bands(self, dataset, is_signal: bool) -> None:
+        """Warn of bands in which the release of a corpus holds no signal."""
+        bands = list_bands(None if is_signal else self.features, self.fmin, self.fmax)
+        passband = getattr(dataset, "passband", None)
+        if cut := describe_cut_bands(bands, passband):
+            warnings.warn(
+                f"{cut}, where the release of {dataset.code} was cut: its values "
+                "measure the roll-off of that filter.",
+                stacklevel=3,
             )
 
     def _load(
@@ -772,7 +877,19 @@ class Emotion(BaseParadigm):
         return {"X": X, "y": labels, **columns}
 
 
+def _check_choice(name: str, value, choices: Sequence):
+    """Return a value that must be one of a few."""
+    if not isinstance(value, str | None) or value not in choices:
+        *others, last = ("None" if c is None else f'"{c}"' for c in choices)
+        raise ValueError(
+            f"{name} must be {', '.join(others)} or {last}, but got {value!r}."
+        )
+    return value
+
+
 def _check_threshold(threshold, n_classes: int | None):
+    if threshold is None:
+        return None
     if threshold != "median":
         return check_number("threshold", threshold, or_one_of=("median",))
     if n_classes == 3:

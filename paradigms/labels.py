@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
-__all__ = ["LABELS", "TARGETS", "UNLABELED", "Labeller", "check_target"]
+__all__ = [
+    "LABELS",
+    "TARGETS",
+    "UNLABELED",
+    "Labeller",
+    "check_target",
+    "find_level",
+]
 
 #: The label of windows whose trial has none for the target.
 UNLABELED = "unlabeled"
@@ -28,6 +36,9 @@ TARGETS = ("emotion", *dict.fromkeys(target for target, _ in LABELS))
 # Ratings from 1 to 9 in three classes: up to 3, up to 6, above.
 THREE_CLASS_CUTS = (3.0, 6.0)
 
+# A rating of 3.4 is 0.1 from 3.3, but 3.4 - 3.3 > 0.1 in floating point.
+_ROUNDING = 1e-9
+
 
 def check_target(target: str, n_classes: int | None) -> int | None:
     """Return the number of classes, after a check that the target has it."""
@@ -44,6 +55,23 @@ def check_target(target: str, n_classes: int | None) -> int | None:
     return n_classes
 
 
+def find_level(
+    rating: float, cuts: Sequence[float], ties: str, margin: float
+) -> int | None:
+    """Return how many cuts a rating exceeds, None if it gets no label."""
+    if math.isnan(rating):
+        return None
+    level = 0
+    for cut in cuts:
+        if abs(rating - cut) > margin + _ROUNDING:
+            level += rating > cut
+        elif margin > 0 or ties == "drop":
+            return None
+        else:
+            level += ties == "high"
+    return level
+
+
 class Labeller:
     """Name the label of a trial.
 
@@ -53,26 +81,48 @@ class Labeller:
         One of ``TARGETS``.
     n_classes : int or None
         As :func:`check_target` returns it.
-    threshold : float or "median"
-        What a high rating exceeds, where there are two classes.
+    threshold : float, "median" or None
+        What a high rating exceeds, where there are two classes. None only where no
+        label depends on it.
+    ties : {"low", "high", "drop"}
+        Label of a rating equal to a cut.
+    margin : float
+        Ratings that are not farther than this from a cut have no label, if positive.
+    label_source : {None, "self-report", "stimulus"}
+        Whose labels are used, a part of the identity.
     valence_of_class : dict of str to str
         Valence of the corpus's own classes, where it has no rating of it.
     dataset : EmotionDataset
         The corpus, for the medians of its subjects.
+    stimulus_ratings : dict of str to dict, or None
+        Ratings by stimulus that replace those of the subject.
     """
 
-    def __init__(self, target, n_classes, threshold, valence_of_class, dataset):
+    def __init__(
+        self,
+        target,
+        n_classes,
+        threshold,
+        ties,
+        margin,
+        label_source,
+        valence_of_class,
+        dataset,
+        stimulus_ratings,
+    ):
         self.target = target
         self.n_classes = n_classes
         self.threshold = threshold
+        self.ties = ties
+        self.margin = margin
+        self.label_source = label_source
         self.valence_of_class = valence_of_class
         self.dataset = dataset
+        self.stimulus_ratings = stimulus_ratings
 
     def __repr__(self):
-        return (
-            f"Labeller({self.target}, n_classes={self.n_classes}, "
-            f"threshold={self.threshold}, valence_of_class={self.valence_of_class})"
-        )
+        settings = {k: v for k, v in vars(self).items() if k != "dataset"}
+        return f"Labeller({', '.join(f'{k}={v}' for k, v in settings.items())})"
 
     def __call__(self, trial: Mapping, subject: int | None) -> str | None:
         """Return the label of a trial, None where it has none."""
@@ -82,15 +132,23 @@ class Labeller:
             valence, arousal = (
                 self._level(trial, rating, subject) for rating in ("valence", "arousal")
             )
+            if valence is None or arousal is None:
+                return None
             return f"{'LH'[valence]}V{'LH'[arousal]}A"
         names = LABELS[self.target, self.n_classes]
-        if self.target in trial:
-            return names[self._level(trial, self.target, subject)]
-        label = self.valence_of_class[trial["emotion"]]
-        return label if label in names else None
+        if self.target == "valence" and self.valence_of_class:
+            label = self.valence_of_class[trial["emotion"]]
+            return label if label in names else None
+        level = self._level(trial, self.target, subject)
+        return None if level is None else names[level]
 
-    def _level(self, trial: Mapping, rating: str, subject: int | None) -> int:
+    def _level(self, trial: Mapping, rating: str, subject: int | None) -> int | None:
         cuts = THREE_CLASS_CUTS if self.n_classes == 3 else (self.threshold,)
         if cuts == ("median",):
             cuts = (self.dataset.trial_table(subject)[rating].median(),)
-        return sum(trial[rating] > cut for cut in cuts)
+        rated = trial
+        if self.stimulus_ratings is not None:
+            rated = self.stimulus_ratings[str(trial["stimulus"])]
+        return find_level(
+            float(rated.get(rating, math.nan)), cuts, self.ties, self.margin
+        )

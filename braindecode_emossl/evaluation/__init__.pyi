@@ -4,6 +4,8 @@ from .audit import audit as audit
 from .baselines import EEGBandFeatures as EEGBandFeatures
 from .baselines import with_baselines as with_baselines
 from .folds import FoldData as FoldData
+from .labels import LabelReport as LabelReport
+from .labels import describe_labels as describe_labels
 from .pipelines import load_pipelines as load_pipelines
 from .pipelines import pipelines_folder as pipelines_folder
 from .probes import ProbeScore as ProbeScore

@@ -240,6 +240,9 @@ def _describe_corpus(dataset: BaseDataset) -> dict[str, Any]:
         "subjects": sorted(map(int, dataset.subject_list)),
         "sessions": sessions and sorted(map(str, sessions)),
         "modalities": _readable(dataset.return_all_modalities),
+        # What labels and bands depend on besides files and paradigm.
+        "rating_midpoint": getattr(dataset, "rating_midpoint", None),
+        "passband": _readable(getattr(dataset, "passband", None)),
     }
     if isinstance(dataset, EmotionDataset):
         described["contents"] = dataset.fingerprint()
