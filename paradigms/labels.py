@@ -118,7 +118,9 @@ class Labeller:
         self.label_source = label_source
         self.valence_of_class = valence_of_class
         self.dataset = dataset
-        self.stimulus_ratings = stimulus_ratings
+        self.stimulus_ratings = stimulus_ratings and {
+            _strip(name): ratings for name, ratings in stimulus_ratings.items()
+        }
 
     def __repr__(self):
         settings = {k: v for k, v in vars(self).items() if k != "dataset"}
@@ -148,7 +150,12 @@ class Labeller:
             cuts = (self.dataset.trial_table(subject)[rating].median(),)
         rated = trial
         if self.stimulus_ratings is not None:
-            rated = self.stimulus_ratings[str(trial["stimulus"])]
+            rated = self.stimulus_ratings[_strip(trial["stimulus"])]
         return find_level(
             float(rated.get(rating, math.nan)), cuts, self.ties, self.margin
         )
+
+
+def _strip(stimulus) -> str:
+    """Return a name without zeros before it: MOABB's disk cache makes 1 of "01"."""
+    return str(stimulus).lstrip("0")
