@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import warnings
 from pathlib import Path
 
 import mne
@@ -55,7 +54,7 @@ STRUCTURE = {
     "autocorrelation of DE at 1 s": (0.3, 0.6),
     "seconds to 1/e of it": (5, 20),
     "correlation of DE between subjects": (0.05, 0.2),
-    "same stimulus minus same label": (0.02, 1),
+    "same stimulus minus same label": (0.01, 1),
     "least correlation of channels": (-1, -0.3),
     "participation ratio": (4, 9),
     "channel correlations between subjects": (0.7, 0.95),
@@ -284,6 +283,7 @@ def tabulate_scores(options) -> Table:
             dataset = make_dataset(options, corpus, effect)
             n_subjects = len(dataset.subject_list)
             for row, wanted, score in measure_scores(dataset, corpus, effect):
+                print(corpus, effect, row, round(float(score), 3), flush=True)
                 low, high = wanted or (-np.inf, np.inf)
                 text = f"{low} to {high}" if wanted else ""
                 cells = (corpus, str(n_subjects), f"{effect:g}", row, text)
@@ -295,24 +295,24 @@ def measure_scores(dataset, corpus, effect):
     """Yield rows, the ranges wanted and the scores of one replica."""
     name = "DE + logistic regression"
     pipelines = {name: with_baselines({})[name]}
-    targets = [CORPORA[corpus][1]]
-    if targets == ["valence"]:
-        targets.append("arousal")
+    target = CORPORA[corpus][1]
+    # Both ratings are wanted where the effect is that of the real corpus.
+    targets = (
+        ["valence", "arousal"] if target == "valence" and effect == 1 else [target]
+    )
     for target in targets:
         paradigm = make_paradigm(corpus, target)
         for protocol in ("leave-one-subject-out", "within-session"):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                table = evaluate(pipelines, [dataset], paradigm, protocol)
-            score = table.groupby("subject")["balanced_accuracy"].mean()
             wanted = SCORES.get((corpus, protocol, effect))
-            is_open = target == "arousal" and effect == 2
-            yield f"{protocol}, {target}", None if is_open else wanted, score.mean()
+            if wanted or (corpus == "MAHNOB-HCI" and protocol.startswith("leave")):
+                table = evaluate(pipelines, [dataset], paradigm, protocol)
+                score = table.groupby("subject")["balanced_accuracy"].mean().mean()
+                yield f"{protocol}, {target}", wanted, score
+    if effect == 1:
         X, labels, metadata = paradigm.get_data(dataset)
         X, labels = X.reshape(len(X), -1), np.asarray(labels)
         score = score_random_split(pipelines[name][1:], X, labels, metadata)
         yield f"windows at random, {target}", None, score
-    if effect == 1:
         yield from measure_probes(X, metadata, corpus)
 
 

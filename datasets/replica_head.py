@@ -95,7 +95,7 @@ def draw_lead_field(head: Head, spread: float, rng: np.random.Generator):
     places *= _DEPTH / np.linalg.norm(places, axis=1, keepdims=True)
     # Most of the cortex near an electrode points at it; its folds do not.
     folds = np.random.default_rng(0).normal(0, 0.5, shape)
-    orientations = head.directions + folds + rng.normal(0, 0.6 * spread, shape)
+    orientations = head.directions + folds + rng.normal(0, 0.75 * spread, shape)
     field = _make_forward(
         head, skull, np.vstack([places, _EYES]), np.vstack([orientations, _EYES])
     )

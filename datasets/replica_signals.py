@@ -46,7 +46,7 @@ __all__ = [
 # Change of log amplitude at the end of a scale, where the pattern below is 1: so
 # strong that differential entropy with logistic regression scores on the replica as
 # it was measured to score on the corpus (benchmarks/bench_replicas.py).
-_EFFECTS = {"SEED": 0.15, "SEED-IV": 0.118, "DEAP": 0.038, "MAHNOB-HCI": 0.05}
+_EFFECTS = {"SEED": 0.15, "SEED-IV": 0.118, "DEAP": 0.041, "MAHNOB-HCI": 0.05}
 
 # Positive films: more beta and gamma over the temporal lobes (Zheng and Lu 2015,
 # doi 10.1109/TAMD.2015.2431497; Koelstra et al. 2012, doi 10.1109/T-AFFC.2011.15),
@@ -81,7 +81,7 @@ _SHAPE = _VALENCE.shape  # regions, bands
 
 # Standard deviations of log amplitudes, and time constants in seconds.
 _OWN_RESPONSE = 0.03  # of a subject to an emotion, in any corpus
-_STIMULUS = 0.25  # of a stimulus's own pattern, in units of the emotion's
+_STIMULUS = 0.035  # of a stimulus's own pattern, in any corpus
 _TRIAL, _TRIAL_SOURCE, _TRIAL_HEAD = 0.1, 0.2, 0.05
 _SESSION = 0.1
 _SLOW, _SLOW_SECONDS = 0.35, 12.0
@@ -97,6 +97,9 @@ _ALPHA_ELSEWHERE = 0.15
 # Width of the transition between two bands, in units of log frequency: no cliffs.
 _TRANSITION = 0.2
 
+# Standard deviation of the valence and arousal of a stimulus apart from its label's,
+# in units of the scales' ends.
+_FEELING = 0.3
 _KNOT_SECONDS = 0.5  # between two values of a course
 _STIMULI = 1000  # in the place of a subject's number
 
@@ -157,7 +160,7 @@ def make_subject(
     level = rng.normal(0, 0.15) + rng.normal(0, 0.15, _SHAPE[1])
     level = level + rng.normal(0, 0.2, _SHAPE)[SOURCES]
     level = level + rng.normal(0, 0.15, (n_sources, _SHAPE[1]))
-    exponent, frequency, alpha = spread * rng.normal(0, [0.15, 0.9, 0.3])
+    exponent, frequency, alpha = spread * rng.normal(0, [0.15, 0.9, 0.25])
     own_response = spread * _OWN_RESPONSE * rng.normal(size=_EMOTION.shape)
     gain, locked_gain = np.exp(spread * rng.normal(0, 0.3, 2))
     lag = spread * rng.uniform(0, 2)
@@ -173,7 +176,7 @@ def make_subject(
     return Subject(
         field=field * contacts,
         level=level,
-        spectra=(1.2 + exponent, float(np.clip(10 + frequency, 8.2, 11.8)), alpha),
+        spectra=(1.2 + exponent, float(np.clip(10 + frequency, 8.6, 11.6)), alpha),
         response=_EFFECTS[settings["corpus"]] * _EMOTION + own_response,
         gain=gain,
         locked_gain=locked_gain,
@@ -192,9 +195,9 @@ def make_stimulus(settings: Mapping, seconds: float, *numbers: int) -> Stimulus:
     """
     rng = make_generator(settings, _STIMULI, *numbers)
     n_knots, continuity = _count_knots(seconds), settings["continuity"]
-    own = _STIMULUS * settings["isc"] * settings["effect_size"]
-    pattern = own * _EFFECTS[settings["corpus"]] * rng.normal(size=_SHAPE)
-    feeling = own * rng.normal(size=2)
+    own = settings["isc"] * settings["effect_size"]
+    pattern = own * _STIMULUS * rng.normal(size=_SHAPE)
+    feeling = own * _FEELING * rng.normal(size=2)
     # An emotion takes a while to arise.
     time = np.linspace(0, 1, n_knots)
     rise = 0.5 * np.tanh(6 * (time - rng.uniform(0.1, 0.4)))

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from braindecode_emossl.datasets import DEAP, SEED
+from braindecode_emossl.datasets import DEAP, SEED, write_replica
 from braindecode_emossl.evaluation import evaluate, read_predictions
 from braindecode_emossl.evaluation.tasks import make_tasks
 from braindecode_emossl.paradigms import Emotion
@@ -155,11 +155,14 @@ def test_labels_must_be_those_of_all(seed_root, deap_root):
 
 
 @pytest.mark.slow
-def test_seed_and_deap(seed_root, deap_root):
+def test_seed_and_deap(tmp_path):
     """Trials of the test subject help; a real pair of layouts and sampling rates."""
+    options = {"subjects": [1, 2], "seconds": 4, "seed": 0}
+    write_replica("SEED", tmp_path, sessions=[0], effect_size=4, **options)
+    write_replica("DEAP", tmp_path, effect_size=15, **options)
     corpora = [
-        SEED([1, 2], sessions=[0], path=seed_root),
-        DEAP([1, 2], path=deap_root),
+        SEED([1, 2], sessions=[0], path=tmp_path),
+        DEAP([1, 2], path=tmp_path),
     ]
     pipeline = make_pipeline(
         Vectorizer(), StandardScaler(), LogisticRegression(C=0.01, max_iter=500)

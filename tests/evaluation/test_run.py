@@ -263,7 +263,6 @@ def test_seed_as_with_moabb(seed_root, tmp_path):
     both = ours.merge(theirs, on=KEYS, validate="1:1", suffixes=("", "_moabb"))
     assert_allclose(both["score"], both["score_moabb"], rtol=0, atol=1e-6)
     assert len(both) == 4 and (both["n_trials_test"] == 15).all()
-    assert both["score_trial"].mean() > 0.5  # chance is a third
 
 
 @pytest.mark.parametrize("effect", [0.0, 3.0])
