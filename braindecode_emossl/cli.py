@@ -395,12 +395,28 @@ def replica(
     seconds: Annotated[float, typer.Option(help="Length of a trial.")] = 10.0,
     seed: _Seed = 0,
     effect_size: Annotated[
-        float, typer.Option(help="Strength of the class effects; 0 for none.")
+        float,
+        typer.Option(
+            min=0,
+            help="Strength of the class effects: 0 for none, 1 for that of the corpus.",
+        ),
+    ] = 1.0,
+    isc: Annotated[
+        float, typer.Option(min=0, help="Strength of what viewers of a stimulus share.")
+    ] = 1.0,
+    continuity: Annotated[
+        float, typer.Option(min=0, help="Strength of slow changes within a trial.")
+    ] = 1.0,
+    subject_variance: Annotated[
+        float, typer.Option(min=0, help="Strength of differences between subjects.")
+    ] = 1.0,
+    artifacts: Annotated[
+        float, typer.Option(min=0, help="Amount of blinks, muscle and line noise.")
     ] = 1.0,
 ):
     """Write a miniature synthetic copy of a corpus in its real file format.
 
-    Example: emossl replica DEAP deap-replica --n-subjects 2
+    Example: emossl replica DEAP deap-replica --n-subjects 2 --effect-size 2
     """
     from braindecode_emossl.datasets import write_replica
 
@@ -419,6 +435,10 @@ def replica(
             seconds=seconds,
             seed=seed,
             effect_size=effect_size,
+            isc=isc,
+            continuity=continuity,
+            subject_variance=subject_variance,
+            artifacts=artifacts,
         )
     print_text(f"Wrote a replica of {corpus} to {root}")
 
