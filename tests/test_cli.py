@@ -42,11 +42,12 @@ def quick_demo(monkeypatch):
         return pd.DataFrame(
             {
                 "dataset": "SEED",
+                "protocol": ["leave-one-subject-out"] * 4 + ["shuffled windows"] * 2,
                 "pipeline": f"{device} {random_state}",
-                "subject": ["1", "2"] * 2,
-                "n_labeled_trials": pd.array([1, 1, None, None], "Int64"),
-                "accuracy": [0.5, 0.7, 0.7, 0.8],
-                "score_trial": [0.6, 0.8, 0.8, 0.9],
+                "subject": ["1", "2"] * 3,
+                "n_labeled_trials": pd.array([1, 1, *[None] * 4], "Int64"),
+                "accuracy": [0.5, 0.7, 0.7, 0.8, 0.9, 1.0],
+                "score_trial": [0.6, 0.8, 0.8, 0.9, 1.0, 1.0],
             }
         )
 
@@ -68,6 +69,9 @@ def test_the_demo_prints_its_table_and_where_it_saved(run, quick_demo, tmp_path)
     assert result.exit_code == 0, result.output
     assert "0.600 ± 0.141" in result.output and "auto 3" in result.output
     assert "labels" in result.output and "all" in result.output
+    honest, leaky = result.output.split("Accuracy, shuffled windows")
+    assert "Accuracy, leave-one-subject-out" in honest and "0.950" not in honest
+    assert "0.950 ± 0.071" in leaky
     assert f"Saved {tmp_path / 'out' / 'scores.csv'}" in result.output
 
 
