@@ -263,9 +263,9 @@ def demo(
         "number of labelled trials per class and training subject."
     )
     print_text(
-        "The replicas are synthetic and small, with stronger effects than real corpora, "
-        "and the networks are trained briefly. These scores say nothing about emotion, "
-        "nor about what pre-training is worth."
+        "The replicas are synthetic and small, with stronger effects than real "
+        "corpora, and the networks are trained briefly. These scores say nothing "
+        "about emotion, nor about what pre-training is worth."
     )
     for name in ("scores.csv", "scores.png"):
         print_text(f"Saved {(output / name).absolute()}")
