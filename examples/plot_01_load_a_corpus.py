@@ -90,10 +90,10 @@ print(X.shape, "windows, channels, bands")
 print(metadata[["corpus", "subject", "session", "trial", "stimulus", "window"]].head())
 
 # %%
-# In two dimensions, the windows cluster by subject and not by label. This is so in real
-# recordings, and the replica imitates it. If windows of a subject, or of a trial, are
-# in both the training and the test set, a classifier can recognise the subject or the
-# trial instead of the emotion. :ref:`The next example
+# In two dimensions, the windows group by subject rather than by label. This is so in
+# real recordings, and the replica imitates it. If windows of a subject, or of a trial,
+# are in both the training and the test set, a classifier can recognise the subject or
+# the trial instead of the emotion. :ref:`The next example
 # <sphx_glr_auto_examples_plot_02_honest_and_leaky_splits.py>` shows the size of this
 # effect.
 

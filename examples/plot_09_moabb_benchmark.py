@@ -6,6 +6,10 @@ Importing this package registers its corpora and its paradigm with MOABB, so MOA
 evaluations, result files and plots can be used. This example runs one of the
 evaluations on two corpora, with pipelines that ship with the package, and tests which
 differences are significant.
+
+Without your own copies, the corpora are replicas with synthetic signals. With
+``effect_size=3``, emotions have stronger effects than in the default replicas, which
+are as hard to classify as the real corpora.
 """
 
 # License: BSD-3-Clause
@@ -42,9 +46,15 @@ seed_path = mne.get_config("MNE_DATASETS_SEED_PATH") or write_replica(
     seconds=4,
     seed=0,
     sessions=[0],
+    effect_size=3,
 )
 deap_path = mne.get_config("MNE_DATASETS_DEAP_PATH") or write_replica(
-    "DEAP", f"{scratch.name}/DEAP", subjects=subjects, seconds=2, seed=0
+    "DEAP",
+    f"{scratch.name}/DEAP",
+    subjects=subjects,
+    seconds=2,
+    seed=0,
+    effect_size=3,
 )
 corpora = [SEED(subjects, sessions=[0], path=seed_path), DEAP(subjects, path=deap_path)]
 

@@ -45,6 +45,7 @@ path = mne.get_config("MNE_DATASETS_SEED_PATH") or write_replica(
     seconds=4,
     seed=0,
     sessions=[0],
+    effect_size=3,
 )
 corpus = SEED(subjects, sessions=[0], path=path)
 paradigm = Emotion(window=1.0, tmax=4.0, cache_dir=f"{scratch.name}/windows")

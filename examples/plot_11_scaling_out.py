@@ -36,6 +36,7 @@ path = mne.get_config("MNE_DATASETS_SEED_PATH") or write_replica(
     seconds=6,
     seed=0,
     sessions=[0],
+    effect_size=3,
 )
 corpus = SEED(subjects, sessions=[0], path=path)
 paradigm = Emotion(window=1.0, features="de", cache_dir=f"{scratch.name}/features")
