@@ -30,6 +30,7 @@ class Toy(EmotionDataset):
     access_url = "https://example.org"
     expected_files = ("1_0.eeg", "1_1.eeg")
     ratings = RATINGS
+    rating_midpoint = 5.0
     ch_names = ("Fz", "Cz", "Pz", "Oz")
     sfreq = 128.0
     effect = 1.0
