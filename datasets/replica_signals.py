@@ -46,7 +46,7 @@ __all__ = [
 # Change of log amplitude at the end of a scale, where the pattern below is 1: so
 # strong that differential entropy with logistic regression scores on the replica as
 # it was measured to score on the corpus (benchmarks/bench_replicas.py).
-_EFFECTS = {"SEED": 0.15, "SEED-IV": 0.118, "DEAP": 0.031, "MAHNOB-HCI": 0.05}
+_EFFECTS = {"SEED": 0.15, "SEED-IV": 0.118, "DEAP": 0.027, "MAHNOB-HCI": 0.05}
 
 # Positive films: more beta and gamma over the temporal lobes (Zheng and Lu 2015,
 # doi 10.1109/TAMD.2015.2431497; Koelstra et al. 2012, doi 10.1109/T-AFFC.2011.15),
@@ -81,7 +81,7 @@ _SHAPE = _VALENCE.shape  # regions, bands
 
 # Standard deviations of log amplitudes, and time constants in seconds.
 _OWN_RESPONSE = 0.04  # of a subject to an emotion, in any corpus
-_STIMULUS = 0.035  # of a stimulus's own pattern, in any corpus
+_STIMULUS = 0.03  # of a stimulus's own pattern, in any corpus
 _TRIAL, _TRIAL_SOURCE, _TRIAL_HEAD = 0.1, 0.2, 0.05
 _SESSION = 0.1
 _SLOW, _SLOW_SECONDS = 0.35, 12.0
