@@ -133,7 +133,9 @@ def test_artifacts_are_heavy_tailed_and_go_with_the_knob(head):
     assert kurtosis(with_artifacts, axis=-1).max() > 3
     assert kurtosis(without, axis=-1).max() < 1
     front = head.info.ch_names.index("Fp1")
-    assert np.abs(with_artifacts[:, front]).max() > 2 * np.abs(without[:, front]).max()
+    assert (
+        np.abs(with_artifacts[:, front]).max() > 1.5 * np.abs(without[:, front]).max()
+    )
 
 
 # -- controls ------------------------------------------------------------------
