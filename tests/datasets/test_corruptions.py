@@ -67,7 +67,7 @@ def load(name, root, on_error="raise"):
             trial["onset"],
             trial["extras"]["emotion"],
         )
-        for session, runs in data[1].items()
+        for session, runs in data.get(1, {}).items()  # nothing may be left
         for run, raw in runs.items()
         for trial in raw.annotations
     }
