@@ -65,7 +65,7 @@ BLOCK_SECONDS = 20
 SCORE = "balanced_accuracy"
 DE_BASELINE = "DE + logistic regression"
 REGULARIZED = f"{DE_BASELINE}, C=0.01, balanced"
-# It contrasts subjects at the same second of a stimulus; these share no stimulus.
+# MEMHACL groups windows by stimulus, but these recordings have no common stimulus.
 UNSUITED = "MEMHACL"
 
 

@@ -486,7 +486,7 @@ def _describe_controls(evaluation: StoredEvaluation, names) -> list[dict[str, st
 
 
 def _identify(pipeline: StoredPipeline) -> str:
-    """Return what a pipeline and its controls have in common."""
+    """Return the key that a pipeline shares with its controls."""
     content = {k: v for k, v in pipeline.content.items() if k != "control"}
     return json.dumps(content, sort_keys=True)
 
@@ -518,7 +518,7 @@ def _score_control(pipeline: StoredPipeline, name: str) -> pd.DataFrame:
 
 
 def _describe_probes(pipelines, names, shown) -> dict[str, Any]:
-    """Return what a linear probe reads from the features of each pipeline."""
+    """Return the scores of the linear probes of each pipeline."""
     tables: dict[str, list[pd.DataFrame]] = {}
     for name, pipeline in zip(names, pipelines, strict=True):
         number = pipeline.content.get("n_labeled_trials")

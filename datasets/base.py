@@ -758,7 +758,7 @@ def _as_folder(path) -> Path:
         )
     try:
         return Path(path).expanduser().absolute()
-    except RuntimeError as error:  # there is no such user
+    except RuntimeError as error:  # the user is unknown
         raise ValueError(f"path={str(path)!r} names no folder: {error}") from error
 
 

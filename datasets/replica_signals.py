@@ -43,9 +43,9 @@ __all__ = [
     "make_trial",
 ]
 
-# Change of log amplitude at the end of a scale, where the pattern below is 1: so
-# strong that differential entropy with logistic regression scores on the replica as
-# it was measured to score on the corpus (benchmarks/bench_replicas.py).
+# Change of log amplitude at the end of a scale, where the pattern below is 1. The
+# values bring differential entropy with logistic regression near its score on the real
+# corpus (benchmarks/bench_replicas.py); that of MAHNOB-HCI is a guess.
 _EFFECTS = {"SEED": 0.15, "SEED-IV": 0.118, "DEAP": 0.027, "MAHNOB-HCI": 0.05}
 
 # Positive films: more beta and gamma over the temporal lobes (Zheng and Lu 2015,
@@ -225,7 +225,7 @@ def make_trial(
     seconds: float,
     rng: np.random.Generator,
 ) -> Trial:
-    """Draw the courses of one trial, or of a pause if there is no stimulus.
+    """Draw the courses of one trial, or of a pause if the stimulus is None.
 
     ``state`` holds valence and arousal, from -1 to 1, already scaled by the effect.
     """

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 __all__ = ["ProbeScore", "probe"]
 
-#: What is read, and the groups that are never on both sides of a split.
+#: Targets of the probes, and the groups that a split keeps together.
 TARGETS = {
     "subject": "trial",
     "session": "trial",

@@ -218,7 +218,7 @@ def summarize_controls(results: pd.DataFrame, score: str = "score") -> pd.DataFr
         * ``difference``: ``mean`` minus ``reference``, with its 95 % confidence
           interval over subjects from ``ci_low`` to ``ci_high``;
         * ``n_subjects``: subjects that have both;
-        * ``n_draws``: number of random draws, 0 if the control is no null distribution;
+        * ``n_draws``: number of random draws; 0 without a null distribution;
         * ``p_value``: two-sided, of Wilcoxon's signed-rank test over subjects. For
           draws of a null distribution, such as those of ``"permuted-labels"``, it is
           the one-sided (k + 1) / (n + 1), if k of n draws reach the score of the result

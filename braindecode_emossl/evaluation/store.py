@@ -282,7 +282,7 @@ class StoredEvaluation:
     pipelines : list of StoredPipeline
         Those with finished folds, sorted by name.
     controls : list of StoredPipeline
-        The same of the controls of these pipelines, which are no results.
+        Stored controls of these pipelines. They are not results.
     """
 
     folder: Path

@@ -111,7 +111,7 @@ class ProgressBar(Callback):
     def on_epoch_begin(self, net, **kwargs):
         """Open the bar, now that the number of steps is known."""
         if self.bar_ is None:
-            # The streams of a notebook are no terminals, but bars are shown there.
+            # A notebook shows bars, although its streams are not terminals.
             hide = False if Console().is_jupyter else None
             total = net.n_steps_planned_
             self.bar_ = tqdm(

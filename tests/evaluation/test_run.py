@@ -248,8 +248,10 @@ def test_scores_are_those_of_moabb(
         assert_allclose(both[name], both[f"{name}_moabb"], rtol=0, atol=1e-6)
 
 
-def test_seed_as_with_moabb(seed_root, tmp_path):
-    corpus = SEED([1, 2], sessions=[0, 1], path=seed_root)
+def test_seed_as_with_moabb(tmp_path):
+    options = {"subjects": [1, 2], "sessions": [0, 1], "seconds": 4, "seed": 0}
+    root = write_replica("SEED", tmp_path / "seed", effect_size=4, **options)
+    corpus = SEED([1, 2], sessions=[0, 1], path=root)
     paradigm = Emotion(window=1.0, features="de")
     pipeline = make_pipeline(
         Vectorizer(), StandardScaler(), LogisticRegression(max_iter=500)
@@ -263,6 +265,7 @@ def test_seed_as_with_moabb(seed_root, tmp_path):
     both = ours.merge(theirs, on=KEYS, validate="1:1", suffixes=("", "_moabb"))
     assert_allclose(both["score"], both["score_moabb"], rtol=0, atol=1e-6)
     assert len(both) == 4 and (both["n_trials_test"] == 15).all()
+    assert both["score_trial"].mean() > 0.5  # chance is a third
 
 
 @pytest.mark.parametrize("effect", [0.0, 3.0])
