@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from braindecode_emossl.evaluation import EEGBandFeatures, evaluate, with_baselines
+from braindecode_emossl.evaluation import (
+    EEGBandFeatures,
+    evaluate,
+    read_predictions,
+    with_baselines,
+)
 from braindecode_emossl.features import DifferentialEntropy
 from braindecode_emossl.models import SCMM
 from braindecode_emossl.pretraining import (
@@ -126,3 +134,46 @@ def test_in_an_evaluation(toy, paradigm):
     frequent = table[table["pipeline"] == "most frequent"]
     assert_allclose(frequent["accuracy"], 0.5)
     assert table["score"].notna().all()
+
+
+def guess(corpus, paradigm, protocol="leave-one-subject-out", **options):
+    """Return the stratified guesses of each fold and recording."""
+    with tempfile.TemporaryDirectory() as folder:
+        evaluate(
+            {"stratified": with_baselines({})["stratified"]},
+            [corpus],
+            paradigm,
+            protocol,
+            random_state=0,
+            results_dir=folder,
+            **options,
+        )
+        table = read_predictions(folder)
+    by = table.groupby(["subject", "session"])["predicted"]
+    return {key: tuple(guesses) for key, guesses in by}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options"),
+    [("leave-one-subject-out", {}), ("subject-kfold", {"n_splits": 2})],
+)
+def test_stratified_guesses_differ_between_recordings(protocol, options, toy, paradigm):
+    """A fixed seed gave every subject the same guesses, in the same order."""
+    guesses = guess(toy, paradigm, protocol, **options)
+    assert len(guesses) == 6 and len(set(guesses.values())) == 6
+    assert guess(toy, paradigm, protocol, **options) == guesses
+    other = guess(toy, paradigm, protocol, seeds=[1], **options)
+    assert not set(other.values()) & set(guesses.values())
+
+
+def test_stratified_guesses_follow_the_training_set():
+    """Frequencies are those of the labels, and other labels give other guesses."""
+    X = np.random.default_rng(0).normal(size=(4000, 1, 1))
+    row = with_baselines({})["stratified"]
+    y = np.repeat(["a", "b", "c"], [500, 1500, 2000])
+    proba = row.fit(X, y).predict_proba(X)
+    # Four standard deviations of a proportion of 4000.
+    assert_allclose(proba.mean(axis=0), [0.125, 0.375, 0.5], atol=4 * 0.5 / 4000**0.5)
+    assert (row.classes_[proba.argmax(axis=1)] == row.predict(X)).all()
+    assert (row.predict(X) == clone(row).fit(X, y).predict(X)).all()
+    assert (row.predict(X) != clone(row).fit(X, np.roll(y, 1)).predict(X)).any()
