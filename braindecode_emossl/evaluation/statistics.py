@@ -75,10 +75,11 @@ def compare_pipelines(
         One row for each group and pair of pipelines, in order of appearance. A group
         holds the results that are comparable: those with the same data set, protocol,
         regime, number of labelled trials and target access, as far as these columns
-        exist. A
-        group with a single pipeline has no row. Columns are those of the group,
-        ``pipeline_1``, ``pipeline_2``, ``n_subjects``, ``difference`` (mean score of
-        the first minus that of the second), ``effect_size`` (mean divided by standard
+        exist. A group with a single pipeline has no row. Columns are those of the
+        group, ``pipeline_1``, ``pipeline_2``, ``n_subjects``, ``difference`` (mean
+        score of the first minus that of the second), its 95 % confidence interval over
+        subjects from ``ci_low`` to ``ci_high`` (see :func:`score_interval`; it is not
+        corrected for the number of pairs), ``effect_size`` (mean divided by standard
         deviation of the differences, with Hedges' correction for few subjects [3]_;
         NaN for two subjects, infinite if all differences are equal), ``p_value`` and
         ``p_corrected``.
@@ -583,11 +584,14 @@ def _compare(scores: pd.DataFrame, n_permutations: int, rng) -> dict:
     differences = (scores[first] - scores[second]).to_numpy()
     # A score may be wrong by half a unit in the last place of single precision.
     rounding = np.finfo(np.float32).eps * np.abs(scores.to_numpy()).max()
+    low, high = score_interval(differences)
     return {
         "pipeline_1": first,
         "pipeline_2": second,
         "n_subjects": len(scores),
         "difference": differences.mean(),
+        "ci_low": low,
+        "ci_high": high,
         "effect_size": _effect_size(differences, rounding),
         "p_value": _flip_signs(differences, rounding, n_permutations, rng),
     }

@@ -65,6 +65,18 @@ def test_exact_p_value_is_that_of_scipy(n, shift):
     assert row.n_subjects == n and row.p_corrected == row.p_value
 
 
+@pytest.mark.parametrize("n", [2, 5, 12])
+def test_interval_of_the_difference_is_that_of_scipy(n):
+    """A comparison gave a difference without its precision."""
+    rng = np.random.default_rng(n)
+    first, second = rng.normal(size=n), rng.normal(size=n)
+    row = compare(first, second)
+    expected = stats.ttest_rel(first, second).confidence_interval(0.95)
+    assert_allclose([row.ci_low, row.ci_high], expected, rtol=1e-9)
+    equal = compare([0.5] * n, [0.25] * n)
+    assert equal.ci_low == equal.ci_high == equal.difference == 0.25
+
+
 def test_known_p_values():
     """Of eight patterns of three differences of one sign, two are as extreme."""
     assert compare([0.9, 0.8, 0.7], [0.1, 0.1, 0.1]).p_value == 2 / 8
