@@ -110,6 +110,27 @@ _NClasses = Annotated[
     int | None,
     typer.Option(help="Number of classes of a single dimension: 2 or 3."),
 ]
+_Threshold = Annotated[
+    str | None,
+    typer.Option(
+        help='Where ratings are cut: a number, or "median" of the subject. Default: '
+        "the scale's midpoint."
+    ),
+]
+_Ties = Annotated[
+    str, typer.Option(help="Label of a rating at the threshold: low, high, drop.")
+]
+_Margin = Annotated[
+    float, typer.Option(help="Ratings so near the threshold have no label.")
+]
+_LabelSource = Annotated[
+    str | None,
+    typer.Option(
+        help='"self-report" or "stimulus". Default: self-report where the corpus has '
+        "ratings.",
+        autocompletion=lambda: ["self-report", "stimulus"],
+    ),
+]
 _Window = Annotated[float, typer.Option(help="Length of the windows in seconds.")]
 _Last = Annotated[
     float | None,
@@ -337,18 +358,9 @@ def labels(
     path: Annotated[Path, typer.Argument(help="Folder of the corpus.")],
     target: _Target = "emotion",
     n_classes: _NClasses = None,
-    threshold: Annotated[
-        str | None,
-        typer.Option(
-            help='A number, or "median" of the subject. Default: the scale\'s midpoint.'
-        ),
-    ] = None,
-    ties: Annotated[
-        str, typer.Option(help="Label of a rating at the threshold: low, high, drop.")
-    ] = "low",
-    margin: Annotated[
-        float, typer.Option(help="Ratings so near the threshold have no label.")
-    ] = 0.0,
+    threshold: _Threshold = None,
+    ties: _Ties = "low",
+    margin: _Margin = 0.0,
     near: Annotated[
         float, typer.Option(help="Count the ratings so near the threshold.")
     ] = 1.0,
@@ -366,12 +378,11 @@ def labels(
     Example: emossl labels DEAP /data/DEAP --target valence --ties high
     """
     from braindecode_emossl.evaluation import describe_labels
-    from braindecode_emossl.paradigms import Emotion
 
-    paradigm = Emotion(
-        target,
-        n_classes,
-        threshold=_parse_threshold(threshold),
+    paradigm = _make_paradigm(
+        target=target,
+        n_classes=n_classes,
+        threshold=threshold,
         ties=ties,
         margin=margin,
     )
@@ -491,6 +502,10 @@ def pretrain(
         ),
     ] = "emotion",
     n_classes: _NClasses = None,
+    threshold: _Threshold = None,
+    ties: _Ties = "low",
+    margin: _Margin = 0.0,
+    label_source: _LabelSource = None,
     window: _Window = 4.0,
     last: _Last = None,
     features: Annotated[
@@ -554,7 +569,18 @@ def pretrain(
         raise ValueError(
             f"--steps and --epochs exclude each other, but got {steps} and {epochs}."
         )
-    paradigm = _make_paradigm(target, n_classes, window, last, features, standardize)
+    paradigm = _make_paradigm(
+        target=target,
+        n_classes=n_classes,
+        threshold=threshold,
+        ties=ties,
+        margin=margin,
+        label_source=label_source,
+        window=window,
+        last=last,
+        features=features,
+        standardize=standardize,
+    )
     opened = _open_corpora(corpora, subjects, leave_out, all_modalities=all_modalities)
     with make_progress() as progress, calm():
         progress.add_task("loading", total=None)
@@ -598,6 +624,10 @@ def evaluate(
     ] = True,
     target: _Target = "emotion",
     n_classes: _NClasses = None,
+    threshold: _Threshold = None,
+    ties: _Ties = "low",
+    margin: _Margin = 0.0,
+    label_source: _LabelSource = None,
     window: _Window = 4.0,
     last: _Last = None,
     features: _Features = None,
@@ -699,15 +729,22 @@ def evaluate(
     without = "--overwrite" if overwrite else "" if resume else "--no-resume"
     context.meta[_STOPPED] = make_stopping_text("fold", without=without)
     _check_device(device)
-    chosen = {
-        "protocol": protocol,
-        "options": _parse_options(option),
+    labels_and_windows = {
         "target": target,
         "n_classes": n_classes,
+        "threshold": threshold,
+        "ties": ties,
+        "margin": margin,
+        "label_source": label_source,
         "window": window,
         "last": last,
         "features": features,
         "standardize": standardize,
+    }
+    chosen = {
+        "protocol": protocol,
+        "options": _parse_options(option),
+        **labels_and_windows,
         "subjects": subjects,
         "all_modalities": all_modalities,
         "n_labeled_trials": _parse_numbers_of_trials(n_labeled),
@@ -720,7 +757,7 @@ def evaluate(
         "probes": probes,
     }
     estimators, grids = _load_pipelines(pipelines, features, device, baselines)
-    paradigm = _make_paradigm(target, n_classes, window, last, features, standardize)
+    paradigm = _make_paradigm(**labels_and_windows)
     opened = _open_corpora(corpora, subjects, all_modalities=all_modalities)
     extra = _open_corpora(
         unlabeled or [],
@@ -777,6 +814,10 @@ def audit(
     protocol: _Protocol = "leave-one-subject-out",
     target: _Target = "emotion",
     n_classes: _NClasses = None,
+    threshold: _Threshold = None,
+    ties: _Ties = "low",
+    margin: _Margin = 0.0,
+    label_source: _LabelSource = None,
     window: _Window = 4.0,
     last: _Last = None,
     features: _Features = None,
@@ -798,7 +839,18 @@ def audit(
     with make_progress() as progress, calm():
         progress.add_task("auditing", total=None)
         found = evaluation.audit(
-            _make_paradigm(target, n_classes, window, last, features, standardize),
+            _make_paradigm(
+                target=target,
+                n_classes=n_classes,
+                threshold=threshold,
+                ties=ties,
+                margin=margin,
+                label_source=label_source,
+                window=window,
+                last=last,
+                features=features,
+                standardize=standardize,
+            ),
             _open_corpora(corpora, subjects, all_modalities=all_modalities),
             protocol,
             random_state=seed,
@@ -898,17 +950,11 @@ def _open_corpora(
     return opened
 
 
-def _make_paradigm(target, n_classes, window, last, features, standardize):
+def _make_paradigm(*, threshold: str | None, **settings):
+    """Return the paradigm of a command; the threshold is still text."""
     from braindecode_emossl.paradigms import Emotion
 
-    return Emotion(
-        target,
-        n_classes,
-        window=window,
-        last=last,
-        features=features,
-        standardize=standardize,
-    )
+    return Emotion(threshold=_parse_threshold(threshold), **settings)
 
 
 def _inspect(dataset, read_signals: bool):

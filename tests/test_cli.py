@@ -275,6 +275,34 @@ def test_options_reach_evaluate(run, seed, quick, spied):
     assert call["seeds"] is None and call["n_labeled_trials"] is None
 
 
+LABELS = ("--threshold", "4.5", "--ties", "high", "--margin", "0.5")
+
+
+def test_label_options_reach_evaluate(run, quick, spied):
+    """Ratings could only be cut at the midpoint from the command line."""
+    arguments = (*LABELS, "--label-source", "stimulus", "--pipelines", quick)
+    run("evaluate", "DEAP", *OPTIONS, "--target", "valence", *arguments)
+    settings = spied[0]["paradigm"].settings
+    names = ("threshold", "ties", "margin", "label_source")
+    assert [settings[n] for n in names] == [4.5, "high", 0.5, "stimulus"]
+
+
+@pytest.mark.parametrize("command", [("evaluate",), ("audit",), ("pretrain", "SCMM")])
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--threshold", "mean", "threshold must be"),
+        ("--ties", "up", "ties must be"),
+        ("--margin", "-1", "margin must not be negative"),
+        ("--label-source", "film", "label_source must be"),
+    ],
+)
+def test_label_options_are_those_of_the_paradigm(run, command, option, value, message):
+    result = run(*command, "DEAP", "--target", "valence", option, value)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split()), result.stderr
+
+
 def test_controls_have_a_table_of_their_own(run, seed, quick, tmp_path):
     arguments = ("evaluate", seed, *OPTIONS, "--pipelines", quick, "--no-baselines")
     arguments += ("--controls", "permuted-labels:n_permutations=2", "--probes")
