@@ -1,9 +1,10 @@
-"""Reading DEAP's pickles without unpickling them.
+"""Reading the pickles of DEAP, FACED and SEED-V without unpickling them.
 
 Python's unpickler calls what a file names. Even names that look harmless suffice for
 an attack: a state given to ``numpy.dtype`` makes numpy follow bytes of the file as
-pointers. The files of DEAP hold one dictionary with two arrays of floats, which takes
-about 60 opcodes. They are interpreted here on plain Python objects: nothing is
+pointers. The files of DEAP hold a dictionary with two arrays of floats, those of FACED
+one array, which takes about 60 opcodes, those of SEED-V a dictionary with an array for
+each of 45 trials. They are interpreted here on plain Python objects: nothing is
 imported or called, and only buffers of plain numbers become arrays.
 """
 
@@ -18,12 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["ForbiddenPickleError", "read_pickle"]
+__all__ = [
+    "ForbiddenPickleError",
+    "parse_pickle",
+    "read_pickle",
+    "read_pickled_array",
+]
 
-# A published file has 103 MB.
+# A published file has 103 MB (DEAP) or 54 MB (FACED).
 _MAX_BYTES = 2**28
-# More than any pickle of two arrays takes, in any protocol.
-_MAX_OPCODES = 500
+# More than the pickle of an array takes, in any protocol.
+_OPCODES_PER_ARRAY = 250
 
 # Names that pickles of arrays contain, by what they stand for. numpy 2 renamed its
 # modules; `_frombuffer` appears from protocol 5 on.
@@ -80,6 +86,7 @@ class _Array:
     """Stand-in for an array, whose values its state gives."""
 
     values: np.ndarray | None = None
+    order = "C"
 
     def set_state(self, state) -> None:
         if self.values is not None:
@@ -89,16 +96,17 @@ class _Array:
         _, shape, dtype, is_fortran, content = state
         if is_fortran not in (False, True):
             raise ValueError(f"an array of it has the order {is_fortran!r}")
-        self.values = _make_array(content, dtype, shape, "F" if is_fortran else "C")
+        self.set_values(content, dtype, shape, "F" if is_fortran else "C")
+
+    def set_values(self, content, dtype, shape, order) -> None:
+        self.values = _make_array(content, dtype, shape, order)
+        self.order = order
 
 
 def _make_array(content, dtype, shape, order) -> np.ndarray:
     """Return an array on the bytes of the file; Python 2's are text of latin-1."""
-    if order != "C":
-        raise ValueError(
-            f"an array of it is in the order {order!r:.20}, but must be in C order, as "
-            "in the makers' files"
-        )
+    if order not in ("C", "F"):
+        raise ValueError(f"an array of it is in the order {order!r:.20}")
     if isinstance(content, str):
         content = content.encode("latin-1")
     if not isinstance(content, bytes | bytearray) or not isinstance(dtype, _DType):
@@ -111,19 +119,51 @@ def _make_array(content, dtype, shape, order) -> np.ndarray:
             f"an array of it must fill {shape!r:.60} of {kind}, but has "
             f"{len(content)} bytes"
         )
-    array = np.frombuffer(content, kind).reshape(shape)
+    array = np.frombuffer(content, kind).reshape(shape, order=order)
     return array if kind.isnative else array.astype(kind.newbyteorder("="))
 
 
 def read_pickle(file: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a file by name.
+    """Return the arrays ``data`` and ``labels`` of a file of DEAP.
 
     Raises `ForbiddenPickleError` where a file asks for anything but arrays, and
     `ValueError` where it is damaged or of another layout.
     """
     if (size := file.stat().st_size) > _MAX_BYTES:
         raise ValueError(f"it has {size} bytes, but a file of DEAP has 103 million")
-    operations = list(islice(pickletools.genops(file.read_bytes()), _MAX_OPCODES + 1))
+    arrays = _as_dict(_parse(file.read_bytes(), n_arrays=2))
+    for key in ("data", "labels"):
+        if not isinstance(arrays.get(key), _Array):
+            raise ValueError(f"it holds no array {key!r}")
+        if (order := arrays[key].order) != "C":
+            raise ValueError(
+                f"an array of it is in the order {order!r}, but must be in C order, "
+                "as in the makers' files"
+            )
+    return {key: _values_of(arrays, key) for key in ("data", "labels")}
+
+
+def read_pickled_array(file: Path) -> np.ndarray:
+    """Return the array that a file of FACED consists of; raises as `read_pickle`."""
+    if (size := file.stat().st_size) > _MAX_BYTES:
+        raise ValueError(f"it has {size} bytes, but a file of FACED has 54 million")
+    array = _parse(file.read_bytes(), n_arrays=1)
+    return _values_of({"": array}, "")
+
+
+def parse_pickle(content: bytes, n_arrays: int) -> dict:
+    """Return the arrays of a pickled dictionary by key, text or whole number.
+
+    Raises as `read_pickle`, also if there are more than ``n_arrays``.
+    """
+    arrays = _as_dict(_parse(content, n_arrays))
+    return {key: _values_of(arrays, key) for key in arrays}
+
+
+def _parse(content: bytes, n_arrays: int):
+    """Return what a pickle holds, with stand-ins for arrays."""
+    most = n_arrays * _OPCODES_PER_ARRAY
+    operations = list(islice(pickletools.genops(content), most + 1))
     for opcode, argument, _ in operations:
         if opcode.name in ("GLOBAL", "INST"):
             _name(argument)
@@ -131,12 +171,25 @@ def read_pickle(file: Path) -> dict[str, np.ndarray]:
             raise ForbiddenPickleError(
                 f"its pickle asks for an object by the opcode {opcode.name}."
             )
-    if len(operations) > _MAX_OPCODES:
-        raise ValueError("it has more parts than two arrays need")
+    if len(operations) > most:
+        raise ValueError(f"it has more parts than {n_arrays} arrays need")
     machine = _Machine()
     for opcode, argument, _ in operations:
         machine.run(opcode.name, argument)
     return machine.result()
+
+
+def _as_dict(value) -> dict:
+    if type(value) is not dict:
+        raise ValueError("it holds no dictionary")
+    return value
+
+
+def _values_of(arrays: dict, key) -> np.ndarray:
+    array = arrays[key]
+    if not isinstance(array, _Array) or array.values is None:
+        raise ValueError(f"it holds no array {key!r:.40}")
+    return array.values
 
 
 def _name(path: str) -> _Name:
@@ -186,15 +239,10 @@ class _Machine:
                 raise ValueError(f"its pickle has the opcode {name}, which none needs")
             method(argument)
 
-    def result(self) -> dict[str, np.ndarray]:
-        if len(self.stack) != 1 or type(self.stack[0]) is not dict:
-            raise ValueError("it holds no dictionary")
-        arrays = self.stack[0]
-        for key in ("data", "labels"):
-            array = arrays.get(key)
-            if not isinstance(array, _Array) or array.values is None:
-                raise ValueError(f"it holds no array {key!r}")
-        return {key: arrays[key].values for key in ("data", "labels")}
+    def result(self):
+        if len(self.stack) != 1:
+            raise ValueError("it holds no single value")
+        return self.stack[0]
 
     def _top(self):
         if not self.stack or self.stack[-1] is self._mark:
@@ -248,7 +296,7 @@ class _Machine:
         if len(items) % 2:
             raise ValueError("its dictionary has a key without a value")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if type(key) is not str or key in target:
+            if type(key) not in (str, int) or key in target:
                 raise ValueError("its dictionary has wrong keys")
             target[key] = value
 
@@ -286,7 +334,7 @@ def _call(name: _Name, arguments: tuple):
         return arguments[0].encode("latin-1")
     elif name == "frombuffer" and len(kinds) >= 4 and arguments[4:] in ((), (None,)):
         array = _Array()
-        array.values = _make_array(*arguments[:4])
+        array.set_values(*arguments[:4])
         return array
     raise ForbiddenPickleError(f"its pickle asks for a call of {name} with arguments.")
 
