@@ -875,10 +875,12 @@ def report(
         Path | None, typer.Option(help="HTML file. Default: RESULTS/report.html.")
     ] = None,
 ):
-    """Write one HTML page about all evaluations in a folder.
+    """Write one HTML page about all evaluations in a folder, and their reporting card.
 
     The page contains tables, plots, statistics, the environment and the source of the
-    results. It is a single file that loads nothing from the network.
+    results. It is a single file that loads nothing from the network. Next to it,
+    card.md and card.json state the choices on which the numbers depend, from
+    preprocessing to target access.
 
     Example: emossl report emossl-results --output seed.html
     """
@@ -887,14 +889,15 @@ def report(
     output = output or results / "report.html"
     with make_progress() as progress:
         task = progress.add_task("reading", total=None)
-        write_report(
+        files = write_report(
             results,
             output,
             on_evaluation=lambda name, n_done, n_all: progress.update(
                 task, description=name, completed=n_done, total=n_all
             ),
         )
-    print_text(f"Saved {output.absolute()}")
+    for file in files:
+        print_text(f"Saved {file.absolute()}")
 
 
 # -- corpora -------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A page that shows the evaluations in a folder of results."""
+"""A page and a reporting card of the evaluations in a folder of results."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from typing import Any
 import pandas as pd
 
 from braindecode_emossl.evaluation.store import read_evaluations
+from braindecode_emossl.report_card import describe_card, render_card
 from braindecode_emossl.report_content import describe_evaluation, to_text
 from braindecode_emossl.report_page import render_page
 from braindecode_emossl.storage import read_json, write_file, write_json
 
 __all__ = ["save_scores", "write_report"]
 
+_CARD = ("card.md", "card.json")
 _PACKAGES = (
     "braindecode-emossl",
     "braindecode",
@@ -34,8 +36,8 @@ def write_report(
     output,
     *,
     on_evaluation: Callable[[str, int, int], None] = lambda name, n_done, n_all: None,
-) -> None:
-    """Write one HTML page with all evaluations in a folder of results.
+) -> list[Path]:
+    """Write one HTML page with all evaluations in a folder of results, and their card.
 
     For each evaluation, the page shows its settings, a summary with confidence
     intervals and chance levels, figures, paired comparisons and the scores of each
@@ -43,26 +45,50 @@ def write_report(
     access to the test subjects are in separate tables. Scores are computed from the
     stored predictions. The page contains its figures and needs no network.
 
+    The reporting card states the choices on which the numbers depend: eight axes from
+    preprocessing to code and data [1]_, and regime, mechanism and access to the test
+    subject [2]_. It begins with the majority baseline, the scores under permuted
+    labels, the protocol and the target access. Lines of which the folder holds nothing
+    are ``"unknown"``.
+
     Parameters
     ----------
     results_dir : path
         Folder that was passed to :func:`~braindecode_emossl.evaluation.evaluate` as
         ``results_dir``, or to ``emossl evaluate`` as ``--results``.
     output : path
-        File to write. It appears complete or not at all.
+        File of the page. The card is written next to it, as ``card.md`` and
+        ``card.json``. Each file appears complete or not at all.
     on_evaluation : callable
         Called with the name of an evaluation, the number of those done and the number
         of all.
+
+    Returns
+    -------
+    list of Path
+        The page, ``card.md`` and ``card.json``.
 
     Raises
     ------
     FileNotFoundError
         If the folder has no finished fold.
     ValueError
-        If a file in the folder is damaged.
+        If a file in the folder is damaged, or ``output`` is called like the card.
     OSError
-        If the page cannot be written.
+        If a file cannot be written.
+
+    References
+    ----------
+    .. [1] https://github.com/eeg-emotion-audit/eeg-emotion-audit-toolkit
+    .. [2] https://github.com/blaxe05/leakage-aware-eeg-emotion
     """
+    page_file = Path(output).expanduser()
+    files = [page_file, *(page_file.with_name(name) for name in _CARD)]
+    if page_file.name in _CARD:
+        raise ValueError(
+            f"output must not be called {page_file.name}, as the card is, but got "
+            f"{output}. Choose another name for the page."
+        )
     root = Path(results_dir).expanduser().absolute()
     stored = read_evaluations(root)
     if not stored:
@@ -70,22 +96,33 @@ def write_report(
             f"There is no finished fold below {root}: name the folder that was passed "
             "to emossl evaluate as --results, or to evaluate as results_dir."
         )
-    evaluations = []
+    evaluations, cards = [], []
     for n_done, evaluation in enumerate(stored):
         on_evaluation(evaluation.folder.name, n_done, len(stored))
         evaluations.append(describe_evaluation(evaluation))
+        cards.append(describe_card(evaluation, evaluations[-1]))
+    made, records = _now(), _read_records(root)
     page = render_page(
         title=f"Results in {root.name}",
         folder=str(root),
-        made=_now(),
+        made=made,
         evaluations=evaluations,
-        records=_read_records(root),
+        records=records,
         environment=_describe_environment(),
     )
-    write_file(
-        Path(output).expanduser(),
-        lambda scratch: scratch.write_text(page, encoding="utf-8"),
-    )
+    card = {
+        "folder": root.name,
+        "made": made,
+        "version": version("braindecode-emossl"),
+        "evaluations": cards,
+        "commands": [{k: r[k] for k in ("command", "environment")} for r in records],
+    }
+    for file, text in zip(files[:2], (page, render_card(card)), strict=True):
+        write_file(
+            file, lambda scratch, text=text: scratch.write_text(text, encoding="utf-8")
+        )
+    write_json(files[2], card)
+    return files
 
 
 def save_scores(scores: pd.DataFrame, stem: Path, record: dict[str, Any]) -> list[Path]:

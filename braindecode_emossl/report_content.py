@@ -84,6 +84,7 @@ def describe_evaluation(evaluation: StoredEvaluation) -> dict[str, Any]:
     return {
         "title": f"{' + '.join(run['corpora'])}, {run['protocol']}",
         "anchor": evaluation.folder.name,
+        "names": names,
         "settings": _list_settings(evaluation, scores, trials),
         "notes": list(_list_notes(evaluation, names, scores, common)),
         "has_numbers": scores["n_labeled_trials"].nunique(dropna=False) > 1,
@@ -335,7 +336,7 @@ def _describe_pipelines(pipelines, names) -> dict[str, str]:
     texts = {}
     for name, pipeline in zip(names, pipelines, strict=True):
         settings = pipeline.content.get("settings")
-        if isinstance(settings, dict) and list(settings) == ["repr"]:
+        if isinstance(settings, dict) and "repr" in settings:
             settings = settings["repr"]
         is_text = isinstance(settings, str)
         texts[name] = settings if is_text else json.dumps(settings, indent=2)
@@ -412,6 +413,13 @@ def _format_interval(row) -> tuple[str, ...]:
     return f"{row.mean:.3f} ± {row.sd:.3f}", interval, *seeds
 
 
+def _format_bounds(row) -> str:
+    """Return the confidence interval of a difference, if there is one."""
+    if np.isnan(row.ci_low):
+        return ""
+    return f"{_sign(row.ci_low, 3)} to {_sign(row.ci_high, 3)}"
+
+
 def _describe_chance(chance: ChanceLevel) -> dict[str, str]:
     values = chance._asdict()
     n_trials = values.pop("n_trials")
@@ -435,6 +443,7 @@ def _compare(scores: pd.DataFrame) -> list[dict[str, str]]:
                     "of": what,
                     "n_subjects": str(pair.n_subjects),
                     "difference": _sign(pair.difference, 3),
+                    "interval": _format_bounds(pair),
                     "effect_size": _sign(pair.effect_size, 2),
                     "p_value": f"{pair.p_value:.4f}",
                     "p_corrected": f"{pair.p_corrected:.4f}",
@@ -469,12 +478,11 @@ def _describe_controls(evaluation: StoredEvaluation, names) -> list[dict[str, st
                 "n_labeled_trials": _name_number(row.n_labeled_trials),
                 "of": what,
                 "n_subjects": str(row.n_subjects),
+                "n_draws": str(row.n_draws),
                 "mean": _format(row.mean),
                 "reference": _format(row.reference),
                 "difference": _sign(row.difference, 3),
-                "interval": ""
-                if np.isnan(row.ci_low)
-                else f"{_sign(row.ci_low, 3)} to {_sign(row.ci_high, 3)}",
+                "interval": _format_bounds(row),
                 "p_value": "" if np.isnan(row.p_value) else f"{row.p_value:.4f}",
                 "p_corrected": ""
                 if np.isnan(row.p_corrected)

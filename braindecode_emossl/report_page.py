@@ -238,14 +238,15 @@ frequent class. Brackets: pairs that differ significantly by the test below.
 <thead><tr><th>corpus</th><th>pipelines</th>{{ number_head(evaluation) }}
 <th>accuracy of</th>
 <th class="number">subjects</th><th class="number">difference</th>
-<th class="number">effect size</th><th class="number">p</th>
-<th class="number">p, Holm</th></tr></thead>
+<th class="number">95 % interval</th><th class="number">effect size</th>
+<th class="number">p</th><th class="number">p, Holm</th></tr></thead>
 <tbody>
 {% for row in group.comparisons %}
 <tr><td>{{ row.dataset }}</td><td>{{ row.first }} &minus; {{ row.second }}</td>
 {{ number_cell(evaluation, row) }}
 <td>{{ row.of }}</td>
 <td class="number">{{ row.n_subjects }}</td><td class="number">{{ row.difference }}</td>
+<td class="number">{{ row.interval }}</td>
 <td class="number">{{ row.effect_size }}</td><td class="number">{{ row.p_value }}</td>
 <td class="number">{{ row.p_corrected }}</td></tr>
 {% endfor %}
@@ -254,8 +255,8 @@ frequent class. Brackets: pairs that differ significantly by the test below.
 {% if evaluation.groups | selectattr("comparisons") | list %}
 <p class="soft">Two-sided permutation tests, paired over subjects. Only pipelines with
 the same target access and number of labelled trials are compared; p-values are
-corrected for the number of these pairs by Holm's method. Effect size: Hedges' g of the
-differences.</p>
+corrected for the number of these pairs by Holm's method, intervals are not. Effect
+size: Hedges' g of the differences.</p>
 {% else %}
 <p>A comparison needs two pipelines with the same target access and two subjects in
 common.</p>

@@ -635,7 +635,8 @@ def test_report_writes_a_page(run, seed, quick, tmp_path):
     assert run(*arguments, "--results", str(results)).exit_code == 0
     result = run("report", str(results))
     assert result.exit_code == 0, result.output
-    assert f"Saved {results / 'report.html'}" in result.output
+    for name in ("report.html", "card.md", "card.json"):
+        assert f"Saved {results / name}" in result.output
     page = (results / "report.html").read_text()
     assert (
         "DE + logistic regression" in page
@@ -643,4 +644,5 @@ def test_report_writes_a_page(run, seed, quick, tmp_path):
     )
     other = tmp_path / "new" / "page.html"
     assert run("report", str(results), "--output", str(other)).exit_code == 0
-    assert other.is_file()
+    names = {"page.html", "card.md", "card.json"}
+    assert {file.name for file in other.parent.iterdir()} == names

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from braindecode_emossl.evaluation import (
     evaluate,
     read_predictions,
     score_predictions,
+    summarize_controls,
     summarize_results,
 )
 from braindecode_emossl.evaluation.folds import FoldResult
@@ -128,7 +130,9 @@ def test_comparisons_and_chance_are_those_of_the_statistics(page, results):
     sign = 1 if pair["pipeline_1"] < pair["pipeline_2"] else -1  # the page is sorted
     row = next(row for row in page.rows if row[2:3] == [["windows"]])
     assert row[4] == [f"{sign * pair['difference']:+.3f}"]
-    assert row[6] == row[7] == [f"{pair['p_value']:.4f}"]
+    low, high = sorted((sign * pair["ci_low"], sign * pair["ci_high"]))
+    assert row[5] == [f"{low:+.3f} to {high:+.3f}"]
+    assert row[7] == row[8] == [f"{pair['p_value']:.4f}"]
     predictions = read_predictions(folder)
     one = predictions[predictions["pipeline"] == "LogReg"]
     chance = chance_level(one["label"], one[["subject", "session", "trial"]])
@@ -414,3 +418,208 @@ def test_run_settings_are_data(tmp_path):
     assert "Synthetic signals: Toy was" in text
     assert "labels also depend on the ratings of test trials" in text
     assert "<pre>&lt;a&gt;</pre>" in text
+
+
+# -- the card --------------------------------------------------------------------
+
+AXES = {
+    "preprocessing",
+    "features",
+    "threshold",
+    "label type",
+    "split",
+    "cross-validation",
+    "baselines",
+    "code and data",
+}
+
+
+def read_cards(folder, output):
+    """Return the entries of ``card.json``, and ``card.md``."""
+    _, text, data = write_report(folder, output / "report.html")
+    return json.loads(data.read_text())["evaluations"], text.read_text()
+
+
+@pytest.fixture(scope="module")
+def card(results, tmp_path_factory):
+    (card,), _ = read_cards(results[0], tmp_path_factory.mktemp("card"))
+    return card
+
+
+def test_the_card_states_the_settings(card):
+    assert set(card["axes"]) == AXES
+    for axis, lines in {
+        "preprocessing": {
+            "band of the release": "SEED: 0 to 75 Hz",
+            "filter": "0.5 to 47 Hz",
+            "sampling rate": "200 Hz",
+            "channels": "EEG of the release",
+            "part of each trial": "all",
+            "scaling": "none",
+        },
+        "features": {
+            "kind": "differential entropy",
+            "windows": "1 s, one every 1 s",
+            "bands outside the release": "SEED: none",
+        },
+        "threshold": {
+            "threshold": "not applicable: the classes of the corpus",
+            "majority baseline": "SEED: 0.333",
+        },
+        "label type": {
+            "source": "SEED: stimulus",
+            "agreement": "SEED: not applicable: a label of the stimulus",
+        },
+        "split": {
+            "held out": "never shared: subject",
+            "windows of a trial": "4",
+        },
+        "cross-validation": {
+            "folds": "3",
+            "seed of the folds": "3",
+            "search of hyper-parameters": "none",
+        },
+        "baselines": {"permuted labels": "unknown", "controls": "none"},
+        "code and data": {
+            "subjects and sessions": "SEED (subjects 1, 2, 10; sessions 0)"
+        },
+    }.items():
+        assert lines.items() <= card["axes"][axis].items()
+    access = card["access to the test subject"]
+    assert access["regime"] == "subject-disjoint"
+    assert "LogReg: supervised on the training set" in access["mechanism"]
+    assert (
+        "a synthetic replica, https://doi.org/"
+        in (card["axes"]["code and data"]["corpora"])
+    )
+    assert any("Synthetic signals" in note for note in card["notes"])
+
+
+def test_the_figures_to_read_first(seed_root, tmp_path):
+    scores = evaluate(
+        {"LogReg": PIPELINES["LogReg"]},
+        [SEED([1, 2, 10], sessions=[0], path=seed_root)],
+        Emotion(window=1.0, features="de"),
+        "leave-one-subject-out",
+        random_state=3,
+        results_dir=tmp_path,
+        controls=[("permuted-labels", {"n_permutations": 3})],
+    )
+    (card,), text = read_cards(tmp_path, tmp_path)
+    figures = card["first figures"]
+    assert figures["majority baseline"] == {"SEED": 0.333}
+    assert figures["protocol"].startswith("leave-one-subject-out: ")
+    assert figures["target access"] == {"none": ["LogReg"]}
+    (expected,) = summarize_controls(scores, "score_trial").to_dict("records")
+    (found,) = figures["permuted labels"]
+    assert found["permutations"] == 3
+    assert found["permuted"] == round(expected["mean"], 3)
+    assert found["true"] == round(expected["reference"], 3)
+    assert found["p"] == round(expected["p_value"], 4)
+    assert f"{found['permuted']:.3f} in the mean of 3 permutations" in text
+
+
+def test_what_nobody_recorded_is_unknown(tmp_path):
+    """Nothing is guessed for a corpus of the user, or for folds of older versions."""
+    folder = store_folds(tmp_path / "r", {"a": (0.7, "none"), "b": (0.7, "unlabeled")})
+    (card,), text = read_cards(folder, tmp_path)
+    unknown = {
+        f"{axis}, {name}"
+        for axis, lines in card["axes"].items()
+        for name, value in lines.items()
+        if "unknown" in value
+    }
+    assert unknown == {
+        "preprocessing, band of the release",
+        "preprocessing, filter",
+        "preprocessing, sampling rate",
+        "preprocessing, channels",
+        "preprocessing, part of each trial",
+        "preprocessing, baseline correction",
+        "preprocessing, scaling",
+        "features, kind",
+        "features, bands",
+        "features, bands outside the release",
+        "label type, source",
+        "label type, agreement",
+        "cross-validation, search of hyper-parameters",
+        "baselines, permuted labels",
+        "code and data, corpora",
+    }
+    assert card["first figures"]["permuted labels"] == "unknown"
+    assert card["first figures"]["target access"] == {"none": ["a"], "unlabeled": ["b"]}
+    mechanism = card["access to the test subject"]["mechanism"]
+    assert mechanism == "a: unknown; b: unknown"
+    assert "- permuted labels: unknown" in text
+
+
+@pytest.mark.parametrize(
+    ("paradigm", "expected"),
+    [
+        ({"threshold": 4.5}, "4.5"),
+        ({"threshold": None}, "DEAP: 5, the midpoint of the scale"),
+        ({"threshold": "median"}, "median of each subject's ratings"),
+        ({"threshold": None, "n_classes": 3}, "two, those of the paradigm"),
+        ({"target": "emotion"}, "not applicable"),
+    ],
+)
+def test_threshold_and_source_of_ratings(paradigm, expected, tmp_path):
+    paradigm = {"target": "valence", "ties": "high", "margin": 0.5, **paradigm}
+    corpora = {"DEAP": {"rating_midpoint": 5.0, "passband": [4.0, 45.0]}}
+    run = {**RUN, "corpora": corpora, "paradigm": paradigm}
+    folder = store_folds(tmp_path / "r", {"a": (0.7, "none")}, run=run)
+    (card,), _ = read_cards(folder, tmp_path)
+    lines = card["axes"]["threshold"]
+    assert lines["threshold"].startswith(expected)
+    if paradigm["target"] == "valence":
+        assert (lines["ties"], lines["margin"]) == ("high", "0.5")
+    assert card["axes"]["label type"]["source"] == "DEAP: self-report"
+
+
+def test_agreement_of_self_report(tmp_path):
+    """Two raters, A A B B and A B B B: 1 - (2 / 8) / (2 * 3 * 5 / (8 * 7))."""
+    corpora = {"DEAP": {}}
+    run = {**RUN, "corpora": corpora, "paradigm": {"target": "valence"}}
+    folds = FoldStore(tmp_path / "r", run, 0).open_pipeline("a", {"hash": "a"}, "a")
+    for index, labels in enumerate(("AABB", "ABBB")):
+        table = pd.DataFrame({"label": [*labels], "predicted": "A"}).assign(
+            corpus="DEAP",
+            subject=index,
+            session="0",
+            trial=range(4),
+            stimulus=[*"wxyz"],
+            proba_A=1.0,
+            proba_B=0.0,
+        )
+        folds.write("all", index, 2, FoldResult(table, [], 1.0, 9, 4, "none"))
+    (card,), _ = read_cards(tmp_path / "r", tmp_path)
+    alpha = 1 - (2 / 8) / (2 * 3 * 5 / (8 * 7))
+    expected = f"DEAP: Krippendorff's alpha {alpha:.3f} (nominal, 2 recordings)"
+    assert card["axes"]["label type"]["agreement"] == expected
+
+
+def test_nothing_in_the_card_is_markup(results, tmp_path):
+    _, text = read_cards(results[0], tmp_path)
+    assert "script" in text
+    assert not re.search(r"(?<!\\)<", text.partition("## Commands")[0])
+
+
+def test_the_docs_explain_each_line(card):
+    page = (Path(__file__).parents[1] / "docs" / "card.md").read_text()
+    sections = dict(
+        re.findall(r"^## (?:\d\. )?(.+)\n((?:.*\n)+?)(?=^## |\Z)", page, re.M)
+    )
+    sections = {title.lower(): text for title, text in sections.items()}
+    access = "access to the test subject"
+    for title, lines in {
+        "read first": card["first figures"],
+        **card["axes"],
+        access: card[access],
+    }.items():
+        assert re.findall(r"^\| \*\*(.+?)\*\* ", sections[title], re.M) == [*lines]
+
+
+def test_the_page_cannot_be_called_like_the_card(results, tmp_path):
+    with pytest.raises(ValueError, match=r"must not be called card\.md"):
+        write_report(results[0], tmp_path / "card.md")
+    assert not any(tmp_path.iterdir())

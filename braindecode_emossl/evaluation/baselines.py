@@ -13,16 +13,19 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from braindecode_emossl.evaluation.folds import requested_by
 from braindecode_emossl.features import BANDS, DifferentialEntropy
 from braindecode_emossl.hosts import get_init_arguments
 from braindecode_emossl.models.modalities import find_modalities
 from braindecode_emossl.pretraining.classifier import SSLClassifier
 from braindecode_emossl.pretraining.pretrained import load_pretrained
 
-__all__ = ["DE_BASELINE", "EEGBandFeatures", "with_baselines"]
+__all__ = ["DE_BASELINE", "EEGBandFeatures", "describe_mechanism", "with_baselines"]
 
 #: Name of the row of differential entropy with logistic regression.
 DE_BASELINE = "DE + logistic regression"
+# Fit parameters with which a pipeline may adapt in ways of its own.
+_FURTHER_WINDOWS = {"X_unlabeled", "X_target_labeled", "X_target_unlabeled"}
 # Arguments of a model that follow from the windows.
 _SIGNAL = {
     "n_outputs",
@@ -185,6 +188,39 @@ class _StratifiedGuess(ClassifierMixin, BaseEstimator):
 
 def _checksum(values) -> int:
     return zlib.crc32(np.ascontiguousarray(values))
+
+
+def describe_mechanism(pipeline) -> str:
+    """Return how a pipeline learns from the training set, in words.
+
+    Parameters
+    ----------
+    pipeline : estimator
+        A classifier.
+
+    Returns
+    -------
+    str
+        Empty if an estimator of the caller's own asks for windows without labels or
+        of the test subject, as nothing is known of what it does with them.
+    """
+    parts = [
+        part
+        for part in _list_parts(pipeline).values()
+        if isinstance(part, SSLClassifier)
+    ]
+    if not parts:
+        asks = requested_by(pipeline) & _FURTHER_WINDOWS
+        return "" if asks else "supervised on the training set"
+    pretrained = [part for part in parts if _is_pretrained(part)]
+    if not pretrained:
+        return "supervised from random weights"
+    source = (
+        "self-supervised pre-training in each fold"
+        if all(part.pretrained is None for part in pretrained)
+        else "pre-training on other data (a checkpoint)"
+    )
+    return f"{source}, then fine-tuning ({pretrained[-1].finetune})"
 
 
 def _find_pretrained(pipeline) -> list[str]:

@@ -23,6 +23,7 @@ from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.model_selection import ParameterGrid
 
 from braindecode_emossl.errors import FoldError
+from braindecode_emossl.evaluation.baselines import EEGBandFeatures, describe_mechanism
 from braindecode_emossl.evaluation.controls import Control, find_controls
 from braindecode_emossl.evaluation.folds import (
     FailedFold,
@@ -91,7 +92,8 @@ def evaluate(
         A name of ``PROTOCOLS``, with its options in parentheses:
 
         * ``"within-session"``: whole trials of a session test, its other trials train
-          (``n_splits``, 5);
+          (``n_splits``, 5); with ``folds="official"``, the folds of the makers, which
+          take trials of all sessions together (SEED-V, SEED-VII);
         * ``"chronological"``: the first trials of a session train, the last test
           (``train_size``, 0.6 of them, or a number of trials);
         * ``"cross-session"``: one session of a subject tests, the others train;
@@ -467,7 +469,7 @@ class _VariantMaker:
         if control is not None:
             identity["control"] = control.identify()
         probes = self.probes and control is None
-        settings = {"repr": repr(pipeline)}
+        settings = {"repr": repr(pipeline), "mechanism": describe_mechanism(pipeline)}
         folds = self.store.open_pipeline(name, identity, settings, probes=probes)
         return _Variant(name, estimator, grid, seed, number, control, probes, folds)
 
@@ -704,8 +706,6 @@ class _Run:
         """What computes the differential entropy of windows, if anything does."""
         if self.task.paradigm.features not in (None, "de"):
             return None
-        from braindecode_emossl.evaluation.baselines import EEGBandFeatures
-
         return EEGBandFeatures(**self._signal)
 
     def _keep(self, unit, fold: _PendingFold, data: FoldData, job, found) -> None:

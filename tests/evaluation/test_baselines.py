@@ -20,6 +20,7 @@ from braindecode_emossl.evaluation import (
     read_predictions,
     with_baselines,
 )
+from braindecode_emossl.evaluation.baselines import describe_mechanism
 from braindecode_emossl.features import DifferentialEntropy
 from braindecode_emossl.models import SCMM
 from braindecode_emossl.pretraining import (
@@ -134,6 +135,33 @@ def test_in_an_evaluation(toy, paradigm):
     frequent = table[table["pipeline"] == "most frequent"]
     assert_allclose(frequent["accuracy"], 0.5)
     assert table["score"].notna().all()
+
+
+class AsksForMore(DummyClassifier):
+    """It may do anything with the windows of the test subject."""
+
+    __metadata_request__fit = {"X_target_unlabeled": True}  # noqa: RUF012
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "expected"),
+    [
+        (LogisticRegression(), "supervised on the training set"),
+        (
+            make_pipeline(FunctionTransformer(), make_scmm(finetune="linear-probe")),
+            "self-supervised pre-training in each fold, then fine-tuning "
+            "(linear-probe)",
+        ),
+        (make_scmm(objective=None), "supervised from random weights"),
+        (
+            SSLClassifier(pretrained="trained"),
+            "pre-training on other data (a checkpoint), then fine-tuning (full)",
+        ),
+        (AsksForMore(), ""),
+    ],
+)
+def test_mechanism(pipeline, expected):
+    assert describe_mechanism(pipeline) == expected
 
 
 def guess(corpus, paradigm, protocol="leave-one-subject-out", **options):
