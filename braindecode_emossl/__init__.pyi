@@ -11,6 +11,7 @@ from . import pretraining as pretraining
 from . import samplers as samplers
 from . import visualization as visualization
 from .datasets import DEAP as DEAP
+from .datasets import FACED as FACED
 from .datasets import MAHNOB_HCI as MAHNOB_HCI
 from .datasets import SEED as SEED
 from .datasets import SEED_IV as SEED_IV

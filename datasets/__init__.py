@@ -1,4 +1,4 @@
-"""Emotion corpora for MOABB; their users hold the files, nothing is downloaded."""
+"""Emotion corpora for MOABB: one that is downloaded, others that users hold."""
 
 import lazy_loader
 

@@ -44,6 +44,14 @@ RATING_NAMES = (
     "liking",
     "predictability",
     "familiarity",
+    "anger",
+    "disgust",
+    "fear",
+    "sadness",
+    "amusement",
+    "inspiration",
+    "joy",
+    "tenderness",
 )
 
 # MNE 1.14 drops the old name of its 10-05 template; both carry the same positions.
@@ -154,17 +162,22 @@ class EmotionDataset(BaseDataset):
     common_interval: ClassVar[Sequence[float]]
     doi_name: ClassVar[str]
     access_url: ClassVar[str]
+    # The condition of the makers, as said in messages.
+    access_terms: ClassVar[str] = "a signed licence is needed"
     expected_files: tuple[str, str]
     # The RATING_NAMES of the corpus, and the valence of its classes ("negative",
-    # "neutral" or "positive") if it has no rating of valence.
+    # "neutral" or "positive"), which comes before a rating of valence.
     ratings: ClassVar[tuple[str, ...]] = ()
     valence_of_class: ClassVar[Mapping[str, str]] = {}
-    # Midpoint of the scale of the ratings, and whether the classes are "self-report"
-    # or those of the "stimulus".
+    # Midpoint of the scale of the ratings, their cuts in three classes, and whether
+    # the classes are "self-report" or those of the "stimulus".
     rating_midpoint: ClassVar[float | None] = None
+    rating_cuts: ClassVar[tuple[float, float]] = (3.0, 6.0)  # from 1 to 9
     class_source: ClassVar[str | None] = None
     # The ratings that `stimulus_table` has.
     stimulus_ratings: ClassVar[tuple[str, ...]] = ()
+    # The fold of the makers that tests a trial, by (session key, trial number).
+    official_folds: ClassVar[Mapping[tuple[str, int], int]] = {}
     # Band in Hz that the filter of the release has left in the EEG, None if unknown.
     passband: tuple[float, float] | None = None
     # Further columns of the metadata.
@@ -292,9 +305,13 @@ class EmotionDataset(BaseDataset):
             path = self.path or mne.get_config(setting)  # which may be empty
         if path in (None, ""):
             mne_data = mne.get_config("MNE_DATA") or Path.home() / "mne_data"
-            # The sources of a corpus have different codes but share one folder.
-            path = Path(mne_data) / f"MNE-{type(self).code_name}-data"
+            path = Path(mne_data) / self._default_folder()
         return _as_folder(path)
+
+    def _default_folder(self) -> str:
+        """Return the name of the corpus's folder below ``MNE_DATA``."""
+        # The sources of a corpus have different codes but share one folder.
+        return f"MNE-{type(self).code_name}-data"
 
     def data_path(
         self, subject, path=None, force_update=False, update_path=None, verbose=None
@@ -308,8 +325,7 @@ class EmotionDataset(BaseDataset):
         path : str, Path or None
             Folder of the corpus, see the class.
         force_update : bool
-            Must be False: the corpus requires a signed licence and is never
-            downloaded.
+            Must be False: only its makers give the corpus away.
         update_path, verbose : None
             Ignored; part of MOABB's interface.
 
@@ -326,17 +342,13 @@ class EmotionDataset(BaseDataset):
         if force_update:
             raise ValueError(
                 f"{self.code} cannot be downloaded again: its files come from its "
-                f"makers, who ask for a signed licence ({self.access_url})."
+                f"makers ({self.access_url}; {self.access_terms})."
             )
         return _names_of(self._recordings(subject, path))
 
     def _recordings(self, subject: int, path=None) -> dict[str, Recording]:
         """Return the subject's files by session key."""
-        subject = as_number(subject)
-        if subject not in self.all_subjects:
-            raise ValueError(
-                f"subject must be one of {self.all_subjects}, but got {subject!r}."
-            )
+        subject = self._check_subject(subject)
         root = self.find_root(path)
         found = self._find_recordings(root, subject)
         recordings = {key: found[key] for key in found if self._is_selected(key)}
@@ -354,15 +366,29 @@ class EmotionDataset(BaseDataset):
             warn_of_format(f"{self.code} was looked for in {root}. {reason}")
         return recordings
 
+    def _check_subject(self, subject) -> int:
+        subject = as_number(subject)
+        if subject not in self.all_subjects:
+            raise ValueError(
+                f"subject must be one of {self.all_subjects}, but got {subject!r}."
+            )
+        return subject
+
     def _not_found(self, root: Path, reason: str) -> CorpusNotFoundError:
         first, second = self.expected_files
         return CorpusNotFoundError(
             f"{self.code} was looked for in {root}. {reason}{_hint_at_remains(root)} "
             f"Expected are files such as {first} and {second}, at any depth below "
-            f"that folder. The corpus cannot be downloaded by a program: ask its "
-            f"makers for it at {self.access_url} (a signed licence is needed). If you "
-            f"have it, say where: {type(self).__name__}(path=...), or set "
+            f"that folder. {self._how_to_get()} If you have it, say where: "
+            f"{type(self).__name__}(path=...), or set "
             f"MNE_DATASETS_{self.path_key}_PATH."
+        )
+
+    def _how_to_get(self) -> str:
+        """Return how the files are obtained, as a sentence."""
+        return (
+            "The corpus cannot be downloaded by a program: ask its makers for it at "
+            f"{self.access_url} ({self.access_terms})."
         )
 
     def _broken(
@@ -426,7 +452,8 @@ class EmotionDataset(BaseDataset):
         # 10-05 sites of electrodes that the template does not know by name.
         info = mne.create_info(list(ch_names), sfreq, list(ch_types))
         raw = mne.io.RawArray(data, info, verbose=False)
-        raw.set_montage(_montage(ch_names, positions or {}), on_missing="ignore")
+        electrodes = [n for n, t in zip(ch_names, ch_types, strict=True) if t == "eeg"]
+        raw.set_montage(_montage(electrodes, positions or {}), on_missing="ignore")
         raw.info["bads"] = list(bads) if self.mark_bads else []
         raw.set_annotations(
             mne.Annotations(
@@ -806,7 +833,8 @@ def _as_whole_number(value) -> int | None:
 
 def _names_of(recordings: Mapping[str, Recording]) -> list[str]:
     several = [[one] if isinstance(one, Path) else one for one in recordings.values()]
-    return [str(file) for files in several for file in files]
+    # All sessions of a subject may be in one file.
+    return list(dict.fromkeys(str(file) for files in several for file in files))
 
 
 def _apply(raw, step):

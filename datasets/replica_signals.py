@@ -45,8 +45,16 @@ __all__ = [
 
 # Change of log amplitude at the end of a scale, where the pattern below is 1. The
 # values bring differential entropy with logistic regression near its score on the real
-# corpus (benchmarks/bench_replicas.py); that of MAHNOB-HCI is a guess.
-_EFFECTS = {"SEED": 0.15, "SEED-IV": 0.118, "DEAP": 0.027, "MAHNOB-HCI": 0.05}
+# corpus (benchmarks/bench_replicas.py); those of MAHNOB-HCI and FACED are guesses,
+# that of SEED-V is SEED's.
+_EFFECTS = {
+    "SEED": 0.15,
+    "SEED-IV": 0.118,
+    "SEED-V": 0.15,
+    "DEAP": 0.027,
+    "MAHNOB-HCI": 0.05,
+    "FACED": 0.08,
+}
 
 # Positive films: more beta and gamma over the temporal lobes (Zheng and Lu 2015,
 # doi 10.1109/TAMD.2015.2431497; Koelstra et al. 2012, doi 10.1109/T-AFFC.2011.15),

@@ -11,13 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from braindecode_emossl.datasets.deap import DEAP
+from braindecode_emossl.datasets.faced import FACED
 from braindecode_emossl.datasets.mahnob_hci import MAHNOB_HCI
 from braindecode_emossl.datasets.replica_deap import write_deap
+from braindecode_emossl.datasets.replica_faced import write_faced
 from braindecode_emossl.datasets.replica_mahnob_hci import write_mahnob_hci
 from braindecode_emossl.datasets.replica_seed import write_seed
 from braindecode_emossl.datasets.replica_seed_iv import write_seed_iv
+from braindecode_emossl.datasets.replica_seed_v import write_seed_v
 from braindecode_emossl.datasets.seed import SEED
 from braindecode_emossl.datasets.seed_iv import SEED_IV
+from braindecode_emossl.datasets.seed_v import SEED_V
 
 __all__ = ["write_replica"]
 
@@ -47,7 +51,7 @@ def write_replica(
 
     Parameters
     ----------
-    corpus : {"SEED", "SEED-IV", "DEAP", "MAHNOB-HCI"}
+    corpus : {"SEED", "SEED-IV", "DEAP", "MAHNOB-HCI", "FACED"}
         Code of the corpus.
     root : str or Path
         Folder to write to; made where missing. Nothing that is there is overwritten.
@@ -80,7 +84,8 @@ def write_replica(
         of SEED-IV the EEG and the smoothed eye features (``"mat"``, the default) or
         also the folders that the dataset does not read (``"full"``); of DEAP the
         ``"dat"`` (default), ``"mat"`` or original ``"bdf"`` files; of MAHNOB-HCI the
-        ``"bdf"`` files.
+        ``"bdf"`` files; of FACED the ``"bids"`` release (default) or the makers'
+        processed ``"pkl"`` files.
 
     Returns
     -------
@@ -114,8 +119,9 @@ def write_replica(
     (SEED-IV, of whose second and third session only the number of windows of 4 s is
     known), 60 s after a baseline of 3 s (DEAP), and 34 to 116 s
     by clip, rounded to seconds (MAHNOB-HCI). A subject then takes 1 GB (SEED), 1 GB
-    (SEED-IV), 0.1 GB (DEAP, 0.2 GB as ``"bdf"``) or 0.1 GB (MAHNOB-HCI). In memory
-    there is one recording at a time, of the SEED corpora one trial or two.
+    (SEED-IV), 0.1 GB (DEAP, 0.2 GB as ``"bdf"``), 0.1 GB (MAHNOB-HCI), or 0.05 GB
+    (FACED, 0.2 GB at 1000 Hz; 34 to 129 s by film, pauses are short). In memory there
+    is one recording at a time, of the SEED corpora one trial or two.
 
     A trial reads back as long as asked, to the nearest sample. The formats leave two
     exceptions. The files of the SEED corpora have a sample over a whole number of
@@ -125,7 +131,8 @@ def write_replica(
     The tree of MAHNOB-HCI has the irregular sessions of the real one: neutral clips
     and tagging, which are no trials; trials that participants 3, 9 and 16 lack;
     sessions without physiology of participants 12, 15 and 16; two idle values of the
-    status channel.
+    status channel. The BIDS release of FACED has its four kinds of recordings, which
+    differ in rate, names of electrodes, other channels and stated unit.
 
     References
     ----------
@@ -233,8 +240,10 @@ _WRITERS = {
     "SEED-IV": _Writer(
         write_seed_iv, SEED_IV.all_subject_numbers, (0, 1, 2), ("mat", "full")
     ),
+    "SEED-V": _Writer(write_seed_v, SEED_V.all_subject_numbers, (0, 1, 2), ("cnt",)),
     "DEAP": _Writer(write_deap, DEAP.all_subject_numbers, (0,), ("dat", "mat", "bdf")),
     "MAHNOB-HCI": _Writer(
         write_mahnob_hci, MAHNOB_HCI.all_subject_numbers, (0,), ("bdf",)
     ),
+    "FACED": _Writer(write_faced, FACED.all_subject_numbers, (0,), ("bids", "pkl")),
 }

@@ -77,10 +77,12 @@ class Emotion(BaseParadigm):
         2 or 3 for a single dimension, 2 by default.
     threshold : float, "median" or None
         A rating above it is high, one below it low (two classes and quadrants).
-        ``None`` is the midpoint of the corpus's scale (``rating_midpoint``), which is
-        5 for DEAP and MAHNOB-HCI. ``"median"`` uses the median of all ratings of the
-        subject: nearly balanced classes, but labels that depend on the ratings of all
-        trials, including those of a test set. With three classes the cuts are 3 and 6.
+        ``None`` is the midpoint of the corpus's scale (``rating_midpoint``): 5 for
+        DEAP and MAHNOB-HCI, 3.5 for FACED. ``"median"`` uses the median of all ratings
+        of the subject: nearly balanced classes, but labels that depend on the ratings
+        of all trials, including those of a test set. With three classes the cuts are
+        the corpus's own (``rating_cuts``): 3 and 6 on scales from 1 to 9, else thirds
+        of the scale.
     ties : {"low", "high", "drop"}
         Label of a rating that equals the threshold or a cut; ``"drop"`` leaves the
         trial without a label.
@@ -92,8 +94,8 @@ class Emotion(BaseParadigm):
         ``"stimulus"``: a label of the stimulus, the same for all subjects; for DEAP,
         the mean of the makers' online ratings, with the targets ``"valence"``,
         ``"arousal"`` and ``"quadrant"``. ``None`` accepts what the corpus has: the
-        films' classes of SEED and SEED-IV, the self-report of DEAP and MAHNOB-HCI. A
-        corpus that lacks the source is refused.
+        films' classes of SEED, SEED-IV and FACED, whose valence they determine, else
+        the self-report. A corpus that lacks the source is refused.
     fmin, fmax : float or None
         Band-pass of the EEG in Hz; both None for no filter.
     window : float
@@ -154,6 +156,7 @@ class Emotion(BaseParadigm):
                happy: positive
     DEAP       valence rating       ``threshold``  ``<= 3``, ``3 < r <= 6``, ``> 6``
     MAHNOB-HCI valence rating       ``threshold``  ``<= 3``, ``3 < r <= 6``, ``> 6``
+    FACED      its films' classes   neutral out    negative, neutral, positive
     ========== ==================== ============== ===============================
 
     The metadata of :meth:`get_data` have ``subject``, ``session``, ``run``, ``trial``
@@ -373,7 +376,8 @@ class Emotion(BaseParadigm):
         """Return whether the valence of trials is that of the corpus's classes."""
         is_rated = "valence" in getattr(dataset, "ratings", ())
         by_class = getattr(dataset, "valence_of_class", {})
-        return self.target == "valence" and bool(by_class) and not is_rated
+        takes_rating = is_rated and self.label_source == "self-report"
+        return self.target == "valence" and bool(by_class) and not takes_rating
 
     def _needed_ratings(self) -> set[str]:
         return {"valence", "arousal"} if self.target == "quadrant" else {self.target}
@@ -410,7 +414,7 @@ class Emotion(BaseParadigm):
         return Labeller(
             target=self.target,
             n_classes=self.n_classes,
-            threshold=self._find_threshold(dataset) if uses_ratings else None,
+            cuts=self._find_cuts(dataset) if uses_ratings else None,
             ties=self.ties,
             margin=self.margin,
             label_source=self.label_source,
@@ -419,19 +423,19 @@ class Emotion(BaseParadigm):
             stimulus_ratings=of_stimuli,
         )
 
-    def _find_threshold(self, dataset) -> float | str | None:
-        """Return the threshold of a corpus, None where there are three classes."""
+    def _find_cuts(self, dataset) -> tuple:
+        """Return the cuts between the classes of a corpus's ratings."""
         if self.n_classes == 3:
-            return None
+            return tuple(getattr(dataset, "rating_cuts", EmotionDataset.rating_cuts))
         if self.threshold is not None:
-            return self.threshold
+            return (self.threshold,)
         midpoint = getattr(dataset, "rating_midpoint", None)
         if midpoint is None:
             raise ValueError(
                 f"{dataset.code} does not state the midpoint of its ratings. Pass a "
                 "threshold, or set its attribute rating_midpoint."
             )
-        return midpoint
+        return (midpoint,)
 
     def label_trials(self, dataset, subjects=None):
         """Return the trials of a corpus with their labels, without reading signals.
@@ -833,6 +837,7 @@ class Emotion(BaseParadigm):
             return found["X"], to_labels(found["events"])
 
         parts = []
+        known: dict = {}
         for subject, sessions in data.items():
             for session, runs in sessions.items():
                 for run, found in runs.items():
@@ -840,6 +845,8 @@ class Emotion(BaseParadigm):
                         continue
                     X, labels = split(found)
                     keys = {"subject": subject, "session": session, "run": run}
+                    if not return_epochs and not return_raws:
+                        _check_alike(known, keys, found)
                     rows = pd.DataFrame(keys, index=range(len(labels)))
                     rows["trial"] = labels["trial"]
                     rows["window"] = labels["window"]
@@ -932,6 +939,22 @@ def _check_pipeline(process_pipelines, unlabeled: bool):
             "to make_process_pipelines too."
         )
     return pipeline
+
+
+def _check_alike(known: dict, keys: dict, found: dict) -> None:
+    """Check that a run has the channels and the length of windows of the first one."""
+    here = {
+        "channels": list(found.get("ch_names", ())),
+        "shape of a window": found["X"].shape[1:],
+    }
+    first = known.setdefault("run", keys), known.setdefault("found", here)
+    for name, value in here.items():
+        if first[1][name] and value and value != first[1][name]:
+            raise ValueError(
+                f"All recordings must have the same channels and rate, but the {name} "
+                f"of {keys} is {value}, that of {first[0]} is {first[1][name]}. Pass "
+                'channels, picks="eeg", or resample, or load such subjects apart.'
+            )
 
 
 def _add_trials(parts: list[Part], dataset) -> list[Part]:

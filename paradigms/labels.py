@@ -33,9 +33,6 @@ LABELS: dict[tuple[str, int | None], tuple[str, ...]] = {
 }
 TARGETS = ("emotion", *dict.fromkeys(target for target, _ in LABELS))
 
-# Ratings from 1 to 9 in three classes: up to 3, up to 6, above.
-THREE_CLASS_CUTS = (3.0, 6.0)
-
 # A rating of 3.4 is 0.1 from 3.3, but 3.4 - 3.3 > 0.1 in floating point.
 _ROUNDING = 1e-9
 
@@ -81,9 +78,9 @@ class Labeller:
         One of ``TARGETS``.
     n_classes : int or None
         As :func:`check_target` returns it.
-    threshold : float, "median" or None
-        What a high rating exceeds, where there are two classes. None only where no
-        label depends on it.
+    cuts : tuple of float, ("median",) or None
+        What a high rating exceeds, or a medium and a high one with three classes. None
+        only where no label depends on it.
     ties : {"low", "high", "drop"}
         Label of a rating equal to a cut.
     margin : float
@@ -102,7 +99,7 @@ class Labeller:
         self,
         target,
         n_classes,
-        threshold,
+        cuts,
         ties,
         margin,
         label_source,
@@ -112,7 +109,7 @@ class Labeller:
     ):
         self.target = target
         self.n_classes = n_classes
-        self.threshold = threshold
+        self.cuts = cuts
         self.ties = ties
         self.margin = margin
         self.label_source = label_source
@@ -145,7 +142,7 @@ class Labeller:
         return None if level is None else names[level]
 
     def _level(self, trial: Mapping, rating: str, subject: int | None) -> int | None:
-        cuts = THREE_CLASS_CUTS if self.n_classes == 3 else (self.threshold,)
+        cuts = self.cuts
         if cuts == ("median",):
             cuts = (self.dataset.trial_table(subject)[rating].median(),)
         rated = trial

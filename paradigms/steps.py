@@ -340,7 +340,7 @@ class ToArrays(FixedTransformer):
         return f"ToArrays({self.unit_factor:g}, {', '.join(steps)}, {self.channels})"
 
     def transform(self, epochs, y=None):
-        """Return ``X`` and ``events`` of the windows."""
+        """Return ``X``, ``events`` and ``ch_names`` of the windows."""
         types = epochs.get_channel_types()
         factors = [self.unit_factor if t in VOLTAGE_TYPES else 1.0 for t in types]
         X = epochs.get_data(copy=True)
@@ -354,7 +354,9 @@ class ToArrays(FixedTransformer):
             X = self._fill(X, epochs.ch_names)
         if self.postprocess_pipeline is not None:
             X = self.postprocess_pipeline.transform(X)
-        return OrderedDict([("X", X), ("events", epochs.events)])
+        names = self.channels or epochs.ch_names
+        # MOABB's disk cache does not keep the names.
+        return OrderedDict([("X", X), ("events", epochs.events), ("ch_names", names)])
 
     def _fill(self, X, ch_names):
         """Insert (n_windows, n_known, ...) among all channels, the others zero."""
