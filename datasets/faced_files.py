@@ -199,7 +199,7 @@ class Recording:
 
     @cached_property
     def _volts(self) -> float:
-        """Volts per unit; by the size of the signals where it is stated nowhere."""
+        """Return the volts per unit, by the size of the signals if it is not stated."""
         if self._unit is not None:
             return self._unit
         middle = self.n_times // 2
