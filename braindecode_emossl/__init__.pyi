@@ -15,6 +15,7 @@ from .datasets import FACED as FACED
 from .datasets import MAHNOB_HCI as MAHNOB_HCI
 from .datasets import SEED as SEED
 from .datasets import SEED_IV as SEED_IV
+from .datasets import SEED_V as SEED_V
 from .datasets import write_replica as write_replica
 from .errors import CheckpointError as CheckpointError
 from .errors import CorpusFormatError as CorpusFormatError

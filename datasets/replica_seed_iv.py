@@ -21,7 +21,7 @@ from braindecode_emossl.datasets.replica_signals import (
     make_trial,
 )
 
-__all__ = ["write_seed_iv"]
+__all__ = ["STATES", "make_eye", "write_seed_iv"]
 
 # Variable prefixes that the real files bear, and the days in their names, by subject.
 _PREFIXES = "cz ha hql ldy ly mhw mz qyt rx tyc whh wll wq zjd zjy".split()
@@ -34,12 +34,15 @@ _DATES = {
     "20151209 20151023 20151011 20150807 20161130 20151215 20150527".split(),
 }
 
-# Valence and arousal of each emotion.
-_STATES = {
+# Valence and arousal of each emotion of the SEED corpora.
+STATES = {
     "neutral": (0.0, -1.0),
     "sad": (-1.0, -0.5),
     "fear": (-1.0, 1.0),
     "happy": (1.0, 0.5),
+    "disgust": (-1.0, 0.3),
+    "anger": (-0.7, 0.8),
+    "surprise": (0.3, 1.0),
 }
 
 # Usual size of each eye feature, in the makers' units.
@@ -109,7 +112,7 @@ def _write_recording(folder, settings, subject, session, viewer):
         eeg[f"{_PREFIXES[subject - 1]}_eeg{trial}"] = partial(_make_eeg, viewer, clip)
         rng = make_generator(settings, subject, session + 1, trial, _EYES)
         n_windows = _n_windows(settings, session, trial)
-        eye[f"eye_{trial}"] = _make_eye(level, clip()[0], n_windows, rng)
+        eye[f"eye_{trial}"] = make_eye(level, clip()[0], n_windows, rng)
     if (subject, session) == (1, 0):
         # The real files have NaN where a window had no such event.
         eye["eye_5"][_EYE_NAMES.index("fix_dur_mean"), -1] = np.nan
@@ -175,7 +178,7 @@ def _n_windows(settings, session, trial):
 def _make_clip(viewer, number, settings, subject, session):
     """Return the trial of a clip, its samples and the generator of its EEG."""
     emotion = seed_iv.EMOTIONS[seed_iv.LABELS[str(session)][number - 1]]
-    state = np.array(_STATES[emotion]) * settings["effect_size"]
+    state = np.array(STATES[emotion]) * settings["effect_size"]
     n_times = _n_samples(settings, session, number)
     seconds = n_times / seed_family.SFREQ
     stimulus = make_stimulus(settings, seconds, session + 1, number)
@@ -190,19 +193,26 @@ def _make_eeg(viewer, clip):
     return eeg
 
 
-def _make_eye(level, trial, n_windows, rng):
-    """Return the eye features of one trial (31, n_windows)."""
+def make_eye(level, trial, n_windows, rng, window=seed_iv.EYE_WINDOW):
+    """Return the eye features of one trial (31, or 33 with blinks, n_windows)."""
     # The eyes follow within a second; a value stands for a window.
-    sfreq = 1 / seed_iv.EYE_WINDOW
     valence, arousal = (
-        trial.sample(course, n_windows, sfreq, _EYE_DELAY)
+        trial.sample(course, n_windows, 1 / window, _EYE_DELAY)
         for course in ("valence", "arousal")
     )
     effect = np.zeros((len(level), n_windows))
     # Pupils widen with arousal; one blinks less when alert or displeased.
     for name in ("pupil_x_mean", "pupil_y_mean"):
         effect[_EYE_NAMES.index(name)] = 0.04 * arousal
-    effect[_EYE_NAMES.index("ev_blink_freq")] = 0.04 * (valence - arousal)
+    blinks = _EYE_NAMES.index("ev_blink_freq") - len(_EYE_NAMES)  # from the end
+    effect[blinks] = 0.04 * (valence - arousal)
     log_value = level[:, None] + effect + rng.normal(0, 0.08, (len(level), 1))
     steps = np.cumsum(rng.normal(0, 0.03, (len(level), n_windows)), axis=1)
-    return _EYE_LEVELS[:, None] * np.exp(log_value + steps)
+    return _eye_levels(len(level))[:, None] * np.exp(log_value + steps)
+
+
+def _eye_levels(n_features: int) -> np.ndarray:
+    """Return the usual sizes; SEED-V has the duration of blinks, in ms, as well."""
+    if n_features == len(_EYE_LEVELS):
+        return _EYE_LEVELS
+    return np.insert(_EYE_LEVELS, _EYE_NAMES.index("sacc_dur_mean"), [180, 60])

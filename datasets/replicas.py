@@ -51,7 +51,7 @@ def write_replica(
 
     Parameters
     ----------
-    corpus : {"SEED", "SEED-IV", "DEAP", "MAHNOB-HCI", "FACED"}
+    corpus : {"SEED", "SEED-IV", "SEED-V", "DEAP", "MAHNOB-HCI", "FACED"}
         Code of the corpus.
     root : str or Path
         Folder to write to; made where missing. Nothing that is there is overwritten.
@@ -82,7 +82,8 @@ def write_replica(
     variant : str or None
         Which form of the release: of SEED the ``"new"`` (default) or ``"old"`` tree;
         of SEED-IV the EEG and the smoothed eye features (``"mat"``, the default) or
-        also the folders that the dataset does not read (``"full"``); of DEAP the
+        also the folders that the dataset does not read (``"full"``); of SEED-V the
+        ``"cnt"`` files with the makers' features; of DEAP the
         ``"dat"`` (default), ``"mat"`` or original ``"bdf"`` files; of MAHNOB-HCI the
         ``"bdf"`` files; of FACED the ``"bids"`` release (default) or the makers'
         processed ``"pkl"`` files.
@@ -117,14 +118,15 @@ def write_replica(
 
     The lengths of the releases: 185 to 265 s by film (SEED), 42 to 259 s by clip
     (SEED-IV, of whose second and third session only the number of windows of 4 s is
-    known), 60 s after a baseline of 3 s (DEAP), and 34 to 116 s
-    by clip, rounded to seconds (MAHNOB-HCI). A subject then takes 1 GB (SEED), 1 GB
-    (SEED-IV), 0.1 GB (DEAP, 0.2 GB as ``"bdf"``), 0.1 GB (MAHNOB-HCI), or 0.05 GB
-    (FACED, 0.2 GB at 1000 Hz; 34 to 129 s by film, pauses are short). In memory there
-    is one recording at a time, of the SEED corpora one trial or two.
+    known), 52 to 297 s by clip (SEED-V), 60 s after a baseline of 3 s (DEAP), and 34 to
+    116 s by clip, rounded to seconds (MAHNOB-HCI). A subject then takes 1 GB (SEED), 1
+    GB (SEED-IV), 2.5 GB (SEED-V), 0.1 GB (DEAP, 0.2 GB as ``"bdf"``), 0.1 GB
+    (MAHNOB-HCI), or 0.05 GB (FACED, 0.2 GB at 1000 Hz; 34 to 129 s by film, pauses are
+    short). In memory there is one recording at a time, of the SEED corpora one trial or
+    two.
 
     A trial reads back as long as asked, to the nearest sample. The formats leave two
-    exceptions. The files of the SEED corpora have a sample over a whole number of
+    exceptions. The files of SEED and SEED-IV have a sample over a whole number of
     seconds, so that a length of one sample (5 ms) over reads back without it. A video
     of DEAP's original recordings reads back as 60 s at most.
 

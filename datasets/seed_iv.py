@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import mne
 import numpy as np
 from moabb.datasets.metadata.schema import (
     AcquisitionMetadata,
@@ -21,6 +20,7 @@ from moabb.datasets.metadata.schema import (
 )
 
 from braindecode_emossl.datasets.base import find_files
+from braindecode_emossl.datasets.eye_features import add_eye_features, fill_missing
 from braindecode_emossl.datasets.mat_files import list_variables
 from braindecode_emossl.datasets.seed_family import (
     CH_NAMES,
@@ -440,14 +440,7 @@ class SEED_IV(SEEDFamilyDataset):
         """Yield (run key, raw) with the eye features of each trial added."""
         runs = ((run, raw.n_times, raw) for run, raw in recording)
         for run, raw, values in self._pair_with_eye(runs, file):
-            window = np.arange(raw.n_times) // round(EYE_WINDOW * SFREQ)
-            held = values[:, np.minimum(window, values.shape[1] - 1)]
-            info = mne.create_info(list(EYE_FEATURES), SFREQ, "misc")
-            eye = mne.io.RawArray(held, info, verbose=False)
-            bads = raw.info["bads"]
-            raw = raw.add_channels([eye], force_update_info=True)
-            raw.info["bads"] = bads
-            yield run, raw
+            yield run, add_eye_features(raw, values, EYE_FEATURES, EYE_WINDOW)
 
     def _pair_with_eye(self, runs, file: Path) -> Iterator:
         """Yield (run key, item, eye features) of (run key, n_times, item)."""
@@ -467,7 +460,7 @@ class SEED_IV(SEEDFamilyDataset):
             values = self._read_eye_features(variables, eye_file, number, n_times)
             if values is None:
                 continue
-            values, n_missing = _fill(values)
+            values, n_missing = fill_missing(values)
             if n_missing:
                 missing[number] = n_missing
             yield run, item, values
@@ -523,15 +516,6 @@ class SEED_IV(SEEDFamilyDataset):
             )
             return None
         return values
-
-
-def _fill(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """Fill NaN in features (n_features, n_windows); return also their number."""
-    values, missing = values.copy(), np.isnan(values)
-    for row in np.flatnonzero(missing.any(axis=1)):
-        known = values[row, ~missing[row]]
-        values[row, missing[row]] = np.median(known) if len(known) else 0.0
-    return values, int(missing.sum())
 
 
 def _child(folder: Path, name: str) -> Path:

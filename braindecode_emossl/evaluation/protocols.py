@@ -30,6 +30,8 @@ KEYS = {
 _REGIMES = {"subject": "subject-disjoint", "session": "cross-session"}
 # Options of every protocol.
 _COMMON = {"adapt": None}
+# Options that replace a splitter.
+_NOT_FOR_SPLITTERS = {*_COMMON, "folds"}
 
 
 def _none() -> np.ndarray:
@@ -138,7 +140,20 @@ class Protocol:
             raise ValueError(
                 f'adapt must be None or "unlabeled", but got {chosen["adapt"]!r}.'
             )
+        _check_folds(chosen, options)
         return chosen
+
+
+def _check_folds(chosen: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Check that the makers' folds are asked for without a number of folds."""
+    folds = chosen.get("folds")
+    if folds not in (None, "official"):
+        raise ValueError(f'folds must be None or "official", but got {folds!r}.')
+    if folds and "n_splits" in given:
+        raise ValueError(
+            'n_splits cannot be combined with folds="official": the makers of the '
+            "corpus have chosen how many there are."
+        )
 
 
 def _plain(value):
@@ -156,6 +171,9 @@ def _plain(value):
 
 
 def _within_session(trials, options, seed):
+    if options["folds"] is not None:
+        yield from _official(trials, options["folds"])
+        return
     from moabb.evaluations.splitters import WithinSessionSplitter
 
     from braindecode_emossl.evaluation.splitters import TrialKFold
@@ -163,7 +181,15 @@ def _within_session(trials, options, seed):
     splitter = WithinSessionSplitter(
         cv_class=TrialKFold, groups="trial", random_state=seed, **_only(options)
     )
-    return _pairs(splitter, trials)
+    yield from _pairs(splitter, trials)
+
+
+def _official(trials, fold_of) -> Iterator[Parts]:
+    """Yield the folds of the makers, from the fold by session and trial."""
+    keys = zip(trials["session"], trials["trial"], strict=True)
+    folds = np.array([fold_of[key] for key in keys])
+    for fold in np.unique(folds):
+        yield Parts(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold))
 
 
 def _chronological(trials, options, seed):
@@ -259,7 +285,7 @@ def _pairs(splitter, trials) -> Iterator[Parts]:
 
 def _only(options) -> dict[str, Any]:
     """Return the options that a splitter takes."""
-    return {name: v for name, v in options.items() if name not in _COMMON}
+    return {k: v for k, v in options.items() if k not in _NOT_FOR_SPLITTERS}
 
 
 #: The protocols of :func:`evaluate` by name.
@@ -273,7 +299,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                 split=_within_session,
                 never_shared=("trial",),
                 unlabeled_apart=("trial",),
-                options={"n_splits": 5},
+                options={"n_splits": 5, "folds": None},
                 by_subject=True,
             ),
             Protocol(

@@ -90,6 +90,8 @@ class Task:
         options = dict(self.options)
         if self.protocol.across_corpora:
             options["test_corpora"] = [unit]
+        if options.get("folds") == "official":
+            options["folds"] = _official_folds(self.corpora[0])
         return make_folds(self.protocol, options, trials, seed)
 
     # -- trials and windows ----------------------------------------------------
@@ -231,6 +233,17 @@ class Task:
             "scoring": _readable(self.paradigm.scoring),
             "scoring_hash": hash_object(self.paradigm.scoring, "The paradigm's scorer"),
         }
+
+
+def _official_folds(dataset: BaseDataset) -> Mapping[tuple[str, int], int]:
+    """Return the makers' fold of each trial, by session and number."""
+    folds = getattr(dataset, "official_folds", None)
+    if not folds:
+        raise ValueError(
+            f'{dataset.code} has no folds of its makers. Leave out folds="official", '
+            "or set its attribute official_folds."
+        )
+    return folds
 
 
 def _describe_corpus(dataset: BaseDataset) -> dict[str, Any]:

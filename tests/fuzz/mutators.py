@@ -6,9 +6,11 @@ content of a mutated one.
 
 from __future__ import annotations
 
+import io
 import pickletools
 import re
 import struct
+import zipfile
 import zlib
 
 INTERESTING = (0, 1, 2, 8, 14, 15, 127, 128, 255, 2**15, 2**16, 2**24, 2**28)
@@ -245,7 +247,53 @@ def change_xml(rng, content: bytes) -> bytes:
     return text.encode()
 
 
+# -- Neuroscan files and archives ----------------------------------------------
+
+
+def change_cnt(rng, content: bytes) -> bytes:
+    """Change fields of the header and of the electrodes, or any bytes."""
+    n_chans = int.from_bytes(content[370:372], "little")
+    start = 900 + 75 * n_chans
+    if (draw := rng.random()) < 0.3:
+        return change_bytes(rng, content, stop=rng.choice((900, start, None)))
+    mutated = bytearray(content)
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        at = 75 * rng.randrange(n_chans) + 900
+        if draw < 0.7:  # channels, rate, samples, events, blocks
+            place = rng.choice((370, 376, 438, 864, 886, 890, 894))
+        else:  # name, flags, place, baseline, sensitivity, calibration
+            place = at + rng.choice((0, 4, 14, 19, 23, 47, 59, 71))
+        number = rng.choice((*INTERESTING, len(content), rng.randrange(2**32)))
+        mutated[place : place + 4] = struct.pack("<I", number % 2**32)
+    return bytes(mutated)
+
+
+def change_npz(rng, content: bytes) -> bytes:
+    """Change the pickle in a member of an archive, its header, or the archive."""
+    if rng.random() < 0.3:
+        return change_bytes(rng, content)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = rng.choice(sorted(members))
+    start = 10 + int.from_bytes(members[name][8:10], "little")
+    header, inner = members[name][:start], members[name][start:]
+    if rng.random() < 0.2:
+        members[name] = change_bytes(rng, header) + inner
+    else:
+        changed = change_pickle(rng, inner)
+        size = str(len(inner)).encode(), str(len(changed)).encode()
+        members[name] = header.replace(b"S" + size[0], b"S" + size[1]) + changed
+    method = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+    return stream.getvalue()
+
+
 MUTATORS = {
+    ".cnt": change_cnt,
+    ".npz": change_npz,
     ".dat": change_pickle,
     ".mat": change_mat,
     ".bdf": change_bdf,

@@ -13,9 +13,18 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from braindecode_emossl.datasets import DEAP, MAHNOB_HCI, SEED, SEED_IV, write_replica
+from braindecode_emossl.datasets import (
+    DEAP,
+    MAHNOB_HCI,
+    SEED,
+    SEED_IV,
+    SEED_V,
+    npz_files,
+    write_replica,
+)
 from braindecode_emossl.datasets.deap_pickles import read_pickle
 from braindecode_emossl.datasets.mat_files import list_variables, read_variable
+from braindecode_emossl.datasets.npz_files import read_pickled_trials
 from braindecode_emossl.datasets.replica_deap import write_python2_pickle
 from braindecode_emossl.errors import EmosslError
 
@@ -158,6 +167,27 @@ def _make_mat(name: str, root: Path) -> Target:
     return Target(name, folder, [], load_mats, expected, 3, is_whole=False)
 
 
+def _make_npz(name: str, root: Path) -> Target:
+    rng = np.random.default_rng(0)
+    folder = root / "npz"
+    folder.mkdir()
+    for protocol in (3, 4, 5):
+        arrays = {k: rng.normal(size=(3, 33)) for k in range(3)}
+        content = pickle.dumps(arrays, protocol)
+        np.savez(folder / f"{protocol}.npz", data=content, label=content)
+
+    def load_archives(place):
+        return {
+            (file.name, name, trial): ("", array)
+            for file in place.glob("*.npz")
+            for name in ("data", "label")
+            for trial, array in read_pickled_trials(file, name, 45).items()
+        }
+
+    expected = (OSError, pickle.UnpicklingError, *npz_files.READING_ERRORS)
+    return Target(name, folder, [], load_archives, expected, 2, is_whole=False)
+
+
 # -- corpora -------------------------------------------------------------------
 
 
@@ -194,6 +224,8 @@ def _make_corpus(corpus, load, weight, subjects=(1,), **options):
         for session in folder.rglob("Sessions/*"):
             if session.name not in ("1", "2", "4", "42"):
                 shutil.rmtree(session)
+        for file in folder.rglob("*.npz"):  # a target of their own
+            file.unlink()
         return Target(name, folder, [], load, (EmosslError,), weight)
 
     return make
@@ -201,6 +233,7 @@ def _make_corpus(corpus, load, weight, subjects=(1,), **options):
 
 _load_seed = _make_loader(SEED, [1], sessions=[0])
 _load_seed_iv = _make_loader(SEED_IV, [1], sessions=[0], return_all_modalities=True)
+_load_seed_v = _make_loader(SEED_V, [1], sessions=[0])
 _load_deap = _make_loader(DEAP, [1])
 _load_original = _make_loader(DEAP, [1], source="original")
 _load_mahnob = _make_loader(MAHNOB_HCI, [1])
@@ -208,8 +241,10 @@ _load_mahnob = _make_loader(MAHNOB_HCI, [1])
 _MAKERS = {
     "pickles": _make_pickles,
     "mat": _make_mat,
+    "npz": _make_npz,
     "SEED": _make_corpus("SEED", _load_seed, 1, sessions=[0]),
     "SEED-IV": _make_corpus("SEED-IV", _load_seed_iv, 0.2, sessions=[0]),
+    "SEED-V": _make_corpus("SEED-V", _load_seed_v, 0.4, sessions=[0]),
     "DEAP dat": _make_corpus("DEAP", _load_deap, 0.4, (1, 2), variant="dat"),
     "DEAP mat": _make_corpus("DEAP", _load_deap, 0.4, (1, 2), variant="mat"),
     "DEAP bdf": _make_corpus("DEAP", _load_original, 0.2, variant="bdf"),
