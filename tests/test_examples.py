@@ -57,7 +57,7 @@ def look_at_figures(n_figures):
 
 def test_all_examples_are_tested():
     tested = {name[5:7] for name in globals() if re.match(r"test_\d\d_", name)}
-    assert tested == set(EXAMPLES) == {f"{number:02}" for number in range(1, 12)}
+    assert tested == set(EXAMPLES) == {f"{number:02}" for number in range(1, 13)}
 
 
 @pytest.mark.parametrize(("number", "setting"), SETTINGS)
@@ -231,3 +231,22 @@ def test_11_scaling_out(capsys):
     history = found["pretrainer"].history_
     assert found["pretrainer"].n_steps_ == 48
     assert history[-1, "valid_loss"] < history[0, "valid_loss"]
+
+
+@pytest.mark.slow
+def test_12_controls():
+    found = run("12")
+    look_at_figures(4)
+    # A leaky split: permuted labels score as well as the true ones.
+    assert min(found["leaky"].values()) > 0.5
+    assert abs(np.diff([*found["leaky"].values()])) < 0.1
+    assert not found["report"].passed
+    # No effect: the score lies within the null.
+    assert found["null"].min() < found["score"] < found["null"].max()
+    assert found["compared"]["p_value"] > 0.1
+    # The subject is read from the features, the label is not.
+    assert found["probes"]["probe_subject"] > 0.9
+    assert abs(found["probes"]["probe_label"] - 1 / 3) < 0.1
+    # The pipeline can learn.
+    injected = found["injected"].groupby("control")["score"].min()
+    assert injected["injected-signal(snr=0.5)"] > 0.9
