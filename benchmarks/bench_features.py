@@ -2,6 +2,7 @@
 
     python benchmarks/bench_features.py
     python benchmarks/bench_features.py --rounds 9 --threads 1
+    python benchmarks/bench_features.py --parts gpu
 
 One trial is 62 channels x 200 Hz x 240 s of white noise, in 1-s windows and five bands.
 The times are medians of interleaved rounds. The references are
@@ -57,21 +58,26 @@ def main() -> None:
     parser.add_argument(
         "--threads", type=int, nargs="+", default=[1, 2], help="(default 1 2)"
     )
+    parts = ("memory", "agreement", "time", "gpu")
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, but got {options.rounds}")
     console = Console(width=140)
     names = ("numpy", "scipy", "torch")
     console.print(", ".join(f"{name} {version(name)}" for name in names))
-    console.print(memory_table())  # first: a child inherits the peak of its parent
+    if "memory" in options.parts:  # first: a child inherits the peak of its parent
+        console.print(memory_table())
     x = np.random.default_rng(0).standard_normal(SHAPE)
-    console.print(agreement_table(x))
-    with Progress(console=console, transient=True) as bar:
-        for n_threads in options.threads:
-            console.print(time_table(x, n_threads, options.rounds, bar))
-    if torch.cuda.is_available():
+    if "agreement" in options.parts:
+        console.print(agreement_table(x))
+    if "time" in options.parts:
+        with Progress(console=console, transient=True) as bar:
+            for n_threads in options.threads:
+                console.print(time_table(x, n_threads, options.rounds, bar))
+    if "gpu" in options.parts and torch.cuda.is_available():
         console.print(gpu_table(x, options.rounds))
-    else:
+    elif "gpu" in options.parts:
         console.print("No GPU is available, so none was measured.")
 
 

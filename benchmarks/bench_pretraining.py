@@ -1,10 +1,10 @@
 """Speed and memory of pre-training, and of reading the windows for it.
 
     python benchmarks/bench_pretraining.py
-    python benchmarks/bench_pretraining.py --parts objectives --device cuda
-    python benchmarks/bench_pretraining.py --parts leave-one-out --epochs 10
+    python benchmarks/bench_pretraining.py --device cuda --parts objectives side-by-side
+    python benchmarks/bench_pretraining.py --parts leave-one-out --jobs 2
 
-Four parts, each a table:
+Five parts, each a table:
 
 * ``reading``: an epoch of shuffled windows of 32 channels and 128 samples, in batches
   of 256, from a memory-mapped array, compared with an LMDB of one pickle per window,
@@ -12,25 +12,29 @@ Four parts, each a table:
 * ``step``: a training step of SCMM on 256 windows of 62 channels and 5 bands, with the
   optimiser, compared with the same step with one (rows, rows, features) tensor for the
   distances of all pairs;
-* ``objectives``: for each objective, with its model in full size, windows per second
-  and peak memory of training, and the share of time spent waiting for windows, which
-  are read from a memory-mapped file; on a GPU also in bfloat16 and compiled;
+* ``objectives``: for each objective, with its model in full size, time of a step, the
+  share of it that the GPU is idle (no kernel runs), and peak memory; on a GPU also in
+  bfloat16, compiled, and compiled into CUDA graphs;
+* ``side-by-side``: steps per second of SCMM in one and in two processes at once;
 * ``leave-one-out``: total time of pre-training and fine-tuning SCMM within each of 15
   folds, with as many windows as SEED has in DE form (15 subjects, 3 sessions).
 
 Times are medians of interleaved rounds. Memory is that of a fresh process: on the CPU
 the peak resident memory minus that before the first step (only on Linux), on a GPU the
 memory that torch has allocated. The windows are noise, which does not affect the cost.
+``--smoke`` uses tiny sizes: it shows that the script runs, and measures nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import pickle
 import statistics
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -63,7 +67,24 @@ from braindecode_emossl.pretraining.windows import WindowDataset, gather_windows
 BATCH_SIZE = 256
 #: Windows of SEED in DE form: seconds of the 15 films, of each session and subject.
 N_SUBJECTS, N_SESSIONS, N_SECONDS = 15, 3, 3394
-OBJECTIVES = ("SCMM", "MEMHACL", "MaskedClusterTransformer", "MoodReader")
+WAYS = {
+    "float32": {},
+    "bf16": {"precision": "bf16"},
+    "bf16, compiled": {"precision": "bf16", "compile": True},
+    "bf16, CUDA graphs": {
+        "precision": "bf16",
+        "compile": True,
+        "compile__mode": "reduce-overhead",
+    },
+}
+#: Batches that a GPU is given; of MEMHACL in items of four windows.
+LARGE_BATCHES = {
+    "SCMM": 256,
+    "MEMHACL": 32,
+    "MaskedClusterTransformer": 128,
+    "MoodReader": 128,
+}
+OBJECTIVES = tuple(LARGE_BATCHES)
 
 
 def main() -> None:
@@ -73,18 +94,25 @@ def main() -> None:
         "reading": measure_reading,
         "step": measure_step,
         "objectives": measure_objectives,
+        "side-by-side": measure_side_by_side,
         "leave-one-out": measure_leave_one_out,
     }
     parser.add_argument("--parts", nargs="+", choices=parts, default=[*parts])
     parser.add_argument("--rounds", type=int, default=5, help="rounds (default 5)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
     parser.add_argument(
-        "--epochs",
+        "--steps",
         type=int,
-        default=1,
-        help="epochs of each part of a fold (default 1)",
+        nargs=2,
+        default=(2000, 500),
+        metavar=("PRETRAIN", "FINETUNE"),
+        help="steps of each fold (default 2000 500)",
     )
+    parser.add_argument("--jobs", type=int, default=1, help="folds at once (default 1)")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes")
     options = parser.parse_args()
+    if options.smoke:
+        options.rounds, options.steps = 1, (4, 2)
     for part in options.parts:
         Console(width=130).print(parts[part](options))
 
@@ -155,38 +183,58 @@ def measure_objectives(options) -> Table:
     """Return speed and memory of each objective."""
     table = Table(
         *("objective", "windows", "batch", "parameters (M)", "numbers"),
-        *("windows/s", "waiting for windows", "peak MiB"),
-        title=f"objectives on {options.device}",
+        *("ms/step", "windows/s", "waiting for windows", "GPU idle", "peak MiB"),
+        title=f"objectives on {name_device(options.device)}",
         box=MARKDOWN,
     )
-    ways = [(None, False)]
-    if options.device != "cpu":
-        ways += [("bf16", False), (None, True), ("bf16", True)]
     for name in OBJECTIVES:
-        for precision, compiled in ways:
-            context = get_context("spawn")
-            with ProcessPoolExecutor(1, mp_context=context) as pool:
-                row = pool.submit(
-                    train, name, options.device, precision, compiled, options.rounds
-                ).result()
-            numbers = f"{precision or 'float32'}{', compiled' if compiled else ''}"
-            shape, batch, size, rate, waiting, peak = row
+        for numbers in WAYS if options.device == "cuda" else ("float32",):
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                run = pool.submit(train, name, numbers, options).result()
             table.add_row(
                 name,
-                shape,
-                str(batch),
-                f"{size / 1e6:.1f}",
+                " x ".join(map(str, run.shape)),
+                str(run.batch_size),
+                f"{run.n_parameters / 1e6:.1f}",
                 numbers,
-                f"{rate:,.0f}",
-                f"{waiting:.1%}",
-                f"{peak / MIB:,.0f}",
+                f"{1000 * run.seconds:.2f}",
+                f"{run.windows_per_second:,.0f}",
+                f"{run.waiting:.1%}",
+                "" if run.busy is None else f"{1 - run.busy / run.seconds:.0%}",
+                f"{run.peak / MIB:,.0f}",
             )
+    return table
+
+
+def measure_side_by_side(options) -> Table:
+    """Return the steps per second of SCMM in one process and in two."""
+    table = Table(
+        *("processes", "steps/s", "GPU idle"),
+        title=f"SCMM side by side on {name_device(options.device)}",
+        box=MARKDOWN,
+    )
+    for n_jobs in (1, 2):
+        context = get_context("spawn")
+        with context.Manager() as manager:
+            start = manager.Barrier(n_jobs)
+            with ProcessPoolExecutor(n_jobs, mp_context=context) as pool:
+                runs = [
+                    pool.submit(train, "SCMM", "float32", options, start)
+                    for _ in range(n_jobs)
+                ]
+                runs = [run.result() for run in runs]
+        rate = sum(1 / run.seconds for run in runs)
+        busy = runs[0].busy
+        if n_jobs == 1:
+            busy_alone = busy
+        idle = "" if busy is None else f"{1 - busy_alone * rate:.0%}"
+        table.add_row(str(n_jobs), f"{rate:,.0f}", idle)
     return table
 
 
 def make_objective(name: str):
     """Return an objective of full size, the shape of its windows and a batch size."""
-    montage = mne.channels.make_standard_montage("standard_1005")
+    montage = mne.channels.make_standard_montage("colin27_1005")
     names = [*montage.ch_names[:32]]
     info = mne.create_info(names, 128.0, "eeg").set_montage(montage)
     if name == "SCMM":
@@ -205,72 +253,127 @@ def make_objective(name: str):
     return MoodReaderPretraining(model), (32, 512), 32
 
 
-def train(name: str, device: str, precision, compiled: bool, n_rounds: int):
-    """Measure the values of one row of the table in this process."""
+@dataclass
+class Run:
+    """What was measured of a training."""
+
+    shape: tuple[int, ...]
+    batch_size: int
+    n_parameters: int
+    seconds: float  # of a step
+    windows_per_second: float
+    waiting: float  # share of the time
+    busy: float | None  # seconds of a step in which a kernel of the GPU runs
+    peak: float  # bytes
+
+
+def train(name: str, numbers: str, options, start=None) -> Run:
+    """Train an objective in this process, and measure it."""
     torch.manual_seed(0)
     objective, shape, batch_size = make_objective(name)
-    n_batches = 4 if device == "cpu" else 30
-    n_windows = n_batches * batch_size
+    if options.smoke:
+        batch_size = 2
+    elif options.device != "cpu":
+        batch_size = LARGE_BATCHES[name]
+    n_batches = 4 if options.smoke or options.device == "cpu" else 60
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "X.npy")
-        np.save(
-            path,
-            np.random.default_rng(0)
-            .normal(size=(n_windows, *shape))
-            .astype(np.float32),
-        )
-        X = np.load(path, mmap_mode="r")
-        n_of_epoch = X.size // np.prod(shape[-2:])  # each window of a group counts
+        size = (n_batches * batch_size, *shape)
+        X = np.random.default_rng(0).standard_normal(size, np.float32)
+        np.save(path, X)
         pretrainer = _Timed(
             objective,
             sampler=None,  # the windows of MEMHACL are grouped already
-            max_epochs=1 + n_rounds,
+            max_epochs=1 + options.rounds,
             batch_size=batch_size,
-            device=device,
-            precision=precision,
-            compile=compiled,
+            device=options.device,
             random_state=0,
+            **WAYS[numbers],
         )
-        before = _start_memory(device)
-        pretrainer.fit(X)
-        peak = _peak_memory(device) - before
+        pretrainer.start = start
+        before = _start_memory(options.device)
+        pretrainer.fit(np.load(path, mmap_mode="r"))
+        peak = _peak_memory(options.device) - before
     # The first epoch warms up.
     total = statistics.median(pretrainer.history[1:, "dur"])
     waiting = statistics.median(pretrainer.waiting_[1:])
-    size = sum(p.numel() for p in objective.parameters())
-    text = " x ".join(map(str, shape))
-    return text, batch_size, size, n_of_epoch / total, waiting / total, peak
+    busy = None if options.device == "cpu" else _measure_busy(pretrainer, X)
+    return Run(
+        shape,
+        batch_size,
+        sum(p.numel() for p in objective.parameters()),
+        total / n_batches,
+        n_batches * batch_size * math.prod(shape[:-2]) / total,
+        waiting / total,
+        busy,
+        peak,
+    )
+
+
+def _measure_busy(pretrainer, X) -> float:
+    """Return the seconds of a step in which a kernel runs on the GPU."""
+    pretrainer.set_params(max_epochs=1)
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CUDA]
+    ) as profile:
+        pretrainer.partial_fit(X)
+        torch.cuda.synchronize()
+    total = sum(event.self_device_time_total for event in profile.key_averages())
+    return 1e-6 * total / pretrainer.n_batches_
+
+
+def name_device(device: str) -> str:
+    """Return the name of the processor or of the card."""
+    return device if device == "cpu" else torch.cuda.get_device_name()
 
 
 def measure_leave_one_out(options) -> Table:
     """Return the time of 15 folds that pre-train and fine-tune."""
+    n_subjects, n_seconds = (2, 8) if options.smoke else (N_SUBJECTS, N_SECONDS)
+    n_of_subject = N_SESSIONS * n_seconds
     rng = np.random.default_rng(0)
-    n_of_subject = N_SESSIONS * N_SECONDS
-    X = rng.normal(size=(N_SUBJECTS * n_of_subject, 62, 5)).astype(np.float32)
-    y = rng.integers(0, 3, len(X))
-    subjects = np.repeat(np.arange(N_SUBJECTS), n_of_subject)
+    size = (n_subjects * n_of_subject, 62, 5)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "X.npy")
+        np.save(path, rng.standard_normal(size, np.float32))
+        start = time.perf_counter()
+        context = get_context("spawn")
+        with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
+            folds = [
+                pool.submit(run_fold, path, subject, n_of_subject, options)
+                for subject in range(n_subjects)
+            ]
+            for fold in folds:
+                fold.result()
+        minutes = (time.perf_counter() - start) / 60
+    table = Table(
+        *("folds", "at once", "windows", "steps", "minutes"),
+        title=f"leave one subject out, SCMM on {name_device(options.device)}",
+        box=MARKDOWN,
+    )
+    steps = " + ".join(map(str, options.steps))
+    table.add_row(
+        str(n_subjects), str(options.jobs), f"{size[0]:,}", steps, f"{minutes:.1f}"
+    )
+    return table
+
+
+def run_fold(path: Path, subject: int, n_of_subject: int, options) -> None:
+    """Pre-train and fine-tune without a subject, and predict its windows."""
+    X = np.load(path)
+    y = np.random.default_rng(0).integers(0, 3, len(X))
+    test = np.arange(len(X)) // n_of_subject == subject
+    pretrain_steps, finetune_steps = options.steps
     classifier = SSLClassifier(
         "SCMM",
         model__input_domain="de",
-        pretrain_epochs=options.epochs,
-        finetune_epochs=options.epochs,
-        batch_size=BATCH_SIZE,
+        pretrain_steps=pretrain_steps,
+        finetune_steps=finetune_steps,
+        batch_size=8 if options.smoke else BATCH_SIZE,
         device=options.device,
         random_state=0,
     )
-    start = time.perf_counter()
-    for subject in range(N_SUBJECTS):
-        train, test = subjects != subject, subjects == subject
-        classifier.fit(X[train], y[train]).predict(X[test])
-    minutes = (time.perf_counter() - start) / 60
-    table = Table(
-        *("folds", "windows", "epochs of pre-training and fine-tuning", "minutes"),
-        title=f"leave one subject out, SCMM on {options.device}",
-        box=MARKDOWN,
-    )
-    epochs = f"{options.epochs} + {options.epochs}"
-    table.add_row(str(N_SUBJECTS), f"{len(X):,}", epochs, f"{minutes:.1f}")
-    return table
+    classifier.fit(X[~test], y[~test]).predict(X[test])
 
 
 class _Pickles(Dataset):
@@ -302,6 +405,12 @@ class _Expanded(nn.Module):
 
 class _Timed(SSLPretrainer):
     """Measure the time spent waiting for windows in each epoch."""
+
+    def on_epoch_end(self, net, **kwargs):
+        """After the first epoch, wait for the other processes that are measured."""
+        super().on_epoch_end(net, **kwargs)
+        if self.start is not None and len(self.history) == 1:
+            self.start.wait()
 
     def get_iterator(self, dataset, training=False):
         """Return batches with timing."""

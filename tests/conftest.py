@@ -11,6 +11,15 @@ import torch
 from braindecode_emossl.datasets import write_replica
 
 
+def pytest_collection_modifyitems(items):
+    """Skip the tests of a GPU where there is none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_mne_settings(tmp_path_factory):
     """Keep MNE and the package off the settings, data and caches of the user."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 import scipy.fft
@@ -99,10 +100,11 @@ def band_power(
     return xp.where(flat, xp.zeros_like(power), power)
 
 
-def measure_bands(x, sfreq, *, window, stride, bands, method):
+def measure_bands(x, sfreq, *, window, stride, bands, method, ask=True):
     """Return the power (..., n_windows, n_chans, n_bands), and where channels are flat.
 
-    The second is (..., n_windows, n_chans, 1), or None if no channel is flat.
+    The second is (..., n_windows, n_chans, 1), or None if no channel is flat. To ask
+    whether one is waits for a GPU.
     """
     if x.ndim < 2 or x.shape[-1] == 0:
         raise ValueError(
@@ -115,7 +117,7 @@ def measure_bands(x, sfreq, *, window, stride, bands, method):
     xp = array_namespace(x)
     rows = xp.reshape(x, (-1, x.shape[-1]))  # (n_rows, n_times)
     dtype = _as_float(xp, rows[:0]).dtype
-    weights = xp.asarray(measure.weights, dtype=dtype, device=x.device)
+    weights = _place_weights(measure, xp, dtype, x.device)
     block = _BLOCK_OF_CPU if "cpu" in str(x.device) else _BLOCK_ELSEWHERE
     step = max(1, block // measure.n_samples)
     blocks = [
@@ -125,12 +127,12 @@ def measure_bands(x, sfreq, *, window, stride, bands, method):
     variance = xp.concat(blocks)
     variance = xp.reshape(variance, (*x.shape[:-1], *variance.shape[1:]))
     power = xp.moveaxis(variance, -3, -2)  # (..., n_windows, n_chans, n_bands)
-    if not power.shape[0] or not _is_suspicious(xp, power):
+    if ask and (not power.shape[0] or not _is_suspicious(xp, power)):
         return power, None
     # (..., n_windows, n_chans, length)
     cut = xp.moveaxis(measure.windows.cut(xp, _as_float(xp, x)), -3, -2)
     flat = find_flat(xp, cut)[..., None]
-    return power, (flat if xp.any(flat) else None)
+    return power, (flat if not ask or xp.any(flat) else None)
 
 
 def find_flat(xp, windows):
@@ -296,7 +298,21 @@ def _make_measure(n_times, sfreq, *, bands, method, window=None, stride=None):
                 f"band {name!r} must be 0 < low < high <= sfreq / 2 = {sfreq / 2:g} Hz,"
                 f" but got ({low:g}, {high:g}) Hz"
             )
-    return _METHODS[method](_Windows(n_times, sfreq, window, stride), sfreq, bands)
+    limits = tuple((name, (low, high)) for name, (low, high) in bands.items())
+    return _build_measure(n_times, float(sfreq), window, stride, limits, method)
+
+
+@lru_cache(maxsize=64)
+def _build_measure(n_times, sfreq, window, stride, bands, method):
+    """Build a measure once: the same trials or batches come again."""
+    windows = _Windows(n_times, sfreq, window, stride)
+    return _METHODS[method](windows, sfreq, dict(bands))
+
+
+@lru_cache(maxsize=64)
+def _place_weights(measure, xp, dtype, device):
+    """Return the weights of a measure on a device, copied there once."""
+    return xp.asarray(measure.weights, dtype=dtype, device=device)
 
 
 def _n_samples(name, seconds, sfreq):

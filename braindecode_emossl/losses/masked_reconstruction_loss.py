@@ -67,7 +67,8 @@ class MaskedReconstructionLoss(nn.Module):
         Raises
         ------
         ValueError
-            If the shapes do not fit together, or no patch is masked.
+            If the shapes do not fit together, or no patch is masked. On a GPU the loss
+            of no patch is NaN, as the mask is not read there.
         """
         if prediction.shape != target.shape or mask.shape != target.shape[:-1]:
             raise ValueError(
@@ -76,13 +77,15 @@ class MaskedReconstructionLoss(nn.Module):
                 f"{tuple(prediction.shape)}, {tuple(target.shape)} and "
                 f"{tuple(mask.shape)}."
             )
-        prediction, target = prediction[mask], target[mask]  # (n_masked, patch_dim)
-        if not len(target):
+        if mask.device.type == "cpu" and not mask.any():
             raise ValueError("mask must hold at least one masked patch, but got none.")
-        target = at_least_single_precision(target)
+        # Indices of the masked patches would have to be read from a GPU.
+        prediction, target = (
+            at_least_single_precision(x).masked_fill(~mask[..., None], 0.0)
+            for x in (prediction, target)
+        )
         if self.normalize_targets:
-            variance, mean = torch.var_mean(target, dim=1, correction=0, keepdim=True)
+            variance, mean = torch.var_mean(target, dim=-1, correction=0, keepdim=True)
             target = (target - mean) * (variance + _EPS).rsqrt()
-        prediction = at_least_single_precision(prediction)
-        n_values = total(torch.tensor(target.numel(), device=target.device))
+        n_values = total(mask.sum() * target.shape[-1])
         return total(F.mse_loss(prediction, target, reduction="sum")) / n_values

@@ -157,7 +157,8 @@ class SoftContrastiveLoss(nn.Module):
         distances = self._distances(inputs.flatten(1))  # (N, N)
         itself = _diagonal(distances)  # (N, N)
         low = distances.masked_fill(itself, torch.inf).amin()  # ()
-        distances = distances.masked_fill(itself, low)
+        # masked_fill would read the value from a GPU.
+        distances = torch.where(itself, low, distances)
         by_column = self.scaling == "column"
         high = distances.amax(dim=0) if by_column else distances.amax()  # (N,) or ()
         span = high - low

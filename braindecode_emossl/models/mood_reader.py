@@ -348,7 +348,10 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
         return values.flatten(2)
 
     def encode_patches(
-        self, patches: torch.Tensor, mask: torch.Tensor | None = None
+        self,
+        patches: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        n_visible: int | None = None,
     ) -> torch.Tensor:
         """Encode patches, without a trace of the masked ones.
 
@@ -359,6 +362,9 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
         mask : torch.Tensor of bool, shape (batch, n_patches), optional
             True where a patch is masked, at equally many places in each window; by
             default nowhere.
+        n_visible : int, optional
+            Number of patches of each window that the mask leaves visible. By default
+            the mask is counted and checked, for which the processor waits for a GPU.
 
         Returns
         -------
@@ -371,9 +377,11 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
             If ``mask`` is of another type or shape, or the windows have not equally
             many visible patches, or none.
         """
-        if mask is not None:
-            _check_mask(mask, patches.shape[:2])
-        return self.signal_encoder(patches, mask)
+        if mask is None:
+            return self.signal_encoder(patches)
+        if n_visible is None:
+            n_visible = _count_visible(mask, patches.shape[:2])
+        return self.signal_encoder(patches, find_visible(mask, n_visible))
 
     @torch.no_grad()
     def attention_weights(self, x: torch.Tensor) -> torch.Tensor:
@@ -581,15 +589,14 @@ class _SignalEncoder(nn.Module):
         self.layers = layers
 
     def forward(
-        self, patches: torch.Tensor, mask: torch.Tensor | None = None
+        self, patches: torch.Tensor, visible: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Map (batch, n_patches, patch_dim) to (batch, n_visible, dim)."""
-        batch_size = patches.shape[0]  # len() would fix it in an export
-        positions = self.positions.expand(batch_size, -1, -1)
-        if mask is not None:
+        positions = self.positions[None]  # (1, n_patches, dim)
+        if visible is not None:
             # (batch, n_visible, ...)
-            patches = patches[~mask].unflatten(0, (batch_size, -1))
-            positions = positions[~mask].unflatten(0, (batch_size, -1))
+            patches = patches.take_along_dim(visible[..., None], dim=1)
+            positions = positions.take_along_dim(visible[..., None], dim=1)
         return self.layers(self.projection(patches) + positions)
 
 
@@ -794,8 +801,13 @@ def check_width(name: str, dim: int, heads_name: str, n_heads: int) -> None:
         )
 
 
-def _check_mask(mask: torch.Tensor, shape: torch.Size) -> None:
-    """Raise unless a mask leaves equally many patches of each window visible."""
+def find_visible(mask: torch.Tensor, n_visible: int) -> torch.Tensor:
+    """Return the places (batch, n_visible) that a mask leaves visible, in order."""
+    return mask.byte().argsort(dim=1, stable=True)[:, :n_visible]
+
+
+def _count_visible(mask: torch.Tensor, shape: torch.Size) -> int:
+    """Return how many patches a mask leaves visible, equally many in each window."""
     if mask.dtype != torch.bool or mask.shape != shape:
         raise ValueError(
             f"mask must be of bool and shape (batch, n_patches) = {tuple(shape)}, but "
@@ -807,3 +819,4 @@ def _check_mask(mask: torch.Tensor, shape: torch.Size) -> None:
             "mask must leave the same number of patches, at least one, visible in each "
             f"window, but got {n_visible.tolist()}."
         )
+    return int(n_visible[0])

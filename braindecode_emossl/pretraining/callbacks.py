@@ -9,7 +9,7 @@ from rich.console import Console
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
-__all__ = ["ProgressBar", "RecordTerms", "ScheduleLearningRate"]
+__all__ = ["ProgressBar", "RecordTerms", "ScheduleLearningRate", "list_terms"]
 
 SCHEDULES = (None, "cosine")
 
@@ -25,7 +25,7 @@ class RecordTerms(Callback):
         """Record the terms of one batch."""
         part = "train" if training else "valid"
         for name, value in y_pred.terms.items():
-            net.history.record_batch(f"{part}_{name}", float(value))
+            net.record_value(f"{part}_{name}", value)
 
     def on_epoch_end(self, net, **kwargs):
         """Record the mean of each term over the epoch."""
@@ -33,12 +33,13 @@ class RecordTerms(Callback):
         for part in ("train", "valid"):
             sized = [batch for batch in batches if f"{part}_batch_size" in batch]
             sizes = [batch[f"{part}_batch_size"] for batch in sized]
-            for name in _terms(sized, part):
+            for name in list_terms(sized, part):
                 values = [batch[name] for batch in sized]
                 net.history.record(name, float(np.average(values, weights=sizes)))
 
 
-def _terms(batches: list[dict], part: str) -> list[str]:
+def list_terms(batches: list[dict], part: str) -> list[str]:
+    """Return the names of the terms among the entries of batches."""
     known = {f"{part}_loss", f"{part}_batch_size"}
     names = batches[0] if batches else ()
     return [name for name in names if name.startswith(part) and name not in known]
@@ -122,11 +123,16 @@ class ProgressBar(Callback):
         """Advance the bar."""
         if not training:
             return
-        batch = net.history[-1, "batches", -1]
-        names = ["train_loss", *_terms([batch], "train")]
+        for batch in reversed(net.history[-1, "batches"]):
+            if isinstance(batch.get("train_loss"), float):  # it has been read
+                self._show_terms(batch)
+                break
+        self.bar_.update(net.n_steps_ - net.first_step_ - self.bar_.n)
+
+    def _show_terms(self, batch: dict) -> None:
+        names = ["train_loss", *list_terms([batch], "train")]
         terms = {name.removeprefix("train_"): f"{batch[name]:.3g}" for name in names}
         self.bar_.set_postfix(terms, refresh=False)
-        self.bar_.update(net.n_steps_ - net.first_step_ - self.bar_.n)
 
     def on_train_end(self, net, **kwargs):
         """Close the bar."""

@@ -20,6 +20,7 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
+from braindecode_emossl.pretraining.device_training import find_device
 from braindecode_emossl.pretraining.early_stopping import (
     check_finetuner,
     finetune_model,
@@ -33,11 +34,7 @@ from braindecode_emossl.pretraining.model_factory import (
     find_objective,
 )
 from braindecode_emossl.pretraining.pretrained import load_pretrained
-from braindecode_emossl.pretraining.pretrainer import (
-    SSLPretrainer,
-    find_device,
-    seeded,
-)
+from braindecode_emossl.pretraining.pretrainer import SSLPretrainer, seeded
 from braindecode_emossl.pretraining.provenance import check_leakage
 from braindecode_emossl.pretraining.signal_identity import (
     Signal,

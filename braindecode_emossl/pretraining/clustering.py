@@ -89,11 +89,14 @@ class TokenClusters(nn.Module):
         self.register_buffer("n_active", torch.tensor(n_clusters))
         for i, size in enumerate(n_clusters):
             self.register_buffer(f"centroids_{i}", torch.zeros(size, n_features))
+        # As numbers of Python, which need not be read from a GPU for each batch.
+        self.sizes = list(n_clusters)
+        self.register_load_state_dict_post_hook(_read_sizes)
 
     @property
     def centroids(self) -> list[torch.Tensor]:
         """One buffer (n_clusters, n_features) per codebook."""
-        return [getattr(self, f"centroids_{i}") for i in range(len(self.n_active))]
+        return [getattr(self, f"centroids_{i}") for i in range(len(self.sizes))]
 
     @torch.no_grad()
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -112,9 +115,7 @@ class TokenClusters(nn.Module):
         tokens = (features.flatten(0, -2) - self.mean) / self.scale  # (N, n_features)
         nearest = [
             _nearest(tokens, centroids[:size])[1]
-            for centroids, size in zip(
-                self.centroids, self.n_active.tolist(), strict=True
-            )
+            for centroids, size in zip(self.centroids, self.sizes, strict=True)
         ]  # of (N,)
         # (..., n_codebooks)
         return torch.stack(nearest, dim=-1).unflatten(0, features.shape[:-1])
@@ -173,6 +174,7 @@ class TokenClusters(nn.Module):
             n_reseeded.append(n_moved)
             silhouettes.append(scores)
         self.n_active.copy_(torch.tensor(sizes))
+        self.sizes = list(sizes)
 
         assigned = self(features.to(self.mean)).flatten(0, 1)  # (N, n_codebooks)
         counts = [
@@ -194,6 +196,11 @@ class TokenClusters(nn.Module):
         self.mean.copy_(mean)
         self.scale.copy_(std.masked_fill(std == 0, 1.0))
         return (windows - self.mean) / self.scale
+
+
+def _read_sizes(clusters: TokenClusters, incompatible_keys) -> None:
+    """Read the sizes of clusters that were loaded."""
+    clusters.sizes = clusters.n_active.tolist()
 
 
 def _k_means(tokens: torch.Tensor, size: int, rng) -> torch.Tensor:

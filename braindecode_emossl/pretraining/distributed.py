@@ -177,6 +177,8 @@ class DistributedPretrainer(SSLPretrainer):
         objective = self.objective_
         for tensor in chain([seed], objective.parameters(), objective.buffers()):
             dist.broadcast(tensor.detach(), src=0)
+        # Let parts of the objective that keep copies of their buffers read them.
+        objective.load_state_dict(objective.state_dict())
         if self.sampler_ is None and self.order_ is not None:
             self.order_.manual_seed(int(seed))
         torch.manual_seed(int(seed) + dist.get_rank())

@@ -11,10 +11,15 @@ import torch
 from braindecode import EEGClassifier
 from skorch.callbacks import EarlyStopping, GradientNormClipping
 from torch import nn
-from torch.utils.data import Dataset
 
+from braindecode_emossl.pretraining.device_training import (
+    DeviceTraining,
+    LabeledWindows,
+    collate,
+)
 from braindecode_emossl.pretraining.loop import RaiseInterrupt
 from braindecode_emossl.pretraining.model_factory import list_forward_arguments
+from braindecode_emossl.pretraining.windows import WindowArray
 
 __all__ = ["STRATEGIES", "FineTuner", "check_strategy", "find_layers"]
 
@@ -25,7 +30,7 @@ STRATEGIES = ("full", "linear-probe", "layer-decay", "gradual")
 _N_ROUNDS = 20
 
 
-class FineTuner(RaiseInterrupt, EEGClassifier):
+class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
     """Train a model with labels, all layers at once or one after the other.
 
     A :class:`braindecode.EEGClassifier` that counts in steps or in epochs. Layers are
@@ -111,6 +116,8 @@ class FineTuner(RaiseInterrupt, EEGClassifier):
             "optimizer": torch.optim.AdamW,
             "train_split": None,
             "iterator_train__drop_last": False,
+            "iterator_train__collate_fn": collate,
+            "iterator_valid__collate_fn": collate,
             "verbose": 0,
         }
         super().__init__(module, **{**settings, **kwargs})
@@ -174,8 +181,18 @@ class FineTuner(RaiseInterrupt, EEGClassifier):
             The fitted classifier.
         """
         if sample_weight is not None:
-            X, y = _WeightedWindows(X, y, sample_weight), None
+            weights = np.asarray(sample_weight, np.float32)
+            weights = torch.from_numpy(weights / weights.mean())
+            labels = torch.from_numpy(np.asarray(y))
+            X, y = LabeledWindows(WindowArray(X), labels, weights), None
         return super().fit(X, y, **fit_params)
+
+    def get_dataset(self, X, y=None):
+        """Return windows, with labels of zero if there are none, as a data set."""
+        if not isinstance(X, np.ndarray):
+            return super().get_dataset(X, y)
+        labels = np.zeros(len(X), int) if y is None else np.asarray(y)
+        return LabeledWindows(WindowArray(X), torch.from_numpy(labels))
 
     def fit_loop(self, X, y=None, epochs=None, **fit_params):
         """Train for the number of steps, or of epochs, that was set."""
@@ -186,6 +203,9 @@ class FineTuner(RaiseInterrupt, EEGClassifier):
 
     def get_iterator(self, dataset, training=False):
         """Return the batches of a data set."""
+        if isinstance(dataset, LabeledWindows):
+            part = "iterator_train" if training else "iterator_valid"
+            dataset = self.place(dataset, self.get_params_for(part))
         batches = super().get_iterator(dataset, training=training)
         if not training:
             return batches
@@ -303,21 +323,6 @@ class _Rounds:
         n_steps = min(self.n_steps, self.n_left)
         self.n_left -= n_steps
         return islice(self.stream, n_steps)
-
-
-class _WeightedWindows(Dataset):
-    """Windows whose labels come with weights of mean one."""
-
-    def __init__(self, X, y, sample_weight):
-        weights = np.asarray(sample_weight, np.float32)
-        self.windows, self.labels = X, y
-        self.weights = weights / weights.mean()
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index):
-        return self.windows[index], (self.labels[index], self.weights[index])
 
 
 def _weigh_loss(criterion, y_pred, labels, weights) -> torch.Tensor:

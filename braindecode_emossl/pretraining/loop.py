@@ -8,9 +8,10 @@ from time import monotonic
 from typing import Any
 
 import torch
-from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping, PassthroughScoring
 from torch import nn
+
+from braindecode_emossl.pretraining.device_training import DeviceTraining
 
 __all__ = ["RaiseInterrupt", "StepwiseTraining"]
 
@@ -49,7 +50,7 @@ class RaiseInterrupt:
         return self
 
 
-class StepwiseTraining(NeuralNet):
+class StepwiseTraining(DeviceTraining):
     """A net whose training is as long as a number of optimizer steps.
 
     The last epoch may end early. A training that is resumed within an epoch draws the
@@ -133,11 +134,15 @@ class StepwiseTraining(NeuralNet):
         if not self.batch_in_epoch_:
             self.save_state()
         self.notify("on_epoch_begin", **datasets)
+        # Once, as for a small model they take as long as a forward pass.
+        self.module_.train()
+        weights = list(self.get_all_learnable_params())
         self.run_single_epoch(
             self.draw_batches(batches, end),
             training=True,
             prefix="train",
             step_fn=self.train_step,
+            named_parameters=weights,
         )
         self.history.record("train_batch_count", self.batch_in_epoch_)
         is_cut = self.batch_in_epoch_ < self.n_batches_
@@ -177,6 +182,7 @@ class StepwiseTraining(NeuralNet):
             # All callbacks have seen the end of this batch.
             is_step_done = self.batch_in_epoch_ % self.gradient_accumulation_steps == 0
             if is_step_done and self._is_state_due(*written):
+                self.read_values()  # raises if the weights are not worth saving
                 self.save_within_epoch()
                 written = self.n_steps_, monotonic()
 
@@ -191,14 +197,14 @@ class StepwiseTraining(NeuralNet):
         """Write the state when some batches of the epoch are done."""
         self.save_state()
 
-    def train_step(self, batch, **fit_params):
+    def train_step(self, batch, named_parameters=(), **fit_params):
         """Compute the gradients of a batch, and update the weights if it is time."""
         if self.batch_in_epoch_ % self.gradient_accumulation_steps == 0:
             self.optimizer_.zero_grad()
         step = self.train_step_single(batch, **fit_params)
         self.notify(
             "on_grad_computed",
-            named_parameters=list(self.get_all_learnable_params()),
+            named_parameters=named_parameters,
             batch=batch,
             training=True,
         )
@@ -211,7 +217,6 @@ class StepwiseTraining(NeuralNet):
 
     def train_step_single(self, batch, **fit_params):
         """Compute loss and gradients of one batch."""
-        self.module_.train()
         windows, numbers = batch
         y_pred = self.infer(windows)
         loss = self.get_loss(y_pred, numbers, X=windows, training=True)

@@ -12,7 +12,7 @@ from torch import nn
 
 from braindecode_emossl.augmentation.span_masking import sample_span_mask
 from braindecode_emossl.features.bands import BANDS
-from braindecode_emossl.features.differential_entropy import differential_entropy
+from braindecode_emossl.features.differential_entropy import entropy_of_tokens
 from braindecode_emossl.losses.gathering import gather
 from braindecode_emossl.losses.masked_prediction_loss import MaskedPredictionLoss
 from braindecode_emossl.models.masked_cluster_transformer import (
@@ -223,6 +223,9 @@ class MaskedClusterPretraining(PretrainingObjective):
         self.target_encoder = _make_target_encoder(encoder, cluster_layer)
         # Which of these gives the targets, from 1; 0 before the first clustering.
         self.register_buffer("clustered", torch.tensor(0))
+        # As a number of Python, which need not be read from a GPU for each batch.
+        self.n_clustered = 0
+        self.register_load_state_dict_post_hook(_read_clustered)
 
     def prepare(self, X, metadata=None) -> None:
         """Find the first clusters, those of band power.
@@ -301,7 +304,8 @@ class MaskedClusterPretraining(PretrainingObjective):
             choose_n_clusters=self.adaptive_n_clusters,
             random_state=rng,
         )
-        self.clustered.fill_(1 + list(self.clusters).index(features))
+        self.n_clustered = 1 + list(self.clusters).index(features)
+        self.clustered.fill_(self.n_clustered)
         for head in self._heads():
             # The embeddings of the previous clusters are meaningless for the new ones.
             head.reset_codes()
@@ -327,7 +331,7 @@ class MaskedClusterPretraining(PretrainingObjective):
         sklearn.exceptions.NotFittedError
             If there are no clusters yet.
         """
-        if not self.clustered:
+        if not self.n_clustered:
             raise NotFittedError(
                 "MaskedClusterPretraining has no clusters to predict yet. Call "
                 "fit_clusters with the training windows; SSLPretrainer does it in fit."
@@ -454,11 +458,11 @@ class MaskedClusterPretraining(PretrainingObjective):
 
     def _predict(self, head, hidden, targets, mask) -> torch.Tensor:
         """Return the loss of a head, summed over the codebooks."""
-        n_active = self.clusters[self._current()].n_active.tolist()
+        sizes = self.clusters[self._current()].sizes
         return sum(
             self.loss(projection(hidden), codes[:size], targets[..., i], mask)
             for i, (projection, codes, size) in enumerate(
-                zip(head.projections, head.codes, n_active, strict=True)
+                zip(head.projections, head.codes, sizes, strict=True)
             )
         )
 
@@ -469,7 +473,7 @@ class MaskedClusterPretraining(PretrainingObjective):
         with torch.autocast(x.device.type, enabled=False):
             if features == "band_power":
                 window = self.encoder.token_stride / self.encoder.sfreq
-                entropy = differential_entropy(x, self.encoder.sfreq, window=window)
+                entropy = entropy_of_tokens(x, self.encoder.sfreq, window)
                 return entropy.flatten(2)  # (n_windows, n_tokens, n_chans * n_bands)
             tokens = self.target_encoder.projection(
                 self.target_encoder.extract_features(x)
@@ -478,7 +482,7 @@ class MaskedClusterPretraining(PretrainingObjective):
 
     def _current(self) -> str:
         """Return the name of the clusters that give the targets."""
-        return list(self.clusters)[max(int(self.clustered) - 1, 0)]
+        return list(self.clusters)[max(self.n_clustered - 1, 0)]
 
     def _heads(self) -> list[_ClusterHead]:
         return [head for head in (self.head, self.intermediate_head) if head]
@@ -487,6 +491,11 @@ class MaskedClusterPretraining(PretrainingObjective):
         if self.random_state is None:
             return check_random_state(int(torch.randint(2**31, ())))
         return check_random_state(self.random_state)
+
+
+def _read_clustered(objective: MaskedClusterPretraining, incompatible_keys) -> None:
+    """Read which clusters give the targets of an objective that was loaded."""
+    objective.n_clustered = int(objective.clustered)
 
 
 class _ClusterHead(nn.Module):

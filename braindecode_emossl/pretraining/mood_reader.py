@@ -12,6 +12,7 @@ from braindecode_emossl.losses.masked_reconstruction_loss import (
 from braindecode_emossl.models.mood_reader import (
     MoodReader,
     check_width,
+    find_visible,
     make_positions,
     make_transformer,
 )
@@ -210,9 +211,13 @@ class MoodReaderPretraining(PretrainingObjective):
         PretrainingOutput
             The loss, and the term "reconstruction", which is the same.
         """
-        return self.compute_loss(x, self.sample_mask(len(x), generator))
+        n_patches = self.encoder.n_patches
+        n_visible = n_patches - round(self.mask_ratio * n_patches)
+        return self.compute_loss(x, self.sample_mask(len(x), generator), n_visible)
 
-    def compute_loss(self, x: torch.Tensor, mask: torch.Tensor) -> PretrainingOutput:
+    def compute_loss(
+        self, x: torch.Tensor, mask: torch.Tensor, n_visible: int | None = None
+    ) -> PretrainingOutput:
         """Compute the loss of windows under a given mask.
 
         Parameters
@@ -221,6 +226,9 @@ class MoodReaderPretraining(PretrainingObjective):
             Windows, as the encoder receives them.
         mask : torch.Tensor of bool, shape (batch, n_patches)
             True where a patch is masked; the number is the same in each window.
+        n_visible : int, optional
+            Number of patches of each window that are not masked, if it is known, see
+            :meth:`MoodReader.encode_patches`.
 
         Returns
         -------
@@ -234,14 +242,15 @@ class MoodReaderPretraining(PretrainingObjective):
             some windows, or masks all patches or none.
         """
         patches = self.encoder.extract_patches(x)  # (batch, n_patches, patch_dim)
-        tokens = self.encoder.encode_patches(patches, mask)
+        tokens = self.encoder.encode_patches(patches, mask, n_visible)
         loss = self.loss(self._decode(tokens, mask), patches, mask)
         return PretrainingOutput(loss=loss, terms={"reconstruction": loss.detach()})
 
     def _decode(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Reconstruct (batch, n_patches, patch_dim) from the encoder's tokens."""
-        visible = self.to_decoder(tokens)  # (batch, n_visible, decoder_dim)
-        masked = self.mask_token.to(visible.dtype).expand(*mask.shape, -1)
-        # masked_scatter fills the visible places in order, as the tokens are sorted.
-        patches = masked.masked_scatter(~mask[..., None], visible) + self.positions
+        values = self.to_decoder(tokens)  # (batch, n_visible, decoder_dim)
+        visible = find_visible(mask, values.shape[1])[..., None]
+        patches = self.mask_token.to(values.dtype).expand(*mask.shape, -1)
+        patches = patches.scatter(1, visible.expand_as(values), values)
+        patches = patches + self.positions
         return self.to_patch(self.decoder(patches))

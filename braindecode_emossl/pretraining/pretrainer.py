@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -25,14 +26,16 @@ from braindecode_emossl.pretraining.callbacks import (
     ProgressBar,
     RecordTerms,
     ScheduleLearningRate,
+    list_terms,
 )
 from braindecode_emossl.pretraining.checkpoints import save_checkpoint
+from braindecode_emossl.pretraining.device_training import find_device
 from braindecode_emossl.pretraining.loop import RaiseInterrupt, StepwiseTraining
 from braindecode_emossl.pretraining.registry import OBJECTIVES
 from braindecode_emossl.pretraining.resuming import ResumableTraining
 from braindecode_emossl.pretraining.windows import WindowDataset, gather_windows
 
-__all__ = ["RaiseInterrupt", "SSLPretrainer", "draw_seed", "find_device", "seeded"]
+__all__ = ["SSLPretrainer", "draw_seed", "seeded"]
 
 log = logging.getLogger(__name__)
 
@@ -251,13 +254,6 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
         self.module_ = copy.deepcopy(self.objective)
         return self
 
-    def get_params_for_optimizer(self, prefix, named_parameters):
-        """Return weights and settings, which fuse AdamW for steps of half the time."""
-        weights, settings = super().get_params_for_optimizer(prefix, named_parameters)
-        if self.optimizer is torch.optim.AdamW and "foreach" not in settings:
-            settings = {"fused": True, **settings}
-        return weights, settings
-
     def torch_compile(self, module, name):
         """Compile in place: in a wrapper the weights would have other names."""
         if self.compile and name == "module":
@@ -415,7 +411,7 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
         if "batch_sampler" not in {*defaults, *given}:
             defaults["batch_size"] = self.get_batch_size()
         make = self.iterator_train if training else self.iterator_valid
-        batches = make(dataset, **{**defaults, **given})
+        batches = make(self.place(dataset, given), **{**defaults, **given})
         if training:
             self.n_batches_ = len(batches)
         return batches
@@ -478,14 +474,18 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
             return super().infer(x, **fit_params)
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
-        """Return the loss that the objective has computed, if it is finite."""
+        """Return the loss that the objective has computed, on the CPU if finite."""
         if not hasattr(y_pred, "loss"):
             raise TypeError(_NOT_AN_OBJECTIVE.format(self.objective))
-        if not torch.isfinite(y_pred.loss):
+        if not self.reads_late and not torch.isfinite(y_pred.loss):
             terms = {name: float(value) for name, value in y_pred.terms.items()}
-            loss = f"The loss is {y_pred.loss.item()}, with the terms {terms},"
-            self._stop(loss, y_true, X)
+            self._stop_at_loss(y_pred.loss.item(), terms, self._n_batches_begun, y_true)
         return y_pred.loss
+
+    @property
+    def _n_batches_begun(self) -> int:
+        """Number of batches of the epoch that have begun."""
+        return len(self.history[-1]["batches"])
 
     def on_epoch_begin(self, net, dataset_train=None, **kwargs):
         """Notify the objective that an epoch begins."""
@@ -500,13 +500,30 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
         )
 
     def on_grad_computed(self, net, named_parameters, batch=None, **kwargs):
-        """Stop before a step that would spoil the weights."""
+        """Record the norm of the gradients; on the CPU stop before a bad step."""
         super().on_grad_computed(net, named_parameters, batch=batch, **kwargs)
         if self.scaler_.is_enabled():
             return  # it leaves out such steps and lowers its scale
         grads = [p.grad for _, p in named_parameters if p.grad is not None]
-        if not nn.utils.get_total_norm(grads).isfinite():
-            self._stop("The gradients are not finite", batch[1], batch[0])
+        norm = nn.utils.get_total_norm(grads)
+        self.record_value("grad_norm", norm)
+        if not self.reads_late and not norm.isfinite():
+            self._stop(_NOT_FINITE, self._n_batches_begun, batch[1])
+
+    def read_values(self):
+        """Read what the last batches recorded; stop if they have spoilt the weights."""
+        read = super().read_values()
+        for number, entry, rows in read if self.reads_late else ():
+            part = "train" if "train_loss" in entry else "valid"
+            if not math.isfinite(entry[f"{part}_loss"]):
+                terms = {
+                    name.removeprefix(f"{part}_"): entry[name]
+                    for name in list_terms([entry], part)
+                }
+                self._stop_at_loss(entry[f"{part}_loss"], terms, number, rows)
+            if not math.isfinite(entry.get("grad_norm", 0.0)):
+                self._stop(_NOT_FINITE, number, rows)
+        return read
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Drop the windows so that they are not pickled."""
@@ -556,14 +573,18 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
             "drop_last": len(self.sampler_) >= batch_size,
         }
 
-    def _stop(self, what: str, numbers, windows) -> NoReturn:
-        """Raise an error that names the batch and a possible cause."""
+    def _stop_at_loss(self, loss: float, terms: dict, number: int, rows) -> NoReturn:
+        """Raise an error that gives a loss that is not finite."""
+        self._stop(f"The loss is {loss}, with the terms {terms},", number, rows)
+
+    def _stop(self, what: str, number: int, rows) -> NoReturn:
+        """Raise an error that names a batch, its windows and a possible cause."""
         training = self.module_.training
         dataset = self.parts_[not training]
-        where = f"batch {self.batch_in_epoch_ + 1}" if training else "validation"
-        flat = windows.flatten(numbers.ndim).isfinite().all(-1).cpu()  # as the numbers
-        broken = numbers[~flat].flatten().tolist()
-        shown = broken or numbers.flatten().tolist()
+        where = f"batch {number}" if training else "validation"
+        flat = dataset.windows[rows.numpy()].flatten(rows.ndim).isfinite().all(-1)
+        broken = rows[~flat].flatten().tolist()
+        shown = broken or rows.flatten().tolist()
         named = "; ".join(map(dataset.describe, shown[:5])) + (
             f" and {len(shown) - 5} more" if len(shown) > 5 else ""
         )
@@ -607,6 +628,8 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
                     f"{name} must be {_RANGES[name]}, but got {getattr(self, name)!r}."
                 )
 
+
+_NOT_FINITE = "The gradients are not finite"
 
 _NOT_AN_OBJECTIVE = (
     "objective must be a module that returns a PretrainingOutput of a batch, but got "
@@ -660,13 +683,6 @@ def _as_windows(dataset) -> WindowDataset:
     if isinstance(dataset, Subset):
         return dataset.dataset.take(dataset.indices)
     return dataset
-
-
-def find_device(device) -> str | torch.device:
-    """Return a device; "auto" is a CUDA GPU if there is one, else the CPU."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
 
 
 def draw_seed(random_state) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import mne
@@ -23,6 +24,10 @@ __all__ = [
     "join_corpora",
     "read_epochs",
 ]
+
+
+# Bytes that are copied to a device at a time.
+_CHUNK = 2**28
 
 
 class WindowArray:
@@ -67,9 +72,32 @@ class WindowArray:
         if isinstance(self.X, BaseConcatDataset):
             windows = [self.X[int(row)][0] for row in rows.flat]
             windows = np.stack(windows).reshape(*rows.shape, *windows[0].shape)
+        elif isinstance(self.X, torch.Tensor):
+            # Without waiting for a GPU, as indexing by an array of NumPy would.
+            rows = torch.as_tensor(rows).to(self.X.device, non_blocking=True)
+            windows = self.X[rows]
         else:
             windows = self.X[rows]
         return torch.as_tensor(windows, dtype=torch.float32)
+
+    def to(self, device) -> WindowArray:
+        """Return the windows in the memory of a device, as float32.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            The device.
+
+        Returns
+        -------
+        WindowArray
+            The same windows, with indices from 0.
+        """
+        windows = torch.empty(self.shape, device=device)
+        step = max(1, _CHUNK // max(1, 4 * math.prod(self.shape[1:])))
+        for start in range(0, len(self), step):
+            windows[start : start + step] = self[start : start + step].to(device)
+        return WindowArray(windows)
 
     def take(self, rows: np.ndarray) -> WindowArray:
         """Return a subset of the windows, without reading them.
@@ -137,6 +165,21 @@ class WindowDataset(Dataset):
     def collate(batch):
         """Return a batch unchanged."""
         return batch
+
+    def to(self, device) -> WindowDataset:
+        """Return the data set with its windows in the memory of a device.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            The device.
+
+        Returns
+        -------
+        WindowDataset
+            The data set.
+        """
+        return WindowDataset(self.windows.to(device), self.metadata)
 
     def take(self, rows: np.ndarray) -> WindowDataset:
         """Return a subset of the data set, without reading it.

@@ -148,7 +148,7 @@ def test_rejects(shape, axis, message):
         meiosis(torch.zeros(shape), axis=axis)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_cuda_with_a_generator_of_either_device():
     x = make_items().cuda()
     on_cpu = meiosis(x, generator=make_generator())

@@ -179,7 +179,7 @@ def test_a_single_window(mask_class):
 
 
 @all_transforms
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_transforms_stay_on_their_device(transform_class):
     X = make_input(transform_class).cuda()
     out = transform_class(random_state=0)(X)

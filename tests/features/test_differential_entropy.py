@@ -660,7 +660,7 @@ def test_layer_compiles_without_a_graph_break(rng, method):
     torch.testing.assert_close(compiled(x), layer(x))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("method", METHODS)
 def test_cuda_equals_cpu(rng, method):
     x = torch.from_numpy(rng.standard_normal((2, 3, 256))).float()

@@ -309,7 +309,7 @@ def test_all_tensors_move(model):
     assert model(x).device.type == "meta"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_on_a_gpu(model):
     x = make_input(model)
     expected = model(x)

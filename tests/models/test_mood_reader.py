@@ -524,7 +524,7 @@ def test_forward_rejects_wrong_shapes(shape):
         make_model()(torch.zeros(shape))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_cuda(model):
     x = make_input(model)
     expected = model(x), model.attention_weights(x)

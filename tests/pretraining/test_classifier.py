@@ -949,7 +949,7 @@ def test_folds_in_parallel_are_the_folds_one_by_one(deap_root, tmp_path):
     assert len(list((tmp_path / "memory").glob("*/checkpoint"))) == 2
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.gpu
 def test_it_trains_on_a_gpu_and_predicts_the_same_again(windows, tmp_path):
     X, y = windows
     settings = {"device": "auto", "validation": 0.4, "memory": tmp_path}

@@ -435,7 +435,7 @@ def test_pretrained_and_fine_tuned_it_beats_chance():
     assert classifier.score(X[120:], y[120:]) > 0.8
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_training_on_a_gpu():
     X = make_windows(32)
     pretrainer = SSLPretrainer(

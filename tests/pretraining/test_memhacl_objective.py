@@ -334,7 +334,7 @@ def test_classifier_is_deterministic_and_takes_epochs(corpus):
     np.testing.assert_allclose(classifier.predict_proba(epochs), expected, atol=0.02)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_cuda_equals_cpu():
     objective = make_objective().eval()
     x = make_items()

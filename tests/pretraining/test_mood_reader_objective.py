@@ -334,7 +334,7 @@ def test_compute_loss_rejects(mask, message):
         make_objective().compute_loss(make_windows(), mask)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_cuda():
     objective = make_objective().eval()
     x, generator = make_windows(), torch.Generator()

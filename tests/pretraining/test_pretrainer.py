@@ -805,7 +805,7 @@ def test_the_device_is_found_when_the_net_is_initialized(X):
     assert make_pretrainer(Mean(), device="cpu").fit(X).device == "cpu"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_training_on_a_gpu_is_seeded_and_stays_there(X):
     pretrainer = make_pretrainer(device="cuda").fit(X)
     assert next(pretrainer.module_.parameters()).is_cuda
