@@ -293,30 +293,29 @@ def _is_by_class(paradigm, code: str) -> bool | None:
     if corpus is None or target is None:
         return None
     is_rated = "valence" in corpus.ratings
-    return target == "valence" and bool(corpus.valence_of_class) and not is_rated
+    takes_rating = is_rated and paradigm.get("label_source") == "self-report"
+    return target == "valence" and bool(corpus.valence_of_class) and not takes_rating
 
 
 def _word_threshold(run) -> str | None:
+    """Return where the ratings of each corpus are cut."""
     paradigm = run["paradigm"]
-    if paradigm.get("n_classes") == 3:
-        return "two, those of the paradigm for three classes"
     threshold = paradigm.get("threshold")
-    if threshold == "median":
-        return "median of each subject's ratings"
-    if threshold is not None:
-        return f"{threshold:g}"
-    return _join(
-        {
-            code: "the classes of the corpus"
-            if _is_by_class(paradigm, code)
-            else _word_midpoint(corpus.get("rating_midpoint"))
-            for code, corpus in run["corpora"].items()
-        }
-    )
-
-
-def _word_midpoint(midpoint: float | None) -> str:
-    return UNKNOWN if midpoint is None else f"{midpoint:g}, the midpoint of the scale"
+    words: dict[str, str | None] = {}
+    for code, corpus in run["corpora"].items():
+        if _is_by_class(paradigm, code):
+            words[code] = "the classes of the corpus"
+        elif paradigm.get("n_classes") == 3:
+            words[code] = to_text(getattr(_find_corpus(code), "rating_cuts", None))
+        elif threshold == "median":
+            words[code] = "median of each subject's ratings"
+        elif threshold is not None:
+            words[code] = f"{threshold:g}"
+        elif (midpoint := corpus.get("rating_midpoint")) is not None:
+            words[code] = f"{midpoint:g}, the midpoint of the scale"
+        else:
+            words[code] = None
+    return _join(words)
 
 
 def _describe_labels(run, trials) -> dict[str, Any]:

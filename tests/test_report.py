@@ -556,10 +556,10 @@ def test_what_nobody_recorded_is_unknown(tmp_path):
 @pytest.mark.parametrize(
     ("paradigm", "expected"),
     [
-        ({"threshold": 4.5}, "4.5"),
+        ({"threshold": 4.5}, "DEAP: 4.5"),
         ({"threshold": None}, "DEAP: 5, the midpoint of the scale"),
-        ({"threshold": "median"}, "median of each subject's ratings"),
-        ({"threshold": None, "n_classes": 3}, "two, those of the paradigm"),
+        ({"threshold": "median"}, "DEAP: median of each subject's ratings"),
+        ({"threshold": None, "n_classes": 3}, "DEAP: 3.0, 6.0"),
         ({"target": "emotion"}, "not applicable"),
     ],
 )
