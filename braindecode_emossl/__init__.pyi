@@ -11,11 +11,13 @@ from . import pretraining as pretraining
 from . import samplers as samplers
 from . import visualization as visualization
 from .datasets import DEAP as DEAP
+from .datasets import DREAMER as DREAMER
 from .datasets import FACED as FACED
 from .datasets import MAHNOB_HCI as MAHNOB_HCI
 from .datasets import SEED as SEED
 from .datasets import SEED_IV as SEED_IV
 from .datasets import SEED_V as SEED_V
+from .datasets import SEED_VII as SEED_VII
 from .datasets import write_replica as write_replica
 from .errors import CheckpointError as CheckpointError
 from .errors import CorpusFormatError as CorpusFormatError

@@ -35,7 +35,7 @@ from braindecode_emossl.errors import (
 from braindecode_emossl.hosts import set_summary_table
 from braindecode_emossl.storage import digest_files, hash_json
 
-__all__ = ["RATING_NAMES", "EmotionDataset", "Trial"]
+__all__ = ["RATING_NAMES", "EmotionDataset", "SubjectPart", "Trial"]
 
 RATING_NAMES = (
     "valence",
@@ -60,8 +60,17 @@ _MONTAGE_NAMES = ("colin27_1005", "standard_1005")
 # Names of unfinished downloads and of archives.
 _REMAINS = r"(?i).+\.(zip|rar|7z|tar|t?gz|zip\.\d+|part|partial|crdownload|html?)"
 
-# One file, or several where each trial of a session has its own file.
-Recording = Path | tuple[Path, ...]
+
+@dataclass(frozen=True)
+class SubjectPart:
+    """The part of one subject in a file of several."""
+
+    file: Path
+    subject: int
+
+
+# One file, several where each trial of a session has its own, or a part of a file.
+Recording = Path | tuple[Path, ...] | SubjectPart
 
 
 @dataclass(frozen=True)
@@ -375,10 +384,10 @@ class EmotionDataset(BaseDataset):
         return subject
 
     def _not_found(self, root: Path, reason: str) -> CorpusNotFoundError:
-        first, second = self.expected_files
+        examples = " and ".join(dict.fromkeys(self.expected_files))
         return CorpusNotFoundError(
             f"{self.code} was looked for in {root}. {reason}{_hint_at_remains(root)} "
-            f"Expected are files such as {first} and {second}, at any depth below "
+            f"Expected are files such as {examples}, at any depth below "
             f"that folder. {self._how_to_get()} If you have it, say where: "
             f"{type(self).__name__}(path=...), or set "
             f"MNE_DATASETS_{self.path_key}_PATH."
@@ -649,6 +658,22 @@ class EmotionDataset(BaseDataset):
             for run, trials in self._read_trials(file, session).items()
             for trial in trials
         )
+
+    def describe_windows(self, windows):
+        """Return columns whose values differ between the windows of a trial.
+
+        Parameters
+        ----------
+        windows : DataFrame
+            One row per window, with ``subject``, ``session``, ``trial`` (from 0), and
+            the ``start`` and ``stop`` of the window in seconds of its trial.
+
+        Returns
+        -------
+        DataFrame
+            With the index of ``windows``; without columns if the corpus has none.
+        """
+        return pd.DataFrame(index=windows.index)
 
     def stimulus_table(self):
         """Return ratings of the stimuli by others than the subjects.

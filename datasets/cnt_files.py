@@ -39,7 +39,8 @@ class CntHeader:
     """What the header says, after it was compared with the size of the file.
 
     ``is_consistent`` says whether its number of samples is that of the file,
-    ``is_uniform`` whether all channels have one resolution and no baseline.
+    ``is_uniform`` whether all channels have one resolution, no baseline, and samples
+    in turn.
     """
 
     ch_names: tuple[str, ...]
@@ -70,11 +71,12 @@ def read_header(file: Path) -> CntHeader:
         n_times = _count_samples(size, start, table, n_chans)
         stream.seek(table)
         _check_events(stream.read(9), size - table - 9)
-    _check_block(struct.unpack_from("<i", setup, 894)[0])
+    block = struct.unpack_from("<i", setup, 894)[0]
+    _check_block(block)
     if n_samples * 2 == n_times * _SAMPLE_BYTES:
         raise ValueError("its samples have 16 bits, those of the corpus 32")
     names = _read_names(electrodes, n_chans)
-    is_uniform = _compare_scales(electrodes, names)
+    is_uniform = _compare_scales(electrodes, names) and block in (0, 1, _SAMPLE_BYTES)
     is_consistent = n_samples == n_times
     return CntHeader(names, float(rate), n_times, is_consistent, is_uniform)
 

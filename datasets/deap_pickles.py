@@ -75,7 +75,7 @@ class _DType:
         if version != 3 or rest != [None, None, None, -1, -1, 0]:
             raise ForbiddenPickleError("its pickle asks for a dtype with fields.")
         if order not in (("|",) if self.code[1] == "1" else ("<", ">")):
-            raise ValueError(f"its dtype has the byte order {order!r}")
+            raise ValueError(f"its dtype has the byte order {_show(order)}")
         self.order = order
 
     def to_numpy(self) -> np.dtype:
@@ -95,7 +95,7 @@ class _Array:
             raise ValueError("an array of it has an unknown state")
         _, shape, dtype, is_fortran, content = state
         if is_fortran not in (False, True):
-            raise ValueError(f"an array of it has the order {is_fortran!r}")
+            raise ValueError(f"an array of it has the order {_show(is_fortran)}")
         self.set_values(content, dtype, shape, "F" if is_fortran else "C")
 
     def set_values(self, content, dtype, shape, order) -> None:
@@ -106,7 +106,7 @@ class _Array:
 def _make_array(content, dtype, shape, order) -> np.ndarray:
     """Return an array on the bytes of the file; Python 2's are text of latin-1."""
     if order not in ("C", "F"):
-        raise ValueError(f"an array of it is in the order {order!r:.20}")
+        raise ValueError(f"an array of it is in the order {_show(order)}")
     if isinstance(content, str):
         content = content.encode("latin-1")
     if not isinstance(content, bytes | bytearray) or not isinstance(dtype, _DType):
@@ -190,6 +190,12 @@ def _values_of(arrays: dict, key) -> np.ndarray:
     if not isinstance(array, _Array) or array.values is None:
         raise ValueError(f"it holds no array {key!r:.40}")
     return array.values
+
+
+def _show(value) -> str:
+    """Return a value for a message; the repr of nested tuples may never end."""
+    is_flat = isinstance(value, str | bytes | int | None)
+    return f"{value!r:.20}" if is_flat else f"of type {type(value).__name__}"
 
 
 def _name(path: str) -> _Name:

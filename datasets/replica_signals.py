@@ -45,15 +45,17 @@ __all__ = [
 
 # Change of log amplitude at the end of a scale, where the pattern below is 1. The
 # values bring differential entropy with logistic regression near its score on the real
-# corpus (benchmarks/bench_replicas.py); those of MAHNOB-HCI and FACED are guesses,
-# that of SEED-V is SEED's.
+# corpus (benchmarks/bench_replicas.py); those of MAHNOB-HCI, DREAMER
+# and FACED are guesses, those of SEED-V and SEED-VII are SEED's.
 _EFFECTS = {
     "SEED": 0.15,
     "SEED-IV": 0.118,
     "SEED-V": 0.15,
+    "SEED-VII": 0.15,
     "DEAP": 0.027,
     "MAHNOB-HCI": 0.05,
-    "FACED": 0.08,
+    "DREAMER": 0.05,
+    "FACED": 0.12,
 }
 
 # Positive films: more beta and gamma over the temporal lobes (Zheng and Lu 2015,

@@ -11,17 +11,21 @@ from pathlib import Path
 import numpy as np
 
 from braindecode_emossl.datasets.deap import DEAP
+from braindecode_emossl.datasets.dreamer import DREAMER
 from braindecode_emossl.datasets.faced import FACED
 from braindecode_emossl.datasets.mahnob_hci import MAHNOB_HCI
 from braindecode_emossl.datasets.replica_deap import write_deap
+from braindecode_emossl.datasets.replica_dreamer import write_dreamer
 from braindecode_emossl.datasets.replica_faced import write_faced
 from braindecode_emossl.datasets.replica_mahnob_hci import write_mahnob_hci
 from braindecode_emossl.datasets.replica_seed import write_seed
 from braindecode_emossl.datasets.replica_seed_iv import write_seed_iv
 from braindecode_emossl.datasets.replica_seed_v import write_seed_v
+from braindecode_emossl.datasets.replica_seed_vii import write_seed_vii
 from braindecode_emossl.datasets.seed import SEED
 from braindecode_emossl.datasets.seed_iv import SEED_IV
 from braindecode_emossl.datasets.seed_v import SEED_V
+from braindecode_emossl.datasets.seed_vii import SEED_VII
 
 __all__ = ["write_replica"]
 
@@ -51,7 +55,7 @@ def write_replica(
 
     Parameters
     ----------
-    corpus : {"SEED", "SEED-IV", "SEED-V", "DEAP", "MAHNOB-HCI", "FACED"}
+    corpus : {"SEED", "SEED-IV", "SEED-V", "SEED-VII", "DEAP", "MAHNOB-HCI", "FACED"}
         Code of the corpus.
     root : str or Path
         Folder to write to; made where missing. Nothing that is there is overwritten.
@@ -83,7 +87,8 @@ def write_replica(
         Which form of the release: of SEED the ``"new"`` (default) or ``"old"`` tree;
         of SEED-IV the EEG and the smoothed eye features (``"mat"``, the default) or
         also the folders that the dataset does not read (``"full"``); of SEED-V the
-        ``"cnt"`` files with the makers' features; of DEAP the
+        ``"cnt"`` files with the makers' features; of SEED-VII the ``"mat"`` files of
+        preprocessed EEG, features and continuous labels; of DEAP the
         ``"dat"`` (default), ``"mat"`` or original ``"bdf"`` files; of MAHNOB-HCI the
         ``"bdf"`` files; of FACED the ``"bids"`` release (default) or the makers'
         processed ``"pkl"`` files.
@@ -118,12 +123,14 @@ def write_replica(
 
     The lengths of the releases: 185 to 265 s by film (SEED), 42 to 259 s by clip
     (SEED-IV, of whose second and third session only the number of windows of 4 s is
-    known), 52 to 297 s by clip (SEED-V), 60 s after a baseline of 3 s (DEAP), and 34 to
-    116 s by clip, rounded to seconds (MAHNOB-HCI). A subject then takes 1 GB (SEED), 1
-    GB (SEED-IV), 2.5 GB (SEED-V), 0.1 GB (DEAP, 0.2 GB as ``"bdf"``), 0.1 GB
-    (MAHNOB-HCI), or 0.05 GB (FACED, 0.2 GB at 1000 Hz; 34 to 129 s by film, pauses are
-    short). In memory there is one recording at a time, of the SEED corpora one trial or
-    two.
+    known), 52 to 297 s by clip (SEED-V), 120 to 300 s by clip, drawn as they are not
+    known (SEED-VII), 60 s after a baseline of 3 s (DEAP), and 34 to 116 s by clip,
+    rounded to seconds (MAHNOB-HCI). A subject then takes 1 GB (SEED), 1 GB (SEED-IV),
+    2.5 GB (SEED-V), 1.7 GB (SEED-VII), 0.1 GB (DEAP, 0.2 GB as ``"bdf"``), 0.1 GB
+    (MAHNOB-HCI), 0.05 GB (FACED at 250 Hz with short pauses, 0.2 GB at 1000 Hz; 34 to
+    129 s by film) or 0.05 GB (DREAMER, 65 to 393 s by film, a guess). In memory there
+    is one recording at a time, of the SEED corpora one trial or two, of DREAMER all
+    subjects.
 
     A trial reads back as long as asked, to the nearest sample. The formats leave two
     exceptions. The files of SEED and SEED-IV have a sample over a whole number of
@@ -243,9 +250,13 @@ _WRITERS = {
         write_seed_iv, SEED_IV.all_subject_numbers, (0, 1, 2), ("mat", "full")
     ),
     "SEED-V": _Writer(write_seed_v, SEED_V.all_subject_numbers, (0, 1, 2), ("cnt",)),
+    "SEED-VII": _Writer(
+        write_seed_vii, SEED_VII.all_subject_numbers, (0, 1, 2, 3), ("mat",)
+    ),
     "DEAP": _Writer(write_deap, DEAP.all_subject_numbers, (0,), ("dat", "mat", "bdf")),
     "MAHNOB-HCI": _Writer(
         write_mahnob_hci, MAHNOB_HCI.all_subject_numbers, (0,), ("bdf",)
     ),
+    "DREAMER": _Writer(write_dreamer, DREAMER.all_subject_numbers, (0,), ("mat",)),
     "FACED": _Writer(write_faced, FACED.all_subject_numbers, (0,), ("bids", "pkl")),
 }

@@ -58,6 +58,10 @@ class SEEDFamilyDataset(EmotionDataset):
     # Folder of the EEG, in small letters, and whether it has a folder a session.
     eeg_folder: ClassVar[str]
     session_folders: ClassVar[tuple[str, ...]] = ()
+    # What precedes the number in the names of the variables, as a pattern, and how many
+    # variables a file has if not one for each trial of a session.
+    eeg_ending: ClassVar[str] = "_eeg"
+    n_variables: ClassVar[int | None] = None
 
     @abstractmethod
     def _check_labels(self, file: Path) -> None:
@@ -71,8 +75,20 @@ class SEEDFamilyDataset(EmotionDataset):
     def _published_seconds(self, session: str) -> Sequence[tuple[float, float]]:
         """Return the shortest and longest length that each film of a session has."""
 
+    def _find_trials(self, file: Path, session: str) -> dict[int, tuple[str, tuple]]:
+        """Return (name, shape) of the variables of a session by trial number."""
+        return self._find_variables(file)
+
+    def _name_variable(self, session: str, number: int) -> str:
+        """Return the name of a trial's variable for messages."""
+        return f"that ends in {self.eeg_ending}{number}"
+
+    def _details_of(self, file: Path, session: str) -> Mapping[int, Mapping]:
+        """Return further columns of the trials by number."""
+        return {}
+
     def _read_recording(self, file, session):
-        names = self._find_variables(file)
+        names = self._find_trials(file, session)
         quality = RecordingQuality(
             f"{self.code}: {file}", CH_NAMES, SFREQ, impossible=_IMPOSSIBLE_VOLTS
         )
@@ -99,7 +115,7 @@ class SEEDFamilyDataset(EmotionDataset):
         quality.warn(self.mark_bads)
 
     def _read_trials(self, file, session):
-        return self._trials_of(self._find_variables(file), file, session)
+        return self._trials_of(self._find_trials(file, session), file, session)
 
     def _trials_of(
         self, variables: Mapping[int, tuple[str, tuple]], file: Path, session: str
@@ -110,12 +126,13 @@ class SEEDFamilyDataset(EmotionDataset):
         shapes = {number: shape for number, (_, shape) in variables.items()}
         self._check_session(shapes, file, session)
         wrong_lengths = self._find_wrong_lengths(shapes, session)
+        details = self._details_of(file, session)
         for number in range(1, self.n_trials_per_session + 1) if variables else ():
             shape = shapes.get(number)
             if shape is None:
                 self._broken(
-                    f"{self.code}: {file} has no variable that ends in _eeg{number}; "
-                    "it may be cut short."
+                    f"{self.code}: {file} has no variable "
+                    f"{self._name_variable(session, number)}; it may be cut short."
                 )
                 continue
             if len(shape) != 2 or shape[0] != len(CH_NAMES) or shape[1] < SFREQ:
@@ -135,7 +152,13 @@ class SEEDFamilyDataset(EmotionDataset):
             n_times = shape[1] - (shape[1] % SFREQ == 1)
             stimulus, emotion = self._describe(session, number)
             trials[f"{number - 1:02d}"] = [
-                Trial(number - 1, stimulus, emotion, n_times / SFREQ)
+                Trial(
+                    number - 1,
+                    stimulus,
+                    emotion,
+                    n_times / SFREQ,
+                    details=details.get(number, {}),
+                )
             ]
         return trials
 
@@ -174,12 +197,14 @@ class SEEDFamilyDataset(EmotionDataset):
     # -- MATLAB files ----------------------------------------------------------
 
     def _find_variables(
-        self, file: Path, ending: str = "_eeg"
+        self, file: Path, ending: str | None = None
     ) -> dict[int, tuple[str, tuple]]:
         """Return (name, shape) by trial number, whatever the names' prefix.
 
         Nothing where the file cannot be read and the user lets that pass.
         """
+        ending = self.eeg_ending if ending is None else ending
+        n_variables = self.n_variables or self.n_trials_per_session
         if _is_hdf5(file):
             self._broken(
                 f"{self.code}: {file} is a MATLAB 7.3 file (HDF5), but the makers' "
@@ -202,11 +227,12 @@ class SEEDFamilyDataset(EmotionDataset):
         if (
             not numbers
             or len(set(numbers)) < len(numbers)
-            or not set(numbers) <= set(range(1, self.n_trials_per_session + 1))
+            or not set(numbers) <= set(range(1, n_variables + 1))
         ):
+            shown = ending.removeprefix("^")
             raise CorpusFormatError(
                 f"{self.code}: {file} must have one variable a trial, named ..."
-                f"{ending}1 to ...{ending}{self.n_trials_per_session}, but has "
+                f"{shown}1 to ...{shown}{n_variables}, but has "
                 f"{sorted(name for name, _ in variables)}. Let the path name a folder "
                 f"with files such as {self.expected_files[0]}, or fetch the file again."
             )

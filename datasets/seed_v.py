@@ -360,7 +360,7 @@ class SEED_V(EmotionDataset):
         if not header.is_uniform:
             warn_of_format(
                 f"{self.code}: the header of {file} names several resolutions or "
-                "baselines of its channels, which are used."
+                "baselines of its channels, or blocks of samples, which are used."
             )
         trials, places = self._trials_of(header, file, session)
         quality = RecordingQuality(

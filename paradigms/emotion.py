@@ -161,7 +161,8 @@ class Emotion(BaseParadigm):
 
     The metadata of :meth:`get_data` have ``subject``, ``session``, ``run``, ``trial``
     (number within the session), ``window`` (number within the trial), ``stimulus``,
-    ``corpus``, ``length`` of the trial in seconds, ``emotion`` and the ratings.
+    ``corpus``, ``length`` of the trial in seconds, ``emotion``, the ratings and what
+    the corpus adds, such as the ``intensity`` of SEED-VII within each window.
 
     The signals of a whole corpus are large: those of SEED take 15 GB. Use
     ``features``, or load a few subjects at a time.
@@ -851,7 +852,26 @@ class Emotion(BaseParadigm):
                     rows["trial"] = labels["trial"]
                     rows["window"] = labels["window"]
                     parts.append(Part(X, labels, rows))
-        return _add_trials(parts, dataset)
+        parts = _add_trials(parts, dataset)
+        if parts and not return_raws and isinstance(dataset, EmotionDataset):
+            self._add_windows(parts, dataset)
+        return parts
+
+    def _add_windows(self, parts: list[Part], dataset: EmotionDataset) -> None:
+        """Add the columns of the corpus that differ within a trial."""
+        metadata = pd.concat([part.metadata for part in parts], ignore_index=True)
+        rows = metadata[["subject", "session", "trial"]].copy()
+        rows["start"] = self.tmin + metadata["window"] * self.stride
+        if self.last is not None:
+            skipped = metadata["length"] - self.last - self.tmin
+            rows["start"] += skipped.clip(lower=0)
+        rows["stop"] = rows["start"] + self.window
+        found = dataset.describe_windows(rows)
+        stop = 0
+        for part in parts:
+            start, stop = stop, stop + len(part)
+            for name, values in found.items():
+                part.metadata[name] = values.to_numpy()[start:stop]
 
     def _load_cached(self, dataset, subjects, *, pipeline, **how) -> list[Part]:
         """Return the same per subject, from the folder of features if it is there."""

@@ -136,7 +136,7 @@ class Labeller:
             return f"{'LH'[valence]}V{'LH'[arousal]}A"
         names = LABELS[self.target, self.n_classes]
         if self.target == "valence" and self.valence_of_class:
-            label = self.valence_of_class[trial["emotion"]]
+            label = self.valence_of_class.get(trial["emotion"])
             return label if label in names else None
         level = self._level(trial, self.target, subject)
         return None if level is None else names[level]

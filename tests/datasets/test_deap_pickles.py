@@ -147,6 +147,21 @@ BOMBS = {
 }
 
 
+def test_a_nested_value_in_a_message_is_not_printed(tmp_path):
+    """The order of an array was a tuple in 150 tuples, whose repr never ended.
+
+    The fuzzer found a RecursionError of a mutated archive of SEED-V.
+    """
+    nested = b")" + b"\x85" * 150
+    array = (
+        b"cnumpy._core.numeric\n_frombuffer\n(C\x08" + bytes(8) + b"cnumpy\ndtype\n"
+        b"X\x02\0\0\0f8\x89\x88\x87R)" + nested + b"tR"
+    )
+    (tmp_path / "s01.dat").write_bytes(b"\x80\x05}U\x04data" + array + b"s.")
+    with pytest.raises(ValueError, match="in the order of type tuple"):
+        read_pickle(tmp_path / "s01.dat")
+
+
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_small_files_take_neither_time_nor_memory(bomb, tmp_path):
     """Files of 31 bytes hung the loader or filled 5 GB."""

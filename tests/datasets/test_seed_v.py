@@ -261,12 +261,15 @@ def test_a_wrong_number_of_samples_is_replaced(n_samples, copied, format_warning
     )
 
 
-@pytest.mark.parametrize(("place", "value", "kind"), [(59, 7.0, "<f"), (47, 9, "<h")])
+@pytest.mark.parametrize(
+    ("place", "value", "kind"),
+    [(900 + 59, 7.0, "<f"), (900 + 47, 9, "<h"), (894, 8, "<i")],
+)
 def test_channels_of_other_resolutions_are_reported(
     place, value, kind, copied, format_warnings
 ):
-    """One byte of the header rescaled or shifted a channel in silence."""
-    patch(copied / FIRST, 900 + place, value, kind=kind)
+    """One byte of the header rescaled, shifted or mixed channels in silence."""
+    patch(copied / FIRST, place, value, kind=kind)
     SEED_V([1], [0], path=copied).get_data()
     assert "several resolutions or baselines" in format_warnings.text
 

@@ -19,6 +19,7 @@ from braindecode_emossl.datasets import (
     SEED,
     SEED_IV,
     SEED_V,
+    SEED_VII,
     npz_files,
     write_replica,
 )
@@ -26,6 +27,7 @@ from braindecode_emossl.datasets.deap_pickles import read_pickle
 from braindecode_emossl.datasets.mat_files import list_variables, read_variable
 from braindecode_emossl.datasets.npz_files import read_pickled_trials
 from braindecode_emossl.datasets.replica_deap import write_python2_pickle
+from braindecode_emossl.datasets.seed_v import TIMES_FILE
 from braindecode_emossl.errors import EmosslError
 
 from .mutators import MUTATORS
@@ -111,7 +113,10 @@ def make_targets(root: Path, names: Collection[str] = ()) -> list[Target]:
         target.files = sorted(
             file.relative_to(target.folder)
             for file in target.folder.rglob("*")
-            if file.suffix in MUTATORS and "Subjects" not in file.parts
+            if file.suffix in MUTATORS
+            and "Subjects" not in file.parts
+            # Other times of a miniature copy are as good as those that were written.
+            and file.name != TIMES_FILE
         )
     return targets
 
@@ -234,6 +239,7 @@ def _make_corpus(corpus, load, weight, subjects=(1,), **options):
 _load_seed = _make_loader(SEED, [1], sessions=[0])
 _load_seed_iv = _make_loader(SEED_IV, [1], sessions=[0], return_all_modalities=True)
 _load_seed_v = _make_loader(SEED_V, [1], sessions=[0])
+_load_seed_vii = _make_loader(SEED_VII, [1], sessions=[0])
 _load_deap = _make_loader(DEAP, [1])
 _load_original = _make_loader(DEAP, [1], source="original")
 _load_mahnob = _make_loader(MAHNOB_HCI, [1])
@@ -245,6 +251,7 @@ _MAKERS = {
     "SEED": _make_corpus("SEED", _load_seed, 1, sessions=[0]),
     "SEED-IV": _make_corpus("SEED-IV", _load_seed_iv, 0.2, sessions=[0]),
     "SEED-V": _make_corpus("SEED-V", _load_seed_v, 0.4, sessions=[0]),
+    "SEED-VII": _make_corpus("SEED-VII", _load_seed_vii, 0.4, sessions=[0]),
     "DEAP dat": _make_corpus("DEAP", _load_deap, 0.4, (1, 2), variant="dat"),
     "DEAP mat": _make_corpus("DEAP", _load_deap, 0.4, (1, 2), variant="mat"),
     "DEAP bdf": _make_corpus("DEAP", _load_original, 0.2, variant="bdf"),
