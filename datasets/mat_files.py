@@ -34,7 +34,7 @@ _COMPRESSED, _MATRIX = 15, 14
 _INT8, _INT32, _UINT32, _UTF8 = 1, 5, 6, 16
 
 # Types of elements that hold numbers.
-_TYPES = {
+ELEMENT_TYPES = {
     **{1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"},
     **{12: "i8", 13: "u8"},
 }
@@ -44,7 +44,7 @@ _CLASSES = {
     **{1: "cell", 2: "struct", 3: "object", 4: "char", 5: "sparse"},
     **{16: "function", 17: "opaque"},
 }
-_DTYPES = {
+DTYPES = {
     **{6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4"},
     **{14: "i8", 15: "u8"},
 }
@@ -171,13 +171,13 @@ def _read_header(content, order: str, n_inner: int) -> tuple[str, tuple, str]:
     """
     flags, dims, name = _locate_header(content, order)
     n_class, has_numbers = flags & 0xFF, not flags >> 8 & _COMPLEX_FLAG
-    if n_class not in _DTYPES or not has_numbers:
-        kind = _CLASSES.get(n_class, "complex" if n_class in _DTYPES else "")
+    if n_class not in DTYPES or not has_numbers:
+        kind = _CLASSES.get(n_class, "complex" if n_class in DTYPES else "")
         if not kind:
             raise ValueError(f"{name[0]!r:.40} is of the class {n_class}")
         return name[0], dims, kind
     _check_numbers(content, order, n_inner, name, dims, n_class)
-    return name[0], dims, _DTYPES[n_class]
+    return name[0], dims, DTYPES[n_class]
 
 
 def _locate_header(content, order: str) -> tuple[int, tuple, tuple[str, int]]:
@@ -206,12 +206,12 @@ def _check_numbers(
 ) -> tuple[str, int, int]:
     """Return dtype in the file, start and end of the numbers of a matrix."""
     kind, n_bytes, start, end = _read_tag(content, name[1], order)
-    if kind not in _stored_types(n_class):
+    if kind not in stored_types(n_class):
         raise ValueError(
             f"{name[0]!r:.40} holds elements of type {kind}, which its class does not "
             "admit"
         )
-    dtype = np.dtype(_TYPES[kind])
+    dtype = np.dtype(ELEMENT_TYPES[kind])
     if math.prod(dims) * dtype.itemsize != n_bytes:
         raise ValueError(
             f"{name[0]!r:.40} must fill its dimensions {dims}, but has {n_bytes} "
@@ -222,17 +222,21 @@ def _check_numbers(
         raise ValueError(
             f"{name[0]!r:.40} must have {end} bytes in all, but has {n_inner}"
         )
-    return _TYPES[kind], start, start + n_bytes
+    return ELEMENT_TYPES[kind], start, start + n_bytes
 
 
-def _stored_types(n_class: int) -> set[int]:
+def stored_types(n_class: int) -> set[int]:
     """Return the types in which a class may be stored.
 
     MATLAB stores whole numbers in the smallest type that holds them.
     """
-    dtype = np.dtype(_DTYPES[n_class])
-    small = {kind for kind, code in _TYPES.items() if code[0] in "iu" and kind < 7}
-    return {kind for kind, code in _TYPES.items() if code == dtype.str[1:]} | small
+    dtype = np.dtype(DTYPES[n_class])
+    small = {
+        kind for kind, code in ELEMENT_TYPES.items() if code[0] in "iu" and kind < 7
+    }
+    return {
+        kind for kind, code in ELEMENT_TYPES.items() if code == dtype.str[1:]
+    } | small
 
 
 # -- compressed elements -------------------------------------------------------
@@ -275,7 +279,7 @@ def _inflate(content: bytes, order: str) -> memoryview:
 
 
 def _read_numbers(content, order: str, variable: MatVariable) -> np.ndarray:
-    if variable.kind not in _DTYPES.values():
+    if variable.kind not in DTYPES.values():
         raise ValueError(f"it holds no real numbers, but is of class {variable.kind}")
     flags, dims, name = _locate_header(content, order)
     if (name[0], dims) != (variable.name, variable.shape):

@@ -55,8 +55,8 @@ def write_replica(
 
     Parameters
     ----------
-    corpus : {"SEED", "SEED-IV", "SEED-V", "SEED-VII", "DEAP", "MAHNOB-HCI", "FACED"}
-        Code of the corpus.
+    corpus : str
+        Code of one of the corpora, such as ``"SEED-IV"``.
     root : str or Path
         Folder to write to; made where missing. Nothing that is there is overwritten.
     subjects : sequence of int

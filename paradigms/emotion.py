@@ -78,11 +78,11 @@ class Emotion(BaseParadigm):
     threshold : float, "median" or None
         A rating above it is high, one below it low (two classes and quadrants).
         ``None`` is the midpoint of the corpus's scale (``rating_midpoint``): 5 for
-        DEAP and MAHNOB-HCI, 3.5 for FACED. ``"median"`` uses the median of all ratings
-        of the subject: nearly balanced classes, but labels that depend on the ratings
-        of all trials, including those of a test set. With three classes the cuts are
-        the corpus's own (``rating_cuts``): 3 and 6 on scales from 1 to 9, else thirds
-        of the scale.
+        DEAP and MAHNOB-HCI, 3.5 for FACED, 3 for DREAMER. ``"median"`` uses the median
+        of all ratings of the subject: nearly balanced classes, but labels that depend
+        on the ratings of all trials, including those of a test set. With three classes
+        the cuts are the corpus's own (``rating_cuts``): 3 and 6 on scales from 1 to 9,
+        else thirds of the scale.
     ties : {"low", "high", "drop"}
         Label of a rating that equals the threshold or a cut; ``"drop"`` leaves the
         trial without a label.
@@ -157,6 +157,7 @@ class Emotion(BaseParadigm):
     DEAP       valence rating       ``threshold``  ``<= 3``, ``3 < r <= 6``, ``> 6``
     MAHNOB-HCI valence rating       ``threshold``  ``<= 3``, ``3 < r <= 6``, ``> 6``
     FACED      its films' classes   neutral out    negative, neutral, positive
+    DREAMER    valence rating       ``threshold``  ``<= 7/3``, ``<= 11/3``, above
     ========== ==================== ============== ===============================
 
     The metadata of :meth:`get_data` have ``subject``, ``session``, ``run``, ``trial``
