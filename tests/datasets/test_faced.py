@@ -133,7 +133,9 @@ def test_the_size_of_the_signals_decides_where_no_unit_is_stated(root, format_wa
 
 
 def test_windows_of_all_kinds_are_alike(root):
-    X, y, metadata = Emotion(window=1.0, **UNFILTERED).get_data(FACED([*KINDS], path=root))
+    X, y, metadata = Emotion(window=1.0, **UNFILTERED).get_data(
+        FACED([*KINDS], path=root)
+    )
     assert X.shape == (len(KINDS) * 28 * 2, 30, 200)
     deviations = np.median(X.std(axis=2), axis=1)  # electrodes have offsets
     by_subject = [np.median(deviations[metadata["subject"] == k]) for k in KINDS]
@@ -146,9 +148,13 @@ def test_recordings_that_differ_are_not_joined(root):
     mixed = FACED([1, 62], path=root, return_all_modalities=True)
     with pytest.raises(ValueError, match=r"the same channels and rate.*HEOR"):
         Emotion(window=1.0, **UNFILTERED).get_data(mixed)
-    assert Emotion(window=1.0, picks="eeg", **UNFILTERED).get_data(mixed)[0].shape[1] == 30
+    assert (
+        Emotion(window=1.0, picks="eeg", **UNFILTERED).get_data(mixed)[0].shape[1] == 30
+    )
     with pytest.raises(ValueError, match=r"shape of a window.*\(30, 250\)"):
-        Emotion(window=1.0, resample=None, **UNFILTERED).get_data(FACED([1, 5], path=root))
+        Emotion(window=1.0, resample=None, **UNFILTERED).get_data(
+            FACED([1, 5], path=root)
+        )
 
 
 # -- events --------------------------------------------------------------------
