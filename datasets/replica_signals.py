@@ -43,21 +43,6 @@ __all__ = [
     "make_trial",
 ]
 
-# Change of log amplitude at the end of a scale, where the pattern below is 1. The
-# values bring differential entropy with logistic regression near its score on the real
-# corpus (benchmarks/bench_replicas.py); those of MAHNOB-HCI, DREAMER
-# and FACED are guesses, those of SEED-V and SEED-VII are SEED's.
-_EFFECTS = {
-    "SEED": 0.15,
-    "SEED-IV": 0.118,
-    "SEED-V": 0.15,
-    "SEED-VII": 0.15,
-    "DEAP": 0.027,
-    "MAHNOB-HCI": 0.05,
-    "DREAMER": 0.05,
-    "FACED": 0.12,
-}
-
 # Positive films: more beta and gamma over the temporal lobes (Zheng and Lu 2015,
 # doi 10.1109/TAMD.2015.2431497; Koelstra et al. 2012, doi 10.1109/T-AFFC.2011.15),
 # less alpha over the left than the right frontal lobe. Negative films: more posterior
@@ -187,7 +172,7 @@ def make_subject(
         field=field * contacts,
         level=level,
         spectra=(1.2 + exponent, float(np.clip(10 + frequency, 8.6, 11.6)), alpha),
-        response=_EFFECTS[settings["corpus"]] * _EMOTION + own_response,
+        response=settings["effect"] * _EMOTION + own_response,
         gain=gain,
         locked_gain=locked_gain,
         lag=lag,
