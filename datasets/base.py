@@ -189,6 +189,10 @@ class EmotionDataset(BaseDataset):
     official_folds: ClassVar[Mapping[tuple[str, int], int]] = {}
     # Band in Hz that the filter of the release has left in the EEG, None if unknown.
     passband: tuple[float, float] | None = None
+    # Forms in which `write_replica` writes the corpus, the default first, and the
+    # change of log amplitude at the end of a scale in its signals.
+    replica_variants: ClassVar[tuple[str, ...]]
+    replica_effect: ClassVar[float]
     # Further columns of the metadata.
     details: ClassVar[tuple[str, ...]] = ()
     METADATA: DatasetMetadata | None = None

@@ -206,6 +206,8 @@ class DEAP(EmotionDataset):
     ratings = (*RATINGS, "familiarity")
     rating_midpoint = THRESHOLD
     class_source = "self-report"
+    replica_variants = ("dat", "mat", "bdf")
+    replica_effect = 0.027
     stimulus_ratings = STIMULUS_RATINGS
     passband = (4.0, 45.0)
     details = ("start",)

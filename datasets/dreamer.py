@@ -134,6 +134,8 @@ class DREAMER(EmotionDataset):
     rating_midpoint = THRESHOLD
     rating_cuts = (7 / 3, 11 / 3)
     class_source = "self-report"
+    replica_variants = ("mat",)
+    replica_effect = 0.05
     passband = (0.0, SFREQ / 2)  # not filtered
     details = ("film_emotion",)
 

@@ -191,6 +191,8 @@ class FACED(EmotionDataset):
     rating_midpoint = 3.5
     rating_cuts = (7 / 3, 14 / 3)
     class_source = "stimulus"
+    replica_variants = ("bids", "pkl")
+    replica_effect = 0.12
     valence_of_class = VALENCES
     # By channels.tsv of the recordings at 250 Hz; those at 1000 Hz reach 250 Hz.
     passband = (0.0, 62.0)

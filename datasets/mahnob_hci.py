@@ -197,6 +197,8 @@ class MAHNOB_HCI(EmotionDataset):
     ratings = tuple(RATINGS)
     rating_midpoint = 5.0
     class_source = "self-report"
+    replica_variants = ("bdf",)
+    replica_effect = 0.05
     passband = (0.0, SFREQ / 2)  # not filtered
 
     METADATA = DatasetMetadata(

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
-from braindecode_emossl.datasets.deap import DEAP
-from braindecode_emossl.datasets.dreamer import DREAMER
-from braindecode_emossl.datasets.faced import FACED
-from braindecode_emossl.datasets.mahnob_hci import MAHNOB_HCI
-from braindecode_emossl.datasets.replica_deap import write_deap
-from braindecode_emossl.datasets.replica_dreamer import write_dreamer
-from braindecode_emossl.datasets.replica_faced import write_faced
-from braindecode_emossl.datasets.replica_mahnob_hci import write_mahnob_hci
-from braindecode_emossl.datasets.replica_seed import write_seed
-from braindecode_emossl.datasets.replica_seed_iv import write_seed_iv
-from braindecode_emossl.datasets.replica_seed_v import write_seed_v
-from braindecode_emossl.datasets.replica_seed_vii import write_seed_vii
-from braindecode_emossl.datasets.seed import SEED
-from braindecode_emossl.datasets.seed_iv import SEED_IV
-from braindecode_emossl.datasets.seed_v import SEED_V
-from braindecode_emossl.datasets.seed_vii import SEED_VII
+from braindecode_emossl.datasets.base import EmotionDataset
 
 __all__ = ["write_replica"]
 
@@ -84,14 +70,14 @@ def write_replica(
     sessions : sequence of int or None
         Recording sessions to write, from 0; all by default.
     variant : str or None
-        Which form of the release: of SEED the ``"new"`` (default) or ``"old"`` tree;
-        of SEED-IV the EEG and the smoothed eye features (``"mat"``, the default) or
-        also the folders that the dataset does not read (``"full"``); of SEED-V the
-        ``"cnt"`` files with the makers' features; of SEED-VII the ``"mat"`` files of
-        preprocessed EEG, features and continuous labels; of DEAP the
-        ``"dat"`` (default), ``"mat"`` or original ``"bdf"`` files; of MAHNOB-HCI the
-        ``"bdf"`` files; of FACED the ``"bids"`` release (default) or the makers'
-        processed ``"pkl"`` files.
+        Which form of the release: of SEED the ``"new"`` (default) or ``"old"`` tree, or
+        the new one with the makers' features of 62 channels (``"features"``); of
+        SEED-IV the EEG and the smoothed eye features (``"mat"``, the default) or also
+        the makers' features of the EEG and the raw eye tracking (``"full"``); of SEED-V
+        the ``"cnt"`` files and of SEED-VII the ``"mat"`` files, both with the makers'
+        features; of DEAP the ``"dat"`` (default), ``"mat"`` or original ``"bdf"``
+        files; of MAHNOB-HCI the ``"bdf"`` files; of FACED the ``"bids"`` release
+        (default) or the makers' processed ``"pkl"`` files.
 
     Returns
     -------
@@ -156,11 +142,10 @@ def write_replica(
     >>> root = write_replica("DEAP", "deap-replica", subjects=[1], seconds=4, seed=0)
     >>> raw = DEAP(subjects=[1], path=root).get_data()[1]["0"]["00"]
     """
-    if corpus not in _WRITERS:
-        raise ValueError(
-            f"corpus must be one of {sorted(_WRITERS)}, but got {corpus!r}."
-        )
-    writer = _WRITERS[corpus]
+    known = _find_corpora()
+    if corpus not in known:
+        raise ValueError(f"corpus must be one of {sorted(known)}, but got {corpus!r}.")
+    cls = known[corpus]
     settings = {
         "corpus": corpus,
         "subjects": list(subjects),
@@ -171,10 +156,12 @@ def write_replica(
         "continuity": continuity,
         "subject_variance": subject_variance,
         "artifacts": artifacts,
-        "sessions": list(writer.sessions if sessions is None else sessions),
-        "variant": writer.variants[0] if variant is None else variant,
+        "sessions": list(range(cls.n_sessions_per_subject))
+        if sessions is None
+        else list(sessions),
+        "variant": cls.replica_variants[0] if variant is None else variant,
     }
-    settings = _check_settings(writer, settings)
+    settings = _check_settings(cls, settings)
     root = Path(root).expanduser().absolute()
     receipt = root / f"replica-{corpus}.json"
     if receipt.is_file():
@@ -187,22 +174,41 @@ def write_replica(
     root.mkdir(parents=True, exist_ok=True)
     # Whole or not at all: an interrupted call leaves nothing that looks like a corpus.
     with tempfile.TemporaryDirectory(dir=root, prefix=".replica-") as scratch:
-        writer.write(Path(scratch), settings)
+        write = _find_writer(cls)
+        write(Path(scratch), settings | {"effect": cls.replica_effect})
         _move_into(root, Path(scratch))
     receipt.write_text(json.dumps(settings, indent=2) + "\n")
     return root
 
 
-def _check_settings(writer: _Writer, settings: Mapping) -> dict:
+def _find_corpora() -> dict[str, type[EmotionDataset]]:
+    """Return the corpora of the package by code."""
+    package = import_module(__package__)
+    found = [getattr(package, name) for name in package.__all__]
+    classes = [cls for cls in found if isinstance(cls, type)]
+    return {
+        cls.code_name: cls
+        for cls in classes
+        if issubclass(cls, EmotionDataset) and not inspect.isabstract(cls)
+    }
+
+
+def _find_writer(cls: type) -> Callable[[Path, Mapping], None]:
+    """Return ``write_seed`` of ``replica_seed`` for the corpus of ``seed``."""
+    package, _, name = cls.__module__.rpartition(".")
+    return getattr(import_module(f"{package}.replica_{name}"), f"write_{name}")
+
+
+def _check_settings(cls: type[EmotionDataset], settings: Mapping) -> dict:
     """Return the settings as plain numbers, or raise a ValueError."""
     allowed = {
-        "subjects": (settings["subjects"], writer.subjects),
-        "sessions": (settings["sessions"], writer.sessions),
-        "variant": ([settings["variant"]], writer.variants),
+        "subjects": (settings["subjects"], cls.all_subject_numbers),
+        "sessions": (settings["sessions"], range(cls.n_sessions_per_subject)),
+        "variant": ([settings["variant"]], cls.replica_variants),
     }
     for name, (values, known) in allowed.items():
         if not values or not set(values) <= set(known):
-            raise ValueError(f"{name} must be among {known}, but got {values}.")
+            raise ValueError(f"{name} must be among {list(known)}, but got {values}.")
     seconds, seed = settings["seconds"], settings["seed"]
     if seconds is not None and not 1 <= seconds < np.inf:
         raise ValueError(f"seconds must be at least 1, but got {seconds}.")
@@ -232,31 +238,3 @@ def _move_into(root: Path, scratch: Path) -> None:
             )
     for folder in folders:
         folder.replace(root / folder.name)
-
-
-@dataclass(frozen=True)
-class _Writer:
-    """What can be written of a corpus; the first variant is the default."""
-
-    write: Callable[[Path, Mapping], None]
-    subjects: tuple[int, ...]
-    sessions: tuple[int, ...]
-    variants: tuple[str, ...]
-
-
-_WRITERS = {
-    "SEED": _Writer(write_seed, SEED.all_subject_numbers, (0, 1, 2), ("new", "old")),
-    "SEED-IV": _Writer(
-        write_seed_iv, SEED_IV.all_subject_numbers, (0, 1, 2), ("mat", "full")
-    ),
-    "SEED-V": _Writer(write_seed_v, SEED_V.all_subject_numbers, (0, 1, 2), ("cnt",)),
-    "SEED-VII": _Writer(
-        write_seed_vii, SEED_VII.all_subject_numbers, (0, 1, 2, 3), ("mat",)
-    ),
-    "DEAP": _Writer(write_deap, DEAP.all_subject_numbers, (0,), ("dat", "mat", "bdf")),
-    "MAHNOB-HCI": _Writer(
-        write_mahnob_hci, MAHNOB_HCI.all_subject_numbers, (0,), ("bdf",)
-    ),
-    "DREAMER": _Writer(write_dreamer, DREAMER.all_subject_numbers, (0,), ("mat",)),
-    "FACED": _Writer(write_faced, FACED.all_subject_numbers, (0,), ("bids", "pkl")),
-}

@@ -133,6 +133,8 @@ class SEED(SEEDFamilyDataset):
         "Preprocessed_EEG/15_20131105.mat",
     )
     class_source = "stimulus"
+    replica_variants = ("new", "old")
+    replica_effect = 0.15
     passband = (0.0, 75.0)
     valence_of_class = {name: name for name in EMOTIONS.values()}  # noqa: RUF012
 

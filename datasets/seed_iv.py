@@ -218,6 +218,8 @@ class SEED_IV(SEEDFamilyDataset):
         "eeg_raw_data/3/15_20150527.mat",
     )
     class_source = "stimulus"
+    replica_variants = ("mat", "full")
+    replica_effect = 0.118
     passband = (1.0, 75.0)
     valence_of_class = {  # noqa: RUF012
         "neutral": "neutral",

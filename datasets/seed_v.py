@@ -181,6 +181,8 @@ class SEED_V(EmotionDataset):
     access_url = "https://bcmi.sjtu.edu.cn/home/seed/seed-v.html"
     expected_files = ("EEG_raw/1_1_20180804.cnt", "EEG_raw/16_3_20180813.cnt")
     class_source = "stimulus"
+    replica_variants = ("cnt",)
+    replica_effect = 0.15
     passband = (0.0, 500.0)
     valence_of_class = {  # noqa: RUF012
         "disgust": "negative",

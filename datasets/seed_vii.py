@@ -138,6 +138,8 @@ class SEED_VII(SEEDFamilyDataset):
     access_url = "https://bcmi.sjtu.edu.cn/home/seed/seed-vii.html"
     expected_files = ("EEG_preprocessed/1.mat", "EEG_preprocessed/20.mat")
     class_source = "stimulus"
+    replica_variants = ("mat",)
+    replica_effect = 0.15
     passband = (0.1, 70.0)
     details = ("intensity",)
     # Surprise has no valence.

@@ -30,6 +30,7 @@ KINDS = {
 }
 SETTINGS = {
     **{"corpus": "FACED", "seed": 3, "seconds": 2.0},
+    "effect": FACED.replica_effect,
     **dict.fromkeys(
         ("effect_size", "isc", "continuity", "subject_variance", "artifacts"), 1.0
     ),

@@ -25,6 +25,7 @@ from braindecode_emossl.paradigms import Emotion
 
 KNOBS = {
     "corpus": "SEED",
+    "effect": seed.SEED.replica_effect,
     "seed": 0,
     "effect_size": 1.0,
     "isc": 1.0,
