@@ -171,7 +171,8 @@ class EmotionDataset(BaseDataset):
     common_interval: ClassVar[Sequence[float]]
     doi_name: ClassVar[str]
     access_url: ClassVar[str]
-    # The condition of the makers, as said in messages.
+    # Whether the corpus can be downloaded, else the condition of its makers.
+    is_open: ClassVar[bool] = False
     access_terms: ClassVar[str] = "a signed licence is needed"
     expected_files: tuple[str, str]
     # The RATING_NAMES of the corpus, and the valence of its classes ("negative",

@@ -182,6 +182,7 @@ class FACED(EmotionDataset):
     }
     common_interval = (0, min(FILM_SECONDS))
     doi_name = "10.1038/s41597-023-02650-w"
+    is_open = True
     access_url = "https://doi.org/10.82901/nemar.nm000112"
     expected_files = (
         "sub-000/eeg/sub-000_task-watchingVideoClips_eeg.bdf",

@@ -25,6 +25,7 @@ version = release = get_version("braindecode-emossl")
 
 extensions = [
     "command_line",
+    "corpora",
     "evidence",
     "mathml",
     "myst_parser",

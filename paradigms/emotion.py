@@ -77,12 +77,11 @@ class Emotion(BaseParadigm):
         2 or 3 for a single dimension, 2 by default.
     threshold : float, "median" or None
         A rating above it is high, one below it low (two classes and quadrants).
-        ``None`` is the midpoint of the corpus's scale (``rating_midpoint``): 5 for
-        DEAP and MAHNOB-HCI, 3.5 for FACED, 3 for DREAMER. ``"median"`` uses the median
-        of all ratings of the subject: nearly balanced classes, but labels that depend
-        on the ratings of all trials, including those of a test set. With three classes
-        the cuts are the corpus's own (``rating_cuts``): 3 and 6 on scales from 1 to 9,
-        else thirds of the scale.
+        ``None`` is the midpoint of the corpus's scale (``rating_midpoint``), such as 5
+        for DEAP. ``"median"`` uses the median of all ratings of the subject: nearly
+        balanced classes, but labels that depend on the ratings of all trials, including
+        those of a test set. With three classes the cuts are the corpus's own
+        (``rating_cuts``): 3 and 6 on scales from 1 to 9, else thirds of the scale.
     ties : {"low", "high", "drop"}
         Label of a rating that equals the threshold or a cut; ``"drop"`` leaves the
         trial without a label.
@@ -94,8 +93,8 @@ class Emotion(BaseParadigm):
         ``"stimulus"``: a label of the stimulus, the same for all subjects; for DEAP,
         the mean of the makers' online ratings, with the targets ``"valence"``,
         ``"arousal"`` and ``"quadrant"``. ``None`` accepts what the corpus has: the
-        films' classes of SEED, SEED-IV and FACED, whose valence they determine, else
-        the self-report. A corpus that lacks the source is refused.
+        class of the film where it determines the valence, as in the SEED corpora and
+        FACED, else the self-report. A corpus that lacks the source is refused.
     fmin, fmax : float or None
         Band-pass of the EEG in Hz; both None for no filter.
     window : float
@@ -145,20 +144,11 @@ class Emotion(BaseParadigm):
 
     Notes
     -----
-    Valence over the corpora, with two classes (trials without a label are left out)
-    and with three:
-
-    ========== ==================== ============== ===============================
-    corpus     rule                 two classes    three classes
-    ========== ==================== ============== ===============================
-    SEED       its classes          neutral out    negative, neutral, positive
-    SEED-IV    sad, fear: negative; neutral out    negative, neutral, positive
-               happy: positive
-    DEAP       valence rating       ``threshold``  ``<= 3``, ``3 < r <= 6``, ``> 6``
-    MAHNOB-HCI valence rating       ``threshold``  ``<= 3``, ``3 < r <= 6``, ``> 6``
-    FACED      its films' classes   neutral out    negative, neutral, positive
-    DREAMER    valence rating       ``threshold``  ``<= 7/3``, ``<= 11/3``, above
-    ========== ==================== ============== ===============================
+    Valence over the corpora: where the classes of a corpus have a known valence (its
+    ``valence_of_class``), trials are negative, neutral or positive by their class;
+    with two classes, neutral trials have no label. Elsewhere the rating of valence is
+    cut at ``threshold``, or with three classes at the corpus's ``rating_cuts``: a
+    rating up to the first cut is negative, above the second one positive.
 
     The metadata of :meth:`get_data` have ``subject``, ``session``, ``run``, ``trial``
     (number within the session), ``window`` (number within the trial), ``stimulus``,

@@ -71,6 +71,38 @@ def test_every_corpus_has_a_page(corpus):
         assert Path(file).name in text
 
 
+@pytest.fixture(scope="module")
+def corpus_tables():
+    pytest.importorskip("sphinx", reason="comes with the extra 'docs'")
+    spec = spec_from_file_location("corpora", DOCS / "_ext" / "corpora.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tables_of_corpora_come_from_the_classes(corpus_tables):
+    release, labels = corpus_tables.describe_release, corpus_tables.describe_labels
+    by_name = {cls.__name__: cls for cls in DATASETS}
+    seed, faced = release(by_name["SEED"]), release(by_name["FACED"])
+    assert seed["channels"] == "62 EEG; 200 Hz"
+    assert seed["classes"] == "negative, neutral, positive"
+    assert seed["how to get it"] == "a signed licence"
+    assert faced["classes"] == "9: anger, disgust, ..."
+    assert faced["how to get it"] == "download"
+    assert release(by_name["MAHNOB_HCI"])["subjects"] == "27 of 30"
+    assert labels(by_name["DEAP"]) == {
+        "classes of the": "subject's report",
+        "valence": "rating",
+        "midpoint": "5",
+        "three classes": "3 and 6",
+        "band in Hz": "4 to 45",
+    }
+    assert labels(by_name["FACED"])["three classes"] == "7/3 and 14/3"
+    for cls in DATASETS:
+        assert all(release(cls).values())
+        assert labels(cls)["band in Hz"]
+
+
 @pytest.mark.parametrize("model", OBJECTIVES)
 def test_every_model_has_a_page(model):
     pages = "".join(page.read_text() for page in (DOCS / "models").glob("*.rst"))
