@@ -188,6 +188,10 @@ class EmotionDataset(BaseDataset):
     stimulus_ratings: ClassVar[tuple[str, ...]] = ()
     # The fold of the makers that tests a trial, by (session key, trial number).
     official_folds: ClassVar[Mapping[tuple[str, int], int]] = {}
+    # Lengths of the windows, in seconds, of the features that the makers released, by
+    # name, and their channels.
+    released_features: ClassVar[Mapping[str, tuple[float, ...]]] = {}
+    released_channels: ClassVar[Sequence[str]] = ()
     # Band in Hz that the filter of the release has left in the EEG, None if unknown.
     passband: tuple[float, float] | None = None
     # Forms in which `write_replica` writes the corpus, the default first, and the
@@ -716,6 +720,107 @@ class EmotionDataset(BaseDataset):
         """
         return _names_of(self._recordings(subject))
 
+    # -- features of the makers ------------------------------------------------
+
+    def released_files(self, name, window, subject):
+        """Return the files of the features that the makers released of a subject.
+
+        Parameters
+        ----------
+        name : str
+            One of ``released_features``.
+        window : float
+            Length of the windows in seconds.
+        subject : int
+            Number of the subject.
+
+        Returns
+        -------
+        list of str
+            Those that exist.
+        """
+        found = {
+            session: source
+            for session, file in self._recordings(subject).items()
+            if (source := self._find_released(name, window, file, session))
+        }
+        return _names_of(found)
+
+    def read_released(self, name, window, subject):
+        """Read the features that the makers released of a subject, trial by trial.
+
+        Parameters
+        ----------
+        name : str
+            One of ``released_features``.
+        window : float
+            Length of the windows in seconds, one of those of ``released_features``.
+        subject : int
+            Number of the subject.
+
+        Yields
+        ------
+        session, run : str
+            Keys of the session and the run.
+        features : ndarray, shape (n_windows, n_chans, n_bands)
+            All windows of the trial, channels as in ``released_channels``.
+
+        Raises
+        ------
+        CorpusFormatError
+            If files are missing or broken, unless ``on_error="warn"``.
+        """
+        for session, file in self._recordings(subject).items():
+            source = self._find_released(name, window, file, session)
+            if source is None:
+                self._broken(
+                    f"{self.code}: the features {name!r} of {file}, of windows of "
+                    f"{window:g} s, are not below {self.find_root()}.",
+                    remedy="Add the makers' folder of features",
+                )
+                continue
+            read = self._open_released(source, name, session)
+            trials = {} if read is None else self._read_trials(file, session)
+            for run, (trial,) in trials.items():
+                values = read(trial.trial)
+                if flaw := self._find_released_flaw(values, trial.length / window):
+                    self._broken(
+                        f"{self.code}: the features {name!r} of trial "
+                        f"{trial.trial + 1} in {source} {flaw}."
+                    )
+                    continue
+                yield session, run, values
+
+    def _find_released_flaw(self, values, n_windows: float) -> str | None:
+        """Say what is wrong with the features of a trial."""
+        if values is None:
+            return "are missing"
+        # A length in samples that is whole windows may be a rounding error less.
+        expected = (int(n_windows + 1e-6), len(self.released_channels))
+        if values.ndim != 3 or values.shape[:2] != expected or not values.size:
+            return (
+                f"must have the shape {expected} and bands, one for each whole window "
+                f"of the EEG, but have {values.shape}"
+            )
+        if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+            return "hold values that are not finite numbers"
+        return None
+
+    def _find_released(
+        self, name: str, window: float, file: Recording, session: str
+    ) -> Path | None:
+        """Return the file of released features that goes with a recording."""
+        raise NotImplementedError
+
+    def _open_released(
+        self, source: Path, name: str, session: str
+    ) -> Callable[[int], np.ndarray | None] | None:
+        """Return a function from trials to features (n_windows, n_chans, n_bands).
+
+        None if the file is broken and that may pass.
+        """
+        raise NotImplementedError
+
     def fingerprint(self):
         """Return a hash of the contents of the corpus.
 
@@ -862,9 +967,12 @@ def _as_whole_number(value) -> int | None:
 
 
 def _names_of(recordings: Mapping[str, Recording]) -> list[str]:
-    several = [[one] if isinstance(one, Path) else one for one in recordings.values()]
+    files: list[Path] = []
+    for one in recordings.values():
+        one = one.file if isinstance(one, SubjectPart) else one
+        files += [one] if isinstance(one, Path) else one
     # All sessions of a subject may be in one file.
-    return list(dict.fromkeys(str(file) for files in several for file in files))
+    return list(dict.fromkeys(map(str, files)))
 
 
 def _apply(raw, step):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from braindecode_emossl.features import BANDS, lds_smooth
+from braindecode_emossl.features import BANDS, lds_smooth, moving_average
 
-__all__ = ["make_band_powers", "smooth_as_makers", "to_entropy"]
+__all__ = ["make_band_powers", "make_smoothed", "smooth_as_makers", "to_entropy"]
 
 # The variance of a step over that of the noise in the makers' code for SEED-VII.
 _LDS_RATIO = 1e-3
@@ -32,6 +32,17 @@ def make_band_powers(eeg: np.ndarray, sfreq: float, window: float) -> np.ndarray
 def to_entropy(powers: np.ndarray) -> np.ndarray:
     """Return the differential entropy as the makers' code for SEED-VII has it."""
     return np.log2(100 * powers)
+
+
+def make_smoothed(eeg: np.ndarray, sfreq: float, window: float) -> dict:
+    """Return the features (n_chans, n_windows, n_bands) of SEED and SEED-IV by name."""
+    powers = make_band_powers(eeg, sfreq, window)
+    found = {}
+    for kind, values in {"de": to_entropy(powers), "psd": powers}.items():
+        averages = moving_average(values.transpose(1, 0, 2))
+        found[f"{kind}_movingAve"] = averages.transpose(1, 0, 2)
+        found[f"{kind}_LDS"] = smooth_as_makers(values)
+    return found
 
 
 def smooth_as_makers(features: np.ndarray) -> np.ndarray:

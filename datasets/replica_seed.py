@@ -10,6 +10,7 @@ import numpy as np
 from scipy.io import savemat
 
 from braindecode_emossl.datasets import seed
+from braindecode_emossl.datasets.replica_features import make_smoothed
 from braindecode_emossl.datasets.replica_head import Head
 from braindecode_emossl.datasets.replica_signals import (
     LazyArrays,
@@ -28,8 +29,9 @@ _SEED_PREFIXES = "djc jl jj lqj ly mhw phl sxy wk ww wsf wyw xyl ys zjy".split()
 
 def write_seed(folder: Path, settings: Mapping) -> None:
     """Write the release into an empty folder; ``settings`` as of `write_replica`."""
-    tree = {"new": "SEED_EEG/Preprocessed_EEG", "old": "Preprocessed_EEG"}
-    folder = folder / tree[settings["variant"]]
+    is_old = settings["variant"] == "old"
+    top = folder if is_old else folder / "SEED_EEG"
+    folder = top / "Preprocessed_EEG"
     folder.mkdir(parents=True)
     labels = np.array([seed.LABELS], np.int16)
     savemat(folder / "label.mat", {"label": labels}, format="5")
@@ -48,6 +50,23 @@ def write_seed(folder: Path, settings: Mapping) -> None:
             arrays = LazyArrays({name: makers[name] for name in sorted(makers)})
             name = f"{subject}_{seed.DATES[subject][session]}.mat"
             savemat(folder / name, arrays, format="5", do_compression=True)
+            if settings["variant"] == "features":
+                _write_features(top, name, list(makers.values()))
+
+
+def _write_features(top: Path, name: str, films) -> None:
+    """Write the makers' features of the films of a recording, of 62 channels."""
+    for window in (1, 4):
+        folder = top / f"ExtractedFeatures_{window}s"
+        folder.mkdir(exist_ok=True)
+        arrays = {}
+        for number, make_film in enumerate(films, start=1):
+            # Without the sample over a whole number of seconds.
+            eeg = make_film()
+            eeg = eeg[:, : eeg.shape[1] - (eeg.shape[1] % seed.SFREQ == 1)]
+            found = make_smoothed(eeg, seed.SFREQ, window)
+            arrays |= {f"{kind}{number}": values for kind, values in found.items()}
+        savemat(folder / name, arrays, format="5", do_compression=True)
 
 
 def _make_film(viewer, film, settings, subject, session):

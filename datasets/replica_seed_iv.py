@@ -10,6 +10,7 @@ import numpy as np
 from scipy.io import savemat
 
 from braindecode_emossl.datasets import seed_family, seed_iv
+from braindecode_emossl.datasets.replica_features import make_smoothed
 from braindecode_emossl.datasets.replica_head import Head
 from braindecode_emossl.datasets.replica_seed import count_samples
 from braindecode_emossl.datasets.replica_signals import (
@@ -58,10 +59,6 @@ _EYE_NAMES = list(seed_iv.EYE_FEATURES)
 _EYE_DELAY = 1.0  # behind the course of arousal, in seconds
 _EYES = 999  # in the place of a number of `make_generator`
 
-# The smoothed features of the EEG that the makers computed, by bands.
-_EEG_FEATURES = ("de_movingAve", "de_LDS", "psd_movingAve", "psd_LDS")
-_N_BANDS = 5
-
 # Raw eye tracking: the variable of each kind of file, and its number of columns.
 _EYE_RAW = {
     "blink": ("Eye_Blink", 1),
@@ -98,6 +95,7 @@ def write_seed_iv(folder: Path, settings: Mapping) -> None:
             viewer = make_subject(head, settings, subject, session)
             _write_recording(folder, settings, subject, session, viewer)
             if settings["variant"] == "full":
+                _write_features(folder, settings, subject, session, viewer)
                 _write_unread(folder, settings, subject, session)
 
 
@@ -127,25 +125,23 @@ def _write_recording(folder, settings, subject, session, viewer):
     _save(folder / "eye_feature_smooth" / place, subject, session, eye)
 
 
-def _write_unread(folder, settings, subject, session):
-    """Write features of the EEG and raw eye tracking, which the dataset passes over."""
-    trials = range(1, len(seed_iv.LABELS[str(session)]) + 1)
-    rng = make_generator(settings, subject, session + 1, len(trials) + 1)
-    features = {
-        f"{name}{trial}": rng.normal(
-            20,
-            3,
-            (
-                len(seed_family.CH_NAMES),
-                _n_windows(settings, session, trial),
-                _N_BANDS,
-            ),
-        )
-        for trial in trials
-        for name in _EEG_FEATURES
-    }
+def _write_features(folder, settings, subject, session, viewer):
+    """Write the makers' features of the EEG of one subject in one session."""
+    features = {}
+    for trial in range(1, len(seed_iv.LABELS[str(session)]) + 1):
+        clip = partial(_make_clip, viewer, trial, settings, subject, session)
+        eeg = _make_eeg(viewer, clip)
+        eeg = eeg[:, : eeg.shape[1] - (eeg.shape[1] % seed_family.SFREQ == 1)]
+        found = make_smoothed(eeg, seed_family.SFREQ, seed_iv.EYE_WINDOW)
+        features |= {f"{kind}{trial}": values for kind, values in found.items()}
     place = folder / "eeg_feature_smooth" / str(session + 1)
     _save(place, subject, session, features)
+
+
+def _write_unread(folder, settings, subject, session):
+    """Write raw eye tracking, which the dataset passes over."""
+    trials = range(1, len(seed_iv.LABELS[str(session)]) + 1)
+    rng = make_generator(settings, subject, session + 1, len(trials) + 1)
     for kind, (name, n_columns) in _EYE_RAW.items():
         cells = np.empty((len(trials), 1), object)
         for trial in trials:

@@ -56,6 +56,14 @@ DATES = {
 }
 
 
+# The makers' features of 62 channels; the asymmetries are not offered.
+RELEASED = ("de_LDS", "de_movingAve", "psd_LDS", "psd_movingAve")
+_RELEASED_FOLDERS = {
+    1.0: ("extractedfeatures_1s", "extractedfeatures", "extracted_features"),
+    4.0: ("extractedfeatures_4s",),
+}
+
+
 class SEED(SEEDFamilyDataset):
     """SEED, the emotion corpus of Shanghai Jiao Tong University.
 
@@ -68,7 +76,10 @@ class SEED(SEEDFamilyDataset):
     A session is the rank of the recording day (``"0"``, ``"1"``, ``"2"``), a run is
     one film (``"00"`` to ``"14"``). As every session shows the same films in the same
     order, the training and the test set of a session that is left out share all
-    stimuli.
+    stimuli. ``Emotion(features="released:de_LDS", window=1.0)`` reads the makers'
+    features of the folders ``ExtractedFeatures_1s`` (``ExtractedFeatures`` in the old
+    release) and, with ``window=4.0``, ``ExtractedFeatures_4s``; so do ``de_movingAve``,
+    ``psd_LDS`` and ``psd_movingAve``.
 
     Parameters
     ----------
@@ -133,9 +144,10 @@ class SEED(SEEDFamilyDataset):
         "Preprocessed_EEG/15_20131105.mat",
     )
     class_source = "stimulus"
-    replica_variants = ("new", "old")
+    replica_variants = ("new", "old", "features")
     replica_effect = 0.15
     passband = (0.0, 75.0)
+    released_features = dict.fromkeys(RELEASED, (1.0, 4.0))
     valence_of_class = {name: name for name in EMOTIONS.values()}  # noqa: RUF012
 
     METADATA = DatasetMetadata(
@@ -223,6 +235,9 @@ class SEED(SEEDFamilyDataset):
 
     def _folder_of(self, file):
         return file.parent.parent if self._is_sorted(file) else file.parent
+
+    def _find_released(self, name, window, file, session):
+        return self._find_beside(file, _RELEASED_FOLDERS[window])
 
     def _describe(self, session, number):
         return f"{number:02d}", EMOTIONS[LABELS[number - 1]]

@@ -274,6 +274,53 @@ class SEEDFamilyDataset(EmotionDataset):
                     f"({len(CH_NAMES)} channels, windows, 5 bands), but has {shape}."
                 )
 
+    # -- features of the makers ------------------------------------------------
+
+    released_channels = CH_NAMES
+    # Axes of the features in the files: those of windows, channels and bands.
+    released_axes: ClassVar[tuple[int, int, int]] = (1, 0, 2)
+
+    def _name_released(self, name: str, session: str, number: int) -> str:
+        """Return the variable of released features of a trial, by number from 1."""
+        return f"{name}{number}"
+
+    def _open_released(self, source, name, session):
+        try:
+            variables = {found.name: found for found in list_variables(source)}
+        except (OSError, ValueError, zlib.error) as error:
+            self._broken(
+                f"{self.code}: {source} is not a readable MATLAB 5 file ({error}).",
+                error,
+            )
+            return None
+
+        def read(trial: int) -> np.ndarray | None:
+            key = self._name_released(name, session, trial + 1)
+            values = self._read_variable(source, key) if key in variables else None
+            if values is None or values.ndim != 3:
+                return values
+            return values.transpose(self.released_axes)
+
+        return read
+
+    def _find_beside(self, file: Path, folders: Sequence[str]) -> Path | None:
+        """Return the file of a recording's name below one of these folders."""
+        # The path may name the folder of the EEG, beside which the features lie.
+        places = {self._folder_of(file).parent, self.find_root()}
+        found = {
+            other
+            for place in places
+            for other, _ in find_files(place, re.escape(file.name))
+            if set(folders) & {k.lower() for k in other.parts[len(place.parts) : -1]}
+            and (not self.session_folders or other.parent.name == file.parent.name)
+        }
+        if len(found) > 1:
+            raise CorpusFormatError(
+                f"{self.code}: the features of {file} are there more than once "
+                f"({', '.join(map(str, sorted(found)))}). Remove all but one."
+            )
+        return next(iter(found), None)
+
     # -- where they lie --------------------------------------------------------
 
     def _find_eeg(self, root: Path, subject: int) -> list[tuple[Path, re.Match]]:

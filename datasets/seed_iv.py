@@ -22,6 +22,7 @@ from moabb.datasets.metadata.schema import (
 from braindecode_emossl.datasets.base import find_files
 from braindecode_emossl.datasets.eye_features import add_eye_features, fill_missing
 from braindecode_emossl.datasets.mat_files import list_variables
+from braindecode_emossl.datasets.seed import RELEASED
 from braindecode_emossl.datasets.seed_family import (
     CH_NAMES,
     SFREQ,
@@ -59,6 +60,7 @@ _MAX_README = 2**16
 # Seconds of the windows of the smoothed eye features.
 EYE_WINDOW = 4
 _EYE_FOLDER = "eye_feature_smooth"
+_FEATURE_FOLDER = "eeg_feature_smooth"
 
 # Windows in the makers' features of trials 1 to 24, the same for all subjects. Of the
 # second and third session, they are all that is known of the lengths.
@@ -126,6 +128,9 @@ class SEED_IV(SEEDFamilyDataset):
     (``"00"`` to ``"23"``). No clip is shown twice: ``stimulus`` is the number of the
     session and of the trial from 1, ``"1-01"`` to ``"3-24"``, 72 in all. Leaving out a
     session therefore leaves out its stimuli. All subjects saw the same clips.
+    ``Emotion(features="released:de_LDS")`` reads the makers' features of the folder
+    ``eeg_feature_smooth``, of windows of 4 s; so do ``de_movingAve``, ``psd_LDS`` and
+    ``psd_movingAve``.
 
     Parameters
     ----------
@@ -221,6 +226,7 @@ class SEED_IV(SEEDFamilyDataset):
     replica_variants = ("mat", "full")
     replica_effect = 0.118
     passband = (1.0, 75.0)
+    released_features = dict.fromkeys(RELEASED, (float(EYE_WINDOW),))
     valence_of_class = {  # noqa: RUF012
         "neutral": "neutral",
         "sad": "negative",
@@ -308,6 +314,9 @@ class SEED_IV(SEEDFamilyDataset):
                 )
             recordings[session] = file
         return dict(sorted(recordings.items()))
+
+    def _find_released(self, name, window, file, session):
+        return self._find_beside(file, (_FEATURE_FOLDER,))
 
     def _describe(self, session, number):
         stimulus = f"{int(session) + 1}-{number:02d}"

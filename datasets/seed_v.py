@@ -75,6 +75,7 @@ _OTHERS = ("VEO", "HEO")
 FEATURE_WINDOW = 4
 EYE_FEATURES = tuple(f"eye_{number:02d}" for number in range(1, 34))
 _EYE_FOLDER = "eye_movement_features"
+_DE_FOLDER = "eeg_de_features"
 
 # Recordings of unfiltered EEG drift; no amplifier exceeds a volt.
 _IMPLAUSIBLE_VOLTS, _IMPOSSIBLE_VOLTS = 0.05, 1.0
@@ -104,6 +105,8 @@ class SEED_V(EmotionDataset):
     which follows the clips and not the day; a run is one clip (``"00"`` to ``"14"``).
     No clip is shown twice: ``stimulus`` is the number of the session and of the trial
     from 1, ``"1-01"`` to ``"3-15"``, 45 in all. All subjects saw the same clips.
+    ``Emotion(features="released:de")`` reads the makers' differential entropy of
+    windows of 4 s, which is not smoothed, from ``EEG_DE_features``.
 
     Parameters
     ----------
@@ -184,6 +187,8 @@ class SEED_V(EmotionDataset):
     replica_variants = ("cnt",)
     replica_effect = 0.15
     passband = (0.0, 500.0)
+    released_features = {"de": (float(FEATURE_WINDOW),)}  # noqa: RUF012
+    released_channels = CH_NAMES
     valence_of_class = {  # noqa: RUF012
         "disgust": "negative",
         "fear": "negative",
@@ -473,7 +478,7 @@ class SEED_V(EmotionDataset):
 
     def _pair_with_eye(self, runs, file: Path, session: str) -> Iterator:
         """Yield (run key, item, values) of (run key, seconds, item)."""
-        subject = int(re.fullmatch(_RECORDING_NAME, file.name)["subject"])
+        subject = _subject_of(file)
         eye_file = self._find_features(_EYE_FOLDER, subject)
         if eye_file is None:
             self._broken(
@@ -502,6 +507,38 @@ class SEED_V(EmotionDataset):
                 "trial, or by 0."
             )
 
+    # -- features of the makers ------------------------------------------------
+
+    def _find_released(self, name, window, file, session):
+        return self._find_features(_DE_FOLDER, _subject_of(file))
+
+    def _open_released(self, source, name, session):
+        arrays = self._read_features(source)
+        labels = self._read_features(source, "label")
+        if arrays is None or labels is None:
+            return None
+        first = int(session) * N_TRIALS
+
+        def read(trial: int) -> np.ndarray | None:
+            values = arrays.get(first + trial)
+            self._compare_label(source, labels.get(first + trial), session, trial)
+            if values is None or values.ndim != 2 or values.shape[1] % len(CH_NAMES):
+                return values
+            # Channel by channel, each with its bands.
+            return values.reshape(len(values), len(CH_NAMES), -1)
+
+        return read
+
+    def _compare_label(self, source: Path, found, session: str, trial: int) -> None:
+        """Compare the label that lies beside the features with the published one."""
+        expected = LABELS[session][trial]
+        if found is not None and not (found == expected).all():
+            raise CorpusFormatError(
+                f"SEED-V: the label of trial {trial + 1} of session "
+                f"{int(session) + 1} in {source} must be {expected}, but is "
+                f"{np.unique(found).tolist()[:5]}. Fetch the file again."
+            )
+
     # -- files that are not read for the trials --------------------------------
 
     def _other_checks(self, root):
@@ -521,6 +558,12 @@ class SEED_V(EmotionDataset):
         runs = self._read_trials(file, session).items()
         trials = ((run, trial.length, None) for run, (trial,) in runs)
         deque(self._pair_with_eye(trials, file, session), maxlen=0)
+
+
+def _subject_of(file: Path) -> int:
+    """Return the subject of a recording by its name."""
+    match = re.fullmatch(_RECORDING_NAME, file.name)
+    return int(file.name.partition("_")[0] if match is None else match["subject"])
 
 
 def _find_flaw(values: np.ndarray | None, expected: tuple[int, int]) -> str | None:

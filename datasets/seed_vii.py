@@ -51,6 +51,7 @@ _FOLD_TRIALS = 5
 # Seconds of the windows of the makers' features and of the continuous labels.
 FEATURE_WINDOW = 4
 _LABEL_FOLDER = "continuous_labels"
+_FEATURE_FOLDER = "eeg_features"
 
 
 class SEED_VII(SEEDFamilyDataset):
@@ -64,6 +65,8 @@ class SEED_VII(SEEDFamilyDataset):
     A session is a block of 20 clips (``"0"`` for clips 1 to 20), a run is one clip
     (``"00"`` to ``"19"``). No clip is shown twice: ``stimulus`` is its number in the
     corpus, ``"01"`` to ``"80"``. All subjects saw the same clips.
+    ``Emotion(features="released:de_LDS")`` reads the makers' features of windows of 4 s
+    from ``EEG_features``; so do ``de`` and ``psd``.
 
     Parameters
     ----------
@@ -142,6 +145,8 @@ class SEED_VII(SEEDFamilyDataset):
     replica_effect = 0.15
     passband = (0.1, 70.0)
     details = ("intensity",)
+    released_features = dict.fromkeys(("de", "de_LDS", "psd"), (float(FEATURE_WINDOW),))
+    released_axes = (0, 2, 1)
     # Surprise has no valence.
     valence_of_class = {  # noqa: RUF012
         **dict.fromkeys(("disgust", "fear", "sad", "anger"), "negative"),
@@ -275,6 +280,12 @@ class SEED_VII(SEEDFamilyDataset):
             number: {"intensity": float(np.mean(courses.get(number, np.nan)))}
             for number in range(1, N_TRIALS + 1)
         }
+
+    def _find_released(self, name, window, file, session):
+        return self._find_in(self.find_root(), _FEATURE_FOLDER, int(file.stem))
+
+    def _name_released(self, name, session, number):
+        return f"{name}_{_number(session, number)}"
 
     # -- continuous labels -----------------------------------------------------
 

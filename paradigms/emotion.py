@@ -39,6 +39,12 @@ from braindecode_emossl.paradigms.labels import (
 )
 from braindecode_emossl.paradigms.passbands import describe_cut_bands, list_bands
 from braindecode_emossl.paradigms.recordings import Part, standardize_recordings
+from braindecode_emossl.paradigms.released import (
+    PREFIX,
+    arrange_channels,
+    find_name,
+    load_released,
+)
 from braindecode_emossl.paradigms.steps import (
     BAND_FEATURES,
     CutTrials,
@@ -120,13 +126,21 @@ class Emotion(BaseParadigm):
         ``channels``. By default those of the dataset's ``return_all_modalities``.
     resample : float or None
         Sampling rate in Hz of the windows; None keeps the corpus's own.
-    features : None, "de", "psd" or transformer
+    features : None, "de", "psd", "released:<name>" or transformer
         ``None`` returns the signals. ``"de"`` computes the differential entropy of
         each window of EEG in the five bands of SEED's authors, ``"psd"`` the mean
         power spectral density there in squared microvolts per hertz. A scikit-learn
         transformer that needs no fit is applied to the windows
         ``(n_windows, n_chans, n_times)``. All are applied run by run, so that the
-        signals of a corpus are never in memory together.
+        signals of a corpus are never in memory together. ``"released:de_LDS"`` and the
+        like read the features that the makers of a corpus released
+        (``released_features`` of the corpus; SEED, SEED-IV, SEED-V, SEED-VII), as
+        windows ``(n_windows, n_chans, n_bands)`` with the same metadata as those of
+        signals. ``window`` must be the length of the makers' windows; ``fmin``,
+        ``fmax`` and ``resample`` have no effect. The recordings must be on disk too,
+        as the lengths of the trials are theirs. Smoothed features
+        (``de_LDS``, ``de_movingAve``) of a window contain the other windows of its
+        trial: split by trial.
     standardize : None or "recording"
         ``"recording"``: each channel, or each feature if ``features`` are given, has
         mean 0 and variance 1 within each recording, which is one subject's session.
@@ -236,6 +250,7 @@ class Emotion(BaseParadigm):
         tmin = check_number("tmin", tmin)
         tmax = None if tmax is None else check_positive("tmax", tmax)
         self._check_times(tmin, tmax)
+        self._check_released(tmin, tmax, baseline)
         if channels is not None and picks is not None:
             raise ValueError(
                 "channels and picks cannot be combined: pass names in order as "
@@ -266,6 +281,25 @@ class Emotion(BaseParadigm):
             raise ValueError(
                 'threshold="median" is the median of the subject\'s own ratings, but '
                 'label_source is "stimulus". Pass a number or None as the threshold.'
+            )
+
+    def _check_released(self, tmin, tmax, baseline):
+        """Check that nothing is asked of released features that only signals have."""
+        if find_name(self.features) is None:
+            return
+        asked = {
+            "stride": None if self.stride == self.window else self.stride,
+            "tmin": tmin or None,
+            "tmax": tmax,
+            "last": self.last,
+            "baseline": baseline,
+            "picks": None if self.picks == "eeg" else self.picks,
+        }
+        if given := [name for name, value in asked.items() if value is not None]:
+            raise ValueError(
+                f"features={self.features!r} are the windows of the makers, of whole "
+                f"trials, one after another: {', '.join(given)} cannot be combined "
+                "with them."
             )
 
     def _check_times(self, tmin, tmax):
@@ -751,11 +785,7 @@ class Emotion(BaseParadigm):
             "pipeline": _check_pipeline(process_pipelines, unlabeled),
             "n_jobs": n_jobs,
         }
-        keeps_arrays = self.cache_dir is not None and not (return_epochs or return_raws)
-        if keeps_arrays and not getattr(dataset, "is_mapped", False):
-            parts = self._load_cached(dataset, subjects, **how)
-        else:
-            parts = self._load(dataset, subjects, **how)
+        parts = self._load_parts(dataset, subjects, how)
         if self.standardize is not None:
             are_features = self.features is not None and not (
                 return_epochs or return_raws
@@ -782,6 +812,21 @@ class Emotion(BaseParadigm):
         if return_epochs:
             X.metadata = metadata
         return X, labels["label"], metadata
+
+    def _load_parts(self, dataset, subjects, how) -> list[Part]:
+        """Return the windows from signals, from a cache or from the makers' files."""
+        is_array = not (how["return_epochs"] or how["return_raws"])
+        if find_name(self.features) is not None:
+            if not is_array:
+                raise ValueError(
+                    f"features={self.features!r} are arrays: ask for neither epochs "
+                    "nor raws, or for features=None."
+                )
+            return self._load_released(dataset, subjects, how["pipeline"])
+        is_mapped = getattr(dataset, "is_mapped", False)
+        if self.cache_dir is not None and is_array and not is_mapped:
+            return self._load_cached(dataset, subjects, **how)
+        return self._load(dataset, subjects, **how)
 
     def _check_valid(self, dataset) -> None:
         if obstacle := self._find_obstacle(dataset):
@@ -845,6 +890,69 @@ class Emotion(BaseParadigm):
                     parts.append(Part(X, labels, rows))
         parts = _add_trials(parts, dataset)
         if parts and not return_raws and isinstance(dataset, EmotionDataset):
+            self._add_windows(parts, dataset)
+        return parts
+
+    def released_files(self, dataset):
+        """Return the files of the makers' features that would be read.
+
+        Parameters
+        ----------
+        dataset : EmotionDataset
+            The corpus, on disk.
+
+        Returns
+        -------
+        list of str
+            Those of all subjects; none unless ``features`` is ``"released:<name>"``.
+        """
+        name = find_name(self.features)
+        if name is None:
+            return []
+        self._check_offered(dataset, name)
+        return [
+            file
+            for subject in dataset.subject_list
+            for file in dataset.released_files(name, self.window, subject)
+        ]
+
+    def _check_offered(self, dataset, name: str) -> None:
+        """Check that a corpus has released features in windows of this length."""
+        offered = getattr(dataset, "released_features", {})
+        if name not in offered:
+            raise ValueError(
+                f"The makers' features of {dataset.code} that can be read are "
+                f"{sorted(offered) or 'none'}, but features={self.features!r}."
+            )
+        if self.window not in offered[name]:
+            lengths = " or ".join(f"{length:g}" for length in offered[name])
+            raise ValueError(
+                f"features={self.features!r} of {dataset.code} have windows of "
+                f"{lengths} s, but window={self.window:g}."
+            )
+        if dataset.is_mapped:
+            raise ValueError(
+                f"features={self.features!r} are read from the makers' files: they "
+                "cannot be computed from changed signals, as controls, audits and "
+                'map_raws need. Use features="de".'
+            )
+
+    def _load_released(self, dataset, subjects, pipeline) -> list[Part]:
+        """Return the windows of the makers' features, trial by trial."""
+        name = find_name(self.features)
+        self._check_offered(dataset, name)
+        unlabeled = getattr(pipeline, "unlabeled", False)
+        labeller = self._labeller(dataset)
+        parts = list(
+            load_released(dataset, subjects, name, self.window, labeller, unlabeled)
+        )
+        known = dataset.released_channels
+        arrange_channels(parts, known, self.channels, self.fill_missing_channels)
+        after = pipeline.steps[-1][1].postprocess_pipeline
+        for part in parts if after is not None else ():
+            part.X = after.transform(part.X)
+        parts = _add_trials(parts, dataset)
+        if parts:
             self._add_windows(parts, dataset)
         return parts
 
@@ -926,10 +1034,11 @@ def _check_baseline(baseline) -> tuple[float, float] | None:
 
 
 def _check_features(features):
-    if isinstance(features, str) and features not in BAND_FEATURES:
+    is_known = features in BAND_FEATURES or find_name(features)
+    if isinstance(features, str) and not is_known:
         raise ValueError(
-            f"features must be None, one of {[*BAND_FEATURES]} or a transformer, "
-            f"but got {features!r}."
+            f"features must be None, one of {[*BAND_FEATURES]} or {PREFIX}<name> of "
+            f"the makers' features, or a transformer, but got {features!r}."
         )
     # MOABB's caches identify a transformer by its parameters.
     needed = {"transform", "get_params"}

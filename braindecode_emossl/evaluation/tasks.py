@@ -217,6 +217,12 @@ class Task:
             "chs_info": [channels[name] for name in names],
         }
 
+    def _digest_released(self) -> dict[str, list[str]]:
+        """Return the digests of the makers' features by corpus, if they are read."""
+        find = getattr(self.paradigm, "released_files", None)
+        files = {d.code: find(d) if find else [] for d in [*self.corpora, *self.extra]}
+        return {code: digest_files(found) for code, found in files.items() if found}
+
     def identify(self) -> dict[str, Any]:
         """Return all that the folds depend on except the pipeline and the seed."""
         # Each test corpus is a unit by itself, whichever others are asked for.
@@ -228,6 +234,7 @@ class Task:
             "options": options,
             "corpora": {d.code: _describe_corpus(d) for d in self.corpora},
             "unlabeled": {d.code: _describe_corpus(d) for d in self.extra},
+            "released": self._digest_released(),
             "paradigm": {name: _readable(value) for name, value in settings.items()},
             "paradigm_hash": hash_object(settings, "The paradigm"),
             "scoring": _readable(self.paradigm.scoring),
