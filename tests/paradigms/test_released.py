@@ -321,3 +321,5 @@ def test_how_far_the_smoothing_reaches():
     assert 1 - gain == pytest.approx(0.9689, abs=1e-4)
     assert -1 / np.log(1 - gain) == pytest.approx(31.6, abs=0.1)
     assert response[200] == pytest.approx(0.0158, abs=2e-4)
+    # The mean of so many windows has the variance of a smoothed one.
+    assert 1 / (response**2).sum() == pytest.approx(126.5, abs=0.5)
