@@ -96,7 +96,7 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
         Numbers of the forward pass (autocast); None is float32.
     compile : bool, default=False
         Whether :func:`torch.compile` compiles the objective, with arguments
-        ``compile__<name>``.
+        ``compile__<name>``; ``compile__mode="reduce-overhead"`` is fast on a GPU.
     validation : float, optional
         Fraction of the subjects, by corpus and subject in the metadata, that are held
         out from training and give the ``valid_loss`` of the history. Their windows are
@@ -133,7 +133,8 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
     module_ : torch.nn.Module
         The trained objective; its ``encoder`` is the pre-trained model.
     history_ : skorch.history.History
-        Loss, terms and learning rate by epoch and batch.
+        Loss, terms and learning rate by epoch and batch, and by batch the norm of the
+        gradients, ``grad_norm``. On a GPU they are tensors for up to 25 batches.
     n_steps_ : int
         Number of optimizer steps done.
     sampler_ : torch.utils.data.Sampler or None
