@@ -1,5 +1,6 @@
 # The public names. Each is imported when it is first used.
 from .base import EmotionDataset as EmotionDataset
+from .base import Trial as Trial
 from .deap import DEAP as DEAP
 from .dreamer import DREAMER as DREAMER
 from .faced import FACED as FACED

@@ -11,23 +11,19 @@ from braindecode_emossl.datasets import (
     DEAP,
     MAHNOB_HCI,
     SEED,
-    SEED_IV,
     replica_deap,
     replica_seed,
     write_replica,
 )
 from braindecode_emossl.datasets import seed as seed_corpus
+from braindecode_emossl.registration import DATASETS
 
-SMALL = {
-    "SEED": {"subjects": [1], "sessions": [0], "seconds": 1, "seed": 3},
-    "SEED-IV": {"subjects": [1], "sessions": [0], "seconds": 1, "seed": 3},
-    "DEAP": {"subjects": [1], "seconds": 1, "seed": 3},
-    "MAHNOB-HCI": {"subjects": [1], "seconds": 1, "seed": 3},
-}
-READERS = {"SEED": SEED, "SEED-IV": SEED_IV, "DEAP": DEAP, "MAHNOB-HCI": MAHNOB_HCI}
+READERS = {cls.code_name: cls for cls in DATASETS}
+ONE = {"subjects": [1], "sessions": [0], "seconds": 1, "seed": 3}
+SMALL = {code: ONE for code in READERS}
 
 
-def digests(root, pattern="*.[mdb][ad][tf]"):
+def digests(root, pattern="*.[mdbc][adn][tf]"):
     """Return the hash of the contents by file name.
 
     MATLAB files bear the time of their writing in the first 116 bytes. The features
@@ -362,4 +358,4 @@ def test_wrong_arguments_are_refused_before_anything_is_written(
 
 def test_deap_has_one_session(tmp_path):
     with pytest.raises(ValueError, match="sessions must be among"):
-        write_replica("DEAP", tmp_path / "new", **SMALL["DEAP"], sessions=[0, 1])
+        write_replica("DEAP", tmp_path / "new", **SMALL["DEAP"] | {"sessions": [0, 1]})

@@ -8,11 +8,12 @@ import pytest
 from numpy.testing import assert_array_equal
 from sklearn.preprocessing import FunctionTransformer
 
-from braindecode_emossl.datasets import DEAP, MAHNOB_HCI, SEED, SEED_IV, write_replica
+from braindecode_emossl.datasets import SEED, write_replica
 from braindecode_emossl.features import DifferentialEntropy
 from braindecode_emossl.paradigms import Emotion
+from braindecode_emossl.registration import DATASETS
 
-CORPORA = {"SEED": SEED, "SEED-IV": SEED_IV, "DEAP": DEAP, "MAHNOB-HCI": MAHNOB_HCI}
+CORPORA = {cls.code_name: cls for cls in DATASETS}
 
 
 def copy_of(code, root, seed=0):
