@@ -38,11 +38,16 @@ def data(root):
     return read(root)
 
 
-@pytest.fixture
-def copied(tmp_path_factory, tmp_path):
-    """A replica of the first session that may be changed."""
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
     options = {"subjects": [1], "sessions": [0], "seconds": 1, "seed": 0}
-    return write_replica("SEED-V", tmp_path / "copy", **options)
+    return write_replica("SEED-V", tmp_path_factory.mktemp("small"), **options)
+
+
+@pytest.fixture
+def copied(small, tmp_path):
+    """A replica of the first session that may be changed."""
+    return shutil.copytree(small, tmp_path / "copy")
 
 
 # -- what a recording becomes --------------------------------------------------

@@ -16,7 +16,7 @@ from .targets import make_targets
 def test_no_mutated_file_harms_the_process(tmp_path):
     """Of 62,000 mutated files, 37 crashed the process and 572 loaded altered."""
     (tmp_path / "sound").mkdir()
-    names = ["pickles", "mat", "SEED", "MAHNOB-HCI"]
+    names = ["pickles", "mat", "npz", "SEED", "SEED-V", "MAHNOB-HCI"]
     targets = make_targets(tmp_path / "sound", names)
     counts, bad = fuzz(targets, tmp_path / "mutated", seed=1, n_files=300)
     assert not bad
