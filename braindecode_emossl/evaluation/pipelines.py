@@ -25,9 +25,9 @@ def pipelines_folder(features=None):
 
     Parameters
     ----------
-    features : None or "de"
+    features : None, "de" or "released:de..."
         Kind of windows that the pipelines take: signals, or differential entropy as of
-        ``Emotion(features="de")``.
+        ``Emotion(features="de")`` or of the makers' files, ``"released:de_LDS"``.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def pipelines_folder(features=None):
     folder = Path(__file__).parents[1] / "pipelines"
     if features is None:
         return folder
-    if features != "de":
+    if features != "de" and not str(features).startswith("released:de"):
         raise ValueError(
             'Pipelines ship for signals (features=None) and for features="de", but '
             f"got features={features!r}: name a folder of your own."

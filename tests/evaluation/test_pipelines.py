@@ -238,3 +238,9 @@ def test_files_in_another_encoding(tmp_path):
     (tmp_path / "a.yml").write_bytes(GOOD.replace("DE", "Dé").encode("latin-1"))
     with pytest.raises(ValueError, match=r"a\.yml must be text in UTF-8"):
         load_pipelines(tmp_path)
+
+
+def test_the_pipelines_of_entropies_also_take_the_makers():
+    assert pipelines_folder("released:de_LDS") == pipelines_folder("de")
+    with pytest.raises(ValueError, match="released:psd_LDS"):
+        pipelines_folder("released:psd_LDS")
