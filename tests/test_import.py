@@ -124,6 +124,7 @@ UPPER = {
     "cli",
     "evaluation",
     "report",
+    "report_card",
     "report_content",
     "report_page",
     "terminal",
