@@ -410,7 +410,7 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
         elif not own & set(given):
             defaults |= self._arrange(len(dataset), training)
         if "batch_sampler" not in {*defaults, *given}:
-            defaults["batch_size"] = self.get_batch_size()
+            defaults.setdefault("batch_size", self.get_batch_size())
         make = self.iterator_train if training else self.iterator_valid
         batches = make(self.place(dataset, given), **{**defaults, **given})
         if training:
@@ -570,7 +570,8 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
             return {"batch_sampler": self.sampler_}
         return {
             "sampler": self.sampler_,
-            "batch_size": settings.get("n_stimuli", batch_size),
+            # The sampler may lower it to the stimuli that there are.
+            "batch_size": getattr(self.sampler_, "n_stimuli", batch_size),
             "drop_last": len(self.sampler_) >= batch_size,
         }
 

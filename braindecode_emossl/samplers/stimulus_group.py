@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +12,9 @@ from braindecode_emossl.samplers.base import EpochSampler
 from braindecode_emossl.samplers.windows import encode, find_runs, window_column
 
 __all__ = ["StimulusGroupSampler"]
+
+#: Stimuli that a warning names.
+_N_SHOWN = 10
 
 
 class StimulusGroupSampler(EpochSampler):
@@ -47,16 +51,30 @@ class StimulusGroupSampler(EpochSampler):
         Number of this process and of all; by default those of
         :mod:`torch.distributed`. Processes share an epoch batch by batch.
 
+    Attributes
+    ----------
+    n_stimuli, group_size : int
+        As given, or the lower numbers that the metadata allow.
+
     Raises
     ------
     ValueError
-        If fewer than ``2 * group_size`` subjects saw a stimulus, or there are fewer
-        than ``n_stimuli`` seconds.
+        If no second of a stimulus has two subjects.
+
+    Warns
+    -----
+    UserWarning
+        If stimuli are left out, or ``n_stimuli`` or ``group_size`` is lowered.
 
     Notes
     -----
-    Seconds that fewer than ``2 * group_size`` subjects have, such as the last ones of a
-    stimulus where recordings differ in length, are left out.
+    A second that fewer than ``2 * group_size`` subjects have is left out, such as the
+    last one of a stimulus where recordings differ in length. A stimulus without any
+    other second is left out with a warning that names it.
+
+    Small training sets lower the arguments, with a warning: ``group_size`` to half the
+    largest number of subjects at a second if none has ``2 * group_size``, and then
+    ``n_stimuli`` to the number of seconds.
 
     The official code draws the subjects once for a whole batch.
 
@@ -94,23 +112,23 @@ class StimulusGroupSampler(EpochSampler):
         for name, value in numbers.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, but got {value}.")
-        self.n_stimuli = n_stimuli
-        self.group_size = group_size
-        self._index_windows()
+        self._index_windows(group_size)
         n_seconds = len(self._n_subjects)
-        if n_stimuli > n_seconds:
-            raise ValueError(
-                f"n_stimuli must be at most {n_seconds}, the number of seconds of "
-                f"stimuli that {2 * group_size} subjects have, but got {n_stimuli}."
+        self.n_stimuli = min(n_stimuli, n_seconds)
+        if self.n_stimuli < n_stimuli:
+            warnings.warn(
+                f"n_stimuli is lowered from {n_stimuli} to {n_seconds}, the number of "
+                f"seconds of stimuli that {2 * self.group_size} subjects have.",
+                stacklevel=2,
             )
-        self._n_batches_of_pass = n_seconds // n_stimuli
+        self._n_batches_of_pass = n_seconds // self.n_stimuli
         self.n_units = self._n_batches_of_pass if n_batches is None else n_batches
 
     def __len__(self) -> int:
         return self._n_units_each * self.n_stimuli
 
-    def _index_windows(self) -> None:
-        """Find the windows of each subject in each second of each stimulus."""
+    def _index_windows(self, group_size: int) -> None:
+        """Find the windows of each subject in each second; set the group size."""
         window = window_column(self.metadata)
         seconds = encode(self.metadata, "stimulus", window)
         subjects = encode(self.metadata, "subject")
@@ -121,24 +139,49 @@ class StimulusGroupSampler(EpochSampler):
         self._first_window, self._n_windows = find_runs(seconds, subjects)
         first_subject, n_subjects = find_runs(seconds[self._first_window])
 
-        self._check_stimuli(self._order[self._first_window[first_subject]], n_subjects)
+        self.group_size = self._limit_group_size(group_size, n_subjects.max())
+        self._warn_of_stimuli(
+            self._order[self._first_window[first_subject]], n_subjects
+        )
         is_enough = n_subjects >= 2 * self.group_size
         self._first_subject = first_subject[is_enough]
         self._n_subjects = n_subjects[is_enough]
 
-    def _check_stimuli(self, rows: np.ndarray, n_subjects: np.ndarray) -> None:
-        """Raise if a stimulus has no second that enough subjects have."""
+    def _limit_group_size(self, group_size: int, n_most: int) -> int:
+        """Return the group size, at most half the most subjects of a second."""
+        if n_most < 2:
+            raise ValueError(
+                "metadata must have at least two subjects at one second of a stimulus, "
+                "but each second has one: add subjects who saw the same stimuli, or "
+                "train on shuffled windows without this sampler."
+            )
+        if n_most < 2 * group_size:
+            warnings.warn(
+                f"group_size is lowered from {group_size} to {n_most // 2}, as a group "
+                f"needs 2 * group_size subjects at one second of a stimulus, but at "
+                f"most {n_most} have the same one.",
+                stacklevel=4,
+            )
+        return min(group_size, int(n_most) // 2)
+
+    def _warn_of_stimuli(self, rows: np.ndarray, n_subjects: np.ndarray) -> None:
+        """Warn of stimuli without a second that enough subjects have."""
         columns = [name for name in ("corpus", "stimulus") if name in self.metadata]
         seconds = self.metadata.iloc[rows][columns].assign(n_subjects=n_subjects)
-        seen = seconds.groupby(columns)["n_subjects"].max()
+        seen = seconds.groupby(columns, observed=True)["n_subjects"].max()
         few = seen[seen < 2 * self.group_size]
-        if len(few):
-            raise ValueError(
-                f"A group needs 2 * group_size = {2 * self.group_size} subjects at one "
-                f"second of a stimulus, but {len(few)} of {len(seen)} stimuli have "
-                f"fewer, such as {few.index[0]!r} with {few.iloc[0]}. Lower "
-                "group_size, add subjects, or leave the windows of these stimuli out."
-            )
+        if not len(few):
+            return
+        shown = few.iloc[:_N_SHOWN].items()
+        named = ", ".join(f"{_name(key)} ({count})" for key, count in shown)
+        more = len(few) - _N_SHOWN
+        warnings.warn(
+            f"{len(few)} of {len(seen)} stimuli are left out, as fewer than "
+            f"2 * group_size = {2 * self.group_size} subjects have the same second of "
+            f"them: {named}{f' and {more} more' if more > 0 else ''}, with the largest "
+            "number of subjects in parentheses.",
+            stacklevel=4,
+        )
 
     def _draw(self) -> np.ndarray:
         """Return windows of an epoch, shape (n_batches, n_stimuli, 2 * group_size)."""
@@ -167,3 +210,8 @@ class StimulusGroupSampler(EpochSampler):
     def _to_examples(self, units: np.ndarray) -> Iterator[tuple[int, ...]]:
         """Return one tuple of windows for each second."""
         return map(tuple, units.reshape(-1, 2 * self.group_size).tolist())
+
+
+def _name(key) -> str:
+    """Return the name of a stimulus, or of its corpus and itself."""
+    return " ".join(map(str, key)) if isinstance(key, tuple) else str(key)

@@ -290,6 +290,23 @@ def test_the_default_sampler_makes_items_of_one_stimulus_second(corpus):
         assert len(found[["stimulus", "window"]].drop_duplicates()) == 1
 
 
+def test_batches_hold_the_items_that_a_small_training_set_has(corpus):
+    """16 items per batch stopped the training with "n_stimuli must be at most 12".
+
+    Batches keep the lowered number, so that no second comes twice in one of them.
+    """
+    X, _, metadata = corpus
+    rows = (metadata["stimulus"].astype(int) < 3) & (metadata["subject"] < 3)
+    objective = Watched(make_objective().encoder, projector_widths=(8, 8))
+    pretrainer = SSLPretrainer(
+        objective, max_steps=6, sampler__n_batches=3, random_state=0, device="cpu"
+    )
+    with pytest.warns(UserWarning, match="is lowered from"):
+        pretrainer.fit(X[rows], metadata=metadata[rows])
+    shapes = [tuple(items.shape[:2]) for items in pretrainer.module_.items]
+    assert shapes == [(12, 2)] * 6  # 3 stimuli of 4 s; 3 subjects make one pair
+
+
 def make_classifier(**settings):
     return SSLClassifier(
         "MEMHACL",

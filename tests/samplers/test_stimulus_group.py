@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from itertools import permutations
 
@@ -14,28 +15,49 @@ from hypothesis import strategies as st
 from braindecode_emossl.samplers import StimulusGroupSampler
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_groups(make_metadata, data):
-    n_subjects = data.draw(st.integers(2, 7), "n_subjects")
+    """Whatever the fold, groups are formed or one sentence says why not."""
+    n_subjects = data.draw(st.integers(1, 7), "n_subjects")
     lengths = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=4), "lengths")
     metadata = make_metadata(
         lengths,
         n_subjects,
         n_sessions=data.draw(st.integers(1, 3), "n_sessions"),
-        missing=data.draw(st.sampled_from([0.0, 0.0, 0.1, 0.3]), "missing"),
+        missing=data.draw(st.sampled_from([0.0, 0.0, 0.1, 0.3, 0.6]), "missing"),
         shuffle=data.draw(st.integers(0, 99), "shuffle"),
     )
-    group_size = data.draw(st.integers(1, n_subjects // 2), "group_size")
+    asked_size = data.draw(st.integers(1, 4), "group_size")
+    asked_stimuli = data.draw(st.integers(1, 30), "n_stimuli")
     n_batches = data.draw(st.none() | st.integers(1, 9), "n_batches")
+    arguments = (metadata, asked_stimuli, asked_size, n_batches, 0)
     seen = metadata.groupby(["stimulus", "window"])["subject"].nunique()
-    if seen.groupby("stimulus").max().min() < 2 * group_size:
-        with pytest.raises(ValueError, match="A group needs"):
-            StimulusGroupSampler(metadata, 1, group_size)
+    if seen.max() < 2:
+        with pytest.raises(ValueError, match="at least two subjects at one second"):
+            StimulusGroupSampler(*arguments)
         return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        sampler = StimulusGroupSampler(*arguments)
+
+    group_size = min(asked_size, seen.max() // 2)
     n_seconds = (seen >= 2 * group_size).sum()
-    n_stimuli = data.draw(st.integers(1, n_seconds), "n_stimuli")
-    sampler = StimulusGroupSampler(metadata, n_stimuli, group_size, n_batches, 0)
+    n_stimuli = min(asked_stimuli, n_seconds)
+    assert (sampler.group_size, sampler.n_stimuli) == (group_size, n_stimuli)
+    most = seen.groupby("stimulus").max()
+    left_out = set(most.index[most < 2 * group_size])
+    messages = [str(warning.message) for warning in caught]
+    starts = {
+        "group_size is lowered": group_size < asked_size,
+        "n_stimuli is lowered": n_stimuli < asked_stimuli,
+        f"{len(left_out)} of {len(most)} stimuli are left out": bool(left_out),
+    }
+    assert len(messages) == sum(starts.values())
+    for start, is_expected in starts.items():
+        assert any(text.startswith(start) for text in messages) == is_expected
+    for name in left_out:
+        assert any(f"SEED {name} ({most[name]})" in text for text in messages)
 
     examples = list(sampler)
     expected = n_seconds // n_stimuli if n_batches is None else n_batches
@@ -47,6 +69,7 @@ def test_groups(make_metadata, data):
         assert len(rows[["corpus", "stimulus", "window"]].drop_duplicates()) == 1
         assert rows["subject"].is_unique  # so no two recordings of one subject
         seconds.append((rows["stimulus"].iloc[0], rows["window"].iloc[0]))
+    assert not left_out & {stimulus for stimulus, _ in seconds}
     for start in range(0, len(seconds), n_stimuli):
         batch = seconds[start : start + n_stimuli]
         assert len(set(batch)) == n_stimuli, "a second comes twice in a batch"
@@ -110,22 +133,44 @@ def test_seconds_that_few_subjects_have_are_left_out(make_metadata):
     sampler = StimulusGroupSampler(metadata, 3, 2, n_batches=30, random_state=0)
     windows = metadata["window"].to_numpy()[np.array(list(sampler))]
     assert set(windows.ravel()) == {0, 1, 2}
-    with pytest.raises(ValueError, match=r"at most 3, .* 4 subjects have, but got 4"):
-        StimulusGroupSampler(metadata, 4, 2)
+    with pytest.warns(UserWarning, match=r"lowered from 4 to 3, .* 4 subjects have"):
+        assert len(StimulusGroupSampler(metadata, 4, 2)) == 3
 
 
-def test_too_few_subjects_is_an_error_that_names_the_stimulus(make_metadata):
+def test_a_stimulus_that_few_subjects_saw_is_left_out(make_metadata):
+    """One such stimulus stopped the whole training."""
     metadata = make_metadata([2, 2, 2], 4, n_sessions=3)
     metadata = metadata[(metadata["stimulus"] != "02") | (metadata["subject"] < 3)]
     message = (
-        r"A group needs 2 \* group_size = 4 subjects at one second of a stimulus, but "
-        r"1 of 3 stimuli have fewer, such as \('SEED', '02'\) with 2\. Lower group_size"
+        r"^1 of 3 stimuli are left out, as fewer than 2 \* group_size = 4 subjects "
+        r"have the same second of them: SEED 02 \(2\), with"
     )
-    with pytest.raises(ValueError, match=message):
-        StimulusGroupSampler(metadata, 1, 2)
-    with pytest.raises(ValueError, match="such as '02' with 2"):
+    with pytest.warns(UserWarning, match=message) as caught:
+        sampler = StimulusGroupSampler(metadata, 1, 2)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    stimuli = metadata["stimulus"].to_numpy()[np.array(list(sampler))]
+    assert set(stimuli.ravel()) == {"01", "03"}
+    with pytest.warns(UserWarning, match=r"of them: 02 \(2\), with"):
         StimulusGroupSampler(metadata.drop(columns="corpus"), 1, 2)
     assert len(StimulusGroupSampler(metadata, 1, 1)) == 6
+
+
+def test_a_warning_names_ten_stimuli_at_most(make_metadata):
+    metadata = make_metadata([1] * 15, 2)
+    metadata = metadata[(metadata["subject"] == 1) | (metadata["stimulus"] == "15")]
+    with pytest.warns(UserWarning, match=r"14 of 15 .*SEED 10 \(1\) and 4 more, with"):
+        StimulusGroupSampler(metadata, 1, 1)
+
+
+def test_small_training_sets(make_metadata):
+    """Folds of two subjects and of few stimuli stopped with an error."""
+    with pytest.warns(UserWarning) as caught:
+        sampler = StimulusGroupSampler(make_metadata([2, 3], 3), 16, 2)
+    assert [str(warning.message).split(",")[0] for warning in caught] == [
+        "group_size is lowered from 2 to 1",
+        "n_stimuli is lowered from 16 to 5",
+    ]
+    assert np.shape(list(sampler)) == (5, 2)
 
 
 def test_stimulus_must_be_known(make_metadata):
