@@ -17,6 +17,7 @@ import yaml
 from rich.console import Console
 
 from braindecode_emossl import __version__
+from braindecode_emossl.downloads import download_missing
 from braindecode_emossl.errors import EmosslError
 from braindecode_emossl.terminal import (
     calm,
@@ -126,8 +127,7 @@ _Margin = Annotated[
 _LabelSource = Annotated[
     str | None,
     typer.Option(
-        help='"self-report" or "stimulus". Default: self-report where the corpus has '
-        "ratings.",
+        help='"self-report" or "stimulus". Default: what the corpus has.',
         autocompletion=lambda: ["self-report", "stimulus"],
     ),
 ]
@@ -147,6 +147,10 @@ _Standardize = Annotated[
 ]
 _Subjects = Annotated[
     str | None, typer.Option(help="Subjects to use, such as 1-3,7. Default: all.")
+]
+_Yes = Annotated[
+    bool,
+    typer.Option("--yes", help="Download what is missing of FACED without asking."),
 ]
 _AllModalities = Annotated[
     bool,
@@ -546,6 +550,7 @@ def pretrain(
     resume: Annotated[
         bool, typer.Option(help="Resume the training in the output folder, if any.")
     ] = True,
+    yes: _Yes = False,
     json: _Json = False,
 ):
     """Pre-train a model without labels and save a checkpoint.
@@ -582,6 +587,7 @@ def pretrain(
         standardize=standardize,
     )
     opened = _open_corpora(corpora, subjects, leave_out, all_modalities=all_modalities)
+    download_missing(opened, yes)
     with make_progress() as progress, calm():
         progress.add_task("loading", total=None)
         loaded = _load_windows(opened, paradigm)
@@ -709,6 +715,7 @@ def evaluate(
         str | None,
         typer.Option(help="Run only the K-th of N shards of the folds, from 0/N."),
     ] = None,
+    yes: _Yes = False,
     json: _Json = False,
 ):
     """Evaluate pipelines under a protocol that cannot leak, and save tables.
@@ -718,6 +725,11 @@ def evaluate(
     If an evaluation is interrupted, run the same command again to resume from the last
     finished fold. On a cluster, each job runs one shard of the folds (--shard 3/15); a
     final call without --shard then collects the results.
+
+    Subjects of FACED that are not on disk are downloaded, after a question that names
+    the size.
+
+    Example: emossl evaluate FACED --subjects 37-46 --features de --last 30
 
     Example: emossl evaluate SEED --features de --window 1 --n-labeled 1,5,all
 
@@ -765,6 +777,7 @@ def evaluate(
         option="--unlabeled-subjects",
         all_modalities=all_modalities,
     )
+    download_missing([*opened, *extra], yes)
     with make_progress() as progress, calm():
         task = progress.add_task("loading", total=None)
         table = evaluation.evaluate(

@@ -202,7 +202,8 @@ def tabulate_inspections(inspections) -> Table:
             f"{getattr(found, f'n_{name}')} of {getattr(found, f'expected_{name}')}"
             for name in ("subjects", "sessions", "trials")
         ]
-        where = found.root or f"request it at {found.access_url}"
+        how = "download it from" if found.is_open else "request it at"
+        where = found.root or f"{how} {found.access_url}"
         _add_row(table, found.corpus, *counts, found.verdict, where)
     return table
 

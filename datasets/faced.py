@@ -14,6 +14,7 @@ from moabb.datasets.metadata.schema import (
     ExperimentMetadata,
     ParticipantMetadata,
 )
+from nemar import NEMARClient, NemarError
 
 from braindecode_emossl.datasets.base import EmotionDataset, Trial, find_files
 from braindecode_emossl.datasets.deap_pickles import (
@@ -358,6 +359,47 @@ class FACED(EmotionDataset):
         return bool(found) and all(
             sidecar(found["0"], kind).is_file() for kind in ("channels", "events")
         )
+
+    def download_size(self, subjects):
+        """Return how many bytes the download of some subjects takes.
+
+        The provider is asked for the sizes of the files of the latest version.
+
+        Parameters
+        ----------
+        subjects : list of int
+            Numbers of the subjects.
+
+        Returns
+        -------
+        int
+            Bytes of their files.
+
+        Raises
+        ------
+        CorpusNotFoundError
+            If the provider cannot be reached.
+        """
+        folders = tuple(f"sub-{_label(subject)}/" for subject in subjects)
+        try:
+            with NEMARClient() as client:
+                index = client.fetch_index(NEMAR_ID)
+                manifest = client.fetch_manifest(index, index.resolve_version())
+        except NemarError as error:
+            raise CorpusNotFoundError(
+                f"{self.code}: the provider cannot be asked for the files ({error})."
+            ) from error
+        return sum(f.size or 0 for f in manifest if f.path.startswith(folders))
+
+    def download_root(self):
+        """Return the folder to which the corpus is downloaded.
+
+        Returns
+        -------
+        Path
+            That of ``path`` or of the settings; it may not exist.
+        """
+        return self._named_root()
 
     def _download(self, subject: int, path, force_update: bool, verbose) -> None:
         root = self._named_root(path)

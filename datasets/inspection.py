@@ -32,6 +32,8 @@ class Inspection:
         Folder that was searched, None if it does not exist.
     access_url : str
         Page of the licence.
+    is_open : bool
+        Whether the corpus can be downloaded.
     n_subjects, n_sessions, n_trials : int
         Numbers found.
     expected_subjects, expected_sessions, expected_trials : int
@@ -52,6 +54,7 @@ class Inspection:
     corpus: str
     root: str | None
     access_url: str
+    is_open: bool = False
     n_subjects: int = 0
     n_sessions: int = 0
     n_trials: int = 0
@@ -105,6 +108,7 @@ def inspect_corpus(
         corpus=dataset.code,
         root=None,
         access_url=dataset.access_url,
+        is_open=dataset.is_open,
         expected_subjects=n_subjects,
         expected_sessions=n_subjects * expected.sessions_per_subject,
         expected_trials=dataset.summary_table["Total_trials"],
