@@ -22,7 +22,9 @@ class MaskedReconstructionLoss(nn.Module):
 
     .. math::
 
-        L = \frac{\sum_n m_n \frac{1}{P} \lVert \hat{x}_n - x_n \rVert^2}{\sum_n m_n}.
+        L = \frac{\sum_n m_n \frac{1}{P} \lVert \hat{x}_n - x_n \rVert^2}{\sum_n m_n},
+
+    and 0 if no patch is masked.
 
     Parameters
     ----------
@@ -52,11 +54,11 @@ class MaskedReconstructionLoss(nn.Module):
 
         Parameters
         ----------
-        prediction : torch.Tensor, shape (batch, n_patches, patch_dim)
+        prediction : torch.Tensor, shape (batch, ..., patch_dim)
             Reconstructed patches; those that are not masked are ignored.
-        target : torch.Tensor, shape (batch, n_patches, patch_dim)
+        target : torch.Tensor, shape (batch, ..., patch_dim)
             Original patches.
-        mask : torch.Tensor of bool, shape (batch, n_patches)
+        mask : torch.Tensor of bool, shape (batch, ...)
             True where a patch is masked.
 
         Returns
@@ -67,18 +69,15 @@ class MaskedReconstructionLoss(nn.Module):
         Raises
         ------
         ValueError
-            If the shapes do not fit together, or no patch is masked. On a GPU the loss
-            of no patch is NaN, as the mask is not read there.
+            If the shapes do not fit together.
         """
         if prediction.shape != target.shape or mask.shape != target.shape[:-1]:
             raise ValueError(
-                "prediction and target must be of one shape (batch, n_patches, "
-                "patch_dim) and mask of shape (batch, n_patches), but got "
+                "prediction and target must be of one shape (batch, ..., patch_dim) "
+                "and mask of shape (batch, ...), but got "
                 f"{tuple(prediction.shape)}, {tuple(target.shape)} and "
                 f"{tuple(mask.shape)}."
             )
-        if mask.device.type == "cpu" and not mask.any():
-            raise ValueError("mask must hold at least one masked patch, but got none.")
         # Indices of the masked patches would have to be read from a GPU.
         prediction, target = (
             at_least_single_precision(x).masked_fill(~mask[..., None], 0.0)
@@ -87,5 +86,5 @@ class MaskedReconstructionLoss(nn.Module):
         if self.normalize_targets:
             variance, mean = torch.var_mean(target, dim=-1, correction=0, keepdim=True)
             target = (target - mean) * (variance + _EPS).rsqrt()
-        n_values = total(mask.sum() * target.shape[-1])
+        n_values = total(mask.sum() * target.shape[-1]).clamp(min=1)
         return total(F.mse_loss(prediction, target, reduction="sum")) / n_values

@@ -23,11 +23,11 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     :bdg-info:`Attention/Transformer`
 
-    A transformer over patches of EEG, which
-    :class:`~braindecode_emossl.pretraining.MoodReaderPretraining` pre-trains without
-    labels, beside attention over electrodes and time on the differential entropy (DE),
-    and over eye features where there are any. The attention tells which electrodes
-    count: see :meth:`attention_weights`.
+    A transformer over patches of EEG, attention over electrodes and time on the
+    differential entropy (DE), and a branch for eye features where there are any, fused
+    to one representation. All of it is pre-trained without labels by
+    :class:`~braindecode_emossl.pretraining.MoodReaderPretraining`. The attention shows
+    which electrodes count: see :meth:`attention_weights`.
 
     The forward path is, end to end:
 
@@ -73,7 +73,10 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
     .. rubric:: Step 4 -- Eye Branch (``eye_fusion``)
 
     The mean of each eye feature over each step, through a small network. It exists only
-    if ``chs_info`` has ``misc`` channels.
+    if there are eye features. NaN is a missing value: the mean is that of the other
+    samples of the step. A feature with no sample in a step is replaced by its mean over
+    the training windows, and an indicator of the missing features enters the network,
+    whose weights for it begin at zero. Pre-training masks eye features in this way.
 
     .. rubric:: Step 5 -- Multi-level Fusion (``merge``, ``eye_fusion``)
 
@@ -256,7 +259,8 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
         eeg, eye = _find_channels(known, self.n_chans)
         self.n_eeg_chans, self.n_eye_chans = len(eeg), len(eye)
         self.register_buffer("eeg_chans", torch.tensor(eeg), persistent=False)
-        self.register_buffer("eye_chans", torch.tensor(eye), persistent=False)
+        eye_chans = torch.tensor(eye, dtype=torch.long)
+        self.register_buffer("eye_chans", eye_chans, persistent=False)
         self.n_patches = math.ceil(self.n_times / patch_size)
         self.n_steps = max(1, round(self.n_times / (self.sfreq * step_seconds)))
         self.n_features = (n_feature_layers + 1) * feature_dim
@@ -305,7 +309,8 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
         Parameters
         ----------
         x : torch.Tensor, shape (batch, n_chans, n_times)
-            EEG, and eye features if there are any.
+            EEG, and eye features if there are any. NaN in an eye feature is a missing
+            value.
         return_features : bool, default=False
             Whether to return the representation instead of the logits.
 
@@ -314,19 +319,12 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
         torch.Tensor, shape (batch, n_outputs), or dict
             Logits; or, with ``return_features``, ``{"features": (batch, n_features),
             "cls_token": (batch, embed_dim)}``, the latter the mean token of the signal
-            branch, which is what pre-training trains.
+            branch.
         """
-        # (batch, embed_dim)
-        signal = self.encode_patches(self.extract_patches(x)).mean(dim=1)
-        # (batch, n_feature_layers, feature_dim)
-        levels = self.feature_encoder(self.entropy_scaler(self._entropy(x)))
-        # (batch, feature_dim)
-        fused = self.merge(torch.cat([signal, levels[:, -1]], dim=1))
-        if self.n_eye_chans:
-            fused = self.eye_fusion(fused, self.eye_scaler(self._eye(x)))
-        features = torch.cat([levels.flatten(1), fused], dim=1)  # (batch, n_features)
+        tokens = self.encode_patches(self.extract_patches(x))
+        features = self.fuse(tokens, self.extract_entropy(x), self.extract_eye(x))
         if return_features:
-            return {"features": features, "cls_token": signal}
+            return {"features": features, "cls_token": tokens.mean(dim=1)}
         return self.final_layer(features)  # (batch, n_outputs)
 
     def extract_patches(self, x: torch.Tensor) -> torch.Tensor:
@@ -383,6 +381,73 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
             n_visible = _count_visible(mask, patches.shape[:2])
         return self.signal_encoder(patches, find_visible(mask, n_visible))
 
+    def extract_entropy(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the DE of each step and EEG channel, scaled.
+
+        Parameters
+        ----------
+        x : torch.Tensor, shape (batch, n_chans, n_times)
+            As in :meth:`forward`.
+
+        Returns
+        -------
+        torch.Tensor, shape (batch, n_steps, n_eeg_chans, n_bands)
+            The DE.
+        """
+        return self.entropy_scaler(self._entropy(x))
+
+    def extract_eye(self, x: torch.Tensor) -> torch.Tensor:
+        """Average the eye features over each step, scaled.
+
+        Parameters
+        ----------
+        x : torch.Tensor, shape (batch, n_chans, n_times)
+            As in :meth:`forward`.
+
+        Returns
+        -------
+        torch.Tensor, shape (batch, n_steps, n_eye_chans)
+            Means of the samples that are not NaN; NaN where a step has none.
+        """
+        eye = self._eye(x)
+        return self.eye_scaler(eye) if self.n_eye_chans else eye
+
+    def fuse(
+        self,
+        tokens: torch.Tensor,
+        entropy: torch.Tensor,
+        eye: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        mask_token: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Compute the representation from the inputs of the three branches.
+
+        Parameters
+        ----------
+        tokens : torch.Tensor, shape (batch, n_visible, embed_dim)
+            Tokens of patches, as :meth:`encode_patches` returns them.
+        entropy : torch.Tensor, shape (batch, n_steps, n_eeg_chans, n_bands)
+            DE, as :meth:`extract_entropy` returns it.
+        eye : torch.Tensor, shape (batch, n_steps, n_eye_chans)
+            Eye features, as :meth:`extract_eye` returns them. NaN is a masked value.
+        mask : torch.Tensor of bool, shape (batch, n_steps, n_eeg_chans), optional
+            True where the DE is masked; by default nowhere.
+        mask_token : torch.Tensor, shape (feature_dim,), optional
+            Token of masked DE. Required with ``mask``.
+
+        Returns
+        -------
+        torch.Tensor, shape (batch, n_features)
+            The representation.
+        """
+        # (batch, n_feature_layers, feature_dim)
+        levels = self.feature_encoder(entropy, mask, mask_token)
+        # (batch, feature_dim)
+        fused = self.merge(torch.cat([tokens.mean(dim=1), levels[:, -1]], dim=1))
+        if self.n_eye_chans:
+            fused = self.eye_fusion(fused, eye)
+        return torch.cat([levels.flatten(1), fused], dim=1)
+
     @torch.no_grad()
     def attention_weights(self, x: torch.Tensor) -> torch.Tensor:
         """Return how much attention each electrode gets, as for a topographic map.
@@ -403,8 +468,7 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
             one, so equal attention is ``1 / n_eeg_chans``.
         """
         x = torch.as_tensor(x).to(self.entropy_scaler.mean)
-        entropy = self.entropy_scaler(self._entropy(x))
-        return self.feature_encoder.attention_weights(entropy)
+        return self.feature_encoder.attention_weights(self.extract_entropy(x))
 
     @torch.no_grad()
     def fit_normalization(self, x: torch.Tensor, chunk_size: int = 256) -> MoodReader:
@@ -414,7 +478,7 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
         ----------
         x : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
             Training windows, as in :meth:`forward`. They may live on another device
-            than the model.
+            than the model. Missing eye data, NaN, do not count.
         chunk_size : int, default=256
             Number of windows that are measured at once.
 
@@ -426,7 +490,7 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
         Raises
         ------
         ValueError
-            If there is no window, or a value is not finite.
+            If there is no window, or a value is infinite or, in EEG, NaN.
         """
         if len(x) == 0:
             raise ValueError("fit_normalization needs at least one window, got none.")
@@ -434,34 +498,42 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
             (self.signal_scaler, self._signal_values),
             (self.entropy_scaler, self._entropy),
         ]
-        if self.n_eye_chans:
-            parts.append((self.eye_scaler, self._eye))
         moments: list[list] = [[] for _ in parts]
-        sizes = []
+        eye, sizes = [], []
         for start in range(0, len(x), chunk_size):
             windows = torch.as_tensor(x[start : start + chunk_size])
             windows = windows.to(self.signal_scaler.mean)
             sizes.append(len(windows))
+            eye.append(self._eye(windows).cpu().double())
             for found, (_, extract) in zip(moments, parts, strict=True):
                 variance, mean = torch.var_mean(extract(windows), (0, 1), correction=0)
                 found.append(torch.stack([mean, variance]).cpu().double())
         weights = torch.tensor(sizes).double() / len(x)  # (n_chunks,)
-        pooled = [_pool(torch.stack(found), weights) for found in moments]
-        if not all(torch.cat([m, v]).isfinite().all() for m, v in pooled):
+        pooled = {
+            scaler: _pool(torch.stack(found), weights)
+            for found, (scaler, _) in zip(moments, parts, strict=True)
+        }
+        if self.n_eye_chans:
+            pooled[self.eye_scaler] = _measure_known(torch.cat(eye))
+        if not all(torch.cat([m, v]).isfinite().all() for m, v in pooled.values()):
             raise ValueError(
-                "fit_normalization needs finite windows, but got NaN or infinite "
-                "values; drop or repair the windows that hold such samples."
+                "fit_normalization needs finite windows, but got NaN in EEG channels "
+                "or infinite values; drop or repair the windows that hold such samples."
             )
-        for (scaler, _), (mean, variance) in zip(parts, pooled, strict=True):
-            # What varies by rounding alone counts as constant; the rounding of a
-            # spectrum goes by its largest amplitude.
-            size = mean.abs()
-            if scaler is self.signal_scaler and self.patch_domain == "spectrum":
-                size = size.amax(dim=0)  # (n_eeg_chans,)
-            is_constant = variance.sqrt() <= 1e-6 * size
-            scaler.mean.copy_(mean)
-            scaler.std.copy_(variance.sqrt().masked_fill(is_constant, 1.0))
+        for scaler, (mean, variance) in pooled.items():
+            self._set_scaling(scaler, mean, variance)
         return self
+
+    def _set_scaling(self, scaler: _Scaler, mean, variance) -> None:
+        """Set a scaling; only a constant is not divided."""
+        # What varies by rounding alone counts as constant; the rounding of a spectrum
+        # goes by its largest amplitude.
+        size = mean.abs()
+        if scaler is self.signal_scaler and self.patch_domain == "spectrum":
+            size = size.amax(dim=0)  # (n_eeg_chans,)
+        is_constant = variance.sqrt() <= 1e-6 * size
+        scaler.mean.copy_(mean)
+        scaler.std.copy_(variance.sqrt().masked_fill(is_constant, 1.0))
 
     def _make_head(self) -> nn.Sequential:
         """Return a new classification head."""
@@ -472,15 +544,15 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
             nn.Linear(self.n_hidden, self.n_outputs),
         )
 
-    def _signal(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the EEG (batch, n_times, n_eeg_chans), not yet scaled."""
+    def _select(self, x: torch.Tensor, chans: torch.Tensor) -> torch.Tensor:
+        """Return some channels (batch, n, n_times), after a check of the shape."""
         expected = (self.n_chans, self.n_times)
         if x.ndim != 3 or x.shape[1:] != expected:
             raise ValueError(
                 "x must be of shape (batch, n_chans, n_times) = (batch, "
                 f"{expected[0]}, {expected[1]}), but got {tuple(x.shape)}."
             )
-        return x.index_select(1, self.eeg_chans).mT
+        return x.index_select(1, chans)
 
     def _signal_values(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the signal branch reads, with the channels last, not yet scaled.
@@ -488,7 +560,7 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
         Spectra (batch, n_patches, n_freqs, n_eeg_chans), or samples (batch, n_times,
         n_eeg_chans), to which zeros are added after the scaling.
         """
-        signal = self._signal(x)
+        signal = self._select(x, self.eeg_chans).mT  # (batch, n_times, n_eeg_chans)
         if self.patch_domain == "signal":
             return signal
         return self.spectrum(self._into_patches(signal))
@@ -501,14 +573,16 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     def _entropy(self, x: torch.Tensor) -> torch.Tensor:
         """Return the DE (batch, n_steps, n_eeg_chans, n_bands), not yet scaled."""
-        steps = self._cut(self._signal(x).mT)  # (batch, n_eeg_chans, n_steps, length)
+        # (batch, n_eeg_chans, n_steps, length)
+        steps = self._cut(self._select(x, self.eeg_chans))
         steps = steps.transpose(1, 2).flatten(0, 1)
         entropy = self.differential_entropy(steps)
         return entropy.unflatten(0, (-1, self.n_steps))
 
     def _eye(self, x: torch.Tensor) -> torch.Tensor:
         """Return the eye features (batch, n_steps, n_eye_chans), not yet scaled."""
-        return self._cut(x.index_select(1, self.eye_chans)).mean(dim=-1).mT
+        steps = self._cut(self._select(x, self.eye_chans))
+        return at_least_single_precision(steps).nanmean(dim=-1).mT
 
     def _cut(self, x: torch.Tensor) -> torch.Tensor:
         """Cut (..., n_times) into steps (..., n_steps, length)."""
@@ -617,9 +691,14 @@ class _FeatureEncoder(nn.Module):
         filters = torch.empty(len(layers), n_chans, dim)
         self.spatial_filters = nn.Parameter(nn.init.normal_(filters, std=n_chans**-0.5))
 
-    def forward(self, entropy: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        entropy: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        mask_token: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Map (batch, n_steps, n_chans, n_bands) to (batch, n_layers, dim)."""
-        x = self._embed(entropy)  # (batch, n_steps, n_chans, dim)
+        x = self._embed(entropy, mask, mask_token)  # (batch, n_steps, n_chans, dim)
         levels = []
         for layer, filters in zip(self.layers, self.spatial_filters, strict=True):
             x = layer(x)
@@ -636,9 +715,12 @@ class _FeatureEncoder(nn.Module):
             x = layer(x)
         return torch.stack(levels).mean(dim=0)
 
-    def _embed(self, entropy: torch.Tensor) -> torch.Tensor:
-        position = self.step_embedding + self.channel_embedding
-        return self.projection(entropy) + position
+    def _embed(self, entropy, mask=None, mask_token=None) -> torch.Tensor:
+        """Return the tokens (batch, n_steps, n_chans, dim)."""
+        tokens = self.projection(entropy)
+        if mask is not None:
+            tokens = torch.where(mask[..., None], mask_token.to(tokens.dtype), tokens)
+        return tokens + self.step_embedding + self.channel_embedding
 
 
 class _InterlinkedLayer(nn.Module):
@@ -705,7 +787,8 @@ class _Attention(nn.Module):
         self.n_heads = n_heads
         self.drop_prob = drop_prob
         self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim)
+        # A constant added to all keys changes no weight.
+        self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim)
         self.output = nn.Sequential(nn.Linear(dim, dim), nn.Dropout(drop_prob))
 
@@ -746,18 +829,23 @@ class _EyeFusion(nn.Module):
     ):
         super().__init__()
         self.tokens = nn.Sequential(
-            nn.Linear(n_eye_chans, dim),
+            nn.Linear(2 * n_eye_chans, dim),
             activation(),
             nn.Dropout(drop_prob),
             nn.Linear(dim, dim),
         )
-        self.score = nn.Linear(dim, 1)
+        # At first, a missing feature has the value that is its mean.
+        nn.init.zeros_(self.tokens[0].weight[:, n_eye_chans:])
+        self.score = nn.Linear(dim, 1, bias=False)
         self.gate = nn.Linear(2 * dim, dim)
         self.attention = _Attention(dim, n_heads, drop_prob)
 
     def forward(self, fused: torch.Tensor, eye: torch.Tensor) -> torch.Tensor:
         """Map (batch, dim) and (batch, n_steps, n_eye_chans) to (batch, dim)."""
-        tokens = self.tokens(eye)  # (batch, n_steps, dim)
+        missing = eye.isnan()
+        known = eye.masked_fill(missing, 0.0)
+        # (batch, n_steps, dim)
+        tokens = self.tokens(torch.cat([known, missing.to(known.dtype)], dim=-1))
         pooled = (self.score(tokens).softmax(dim=1) * tokens).sum(dim=1)  # (batch, dim)
         gate = self.gate(torch.cat([fused, pooled], dim=1)).sigmoid()
         attended = self.attention(fused[:, None], tokens)[:, 0]
@@ -778,6 +866,14 @@ def _pool(
     means, variances = moments.unbind(dim=1)
     mean = torch.tensordot(weights, means, dims=1)
     return mean, torch.tensordot(weights, variances + (means - mean) ** 2, dims=1)
+
+
+def _measure_known(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and variance of what is not NaN in (n_windows, n_steps, n)."""
+    never = values.isnan().all(dim=(0, 1))
+    mean = values.nanmean(dim=(0, 1))
+    variance = (values - mean).square().nanmean(dim=(0, 1))
+    return mean.masked_fill(never, 0.0), variance.masked_fill(never, 0.0)
 
 
 def _find_channels(chs_info, n_chans: int) -> tuple[list[int], list[int]]:

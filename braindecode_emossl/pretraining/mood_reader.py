@@ -1,6 +1,8 @@
-"""Pre-training of MoodReader: masked modelling of EEG."""
+"""Pre-training of MoodReader: masked modelling of EEG and eye features."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -21,7 +23,7 @@ from braindecode_emossl.pretraining.objective import (
     PretrainingOutput,
 )
 
-__all__ = ["MoodReaderPretraining"]
+__all__ = ["Masks", "MoodReaderPretraining"]
 
 #: Defaults of each preset, for arguments of ``MoodReaderPretraining`` that are None.
 _PRESETS = {
@@ -30,18 +32,50 @@ _PRESETS = {
 }
 
 
+class Masks(NamedTuple):
+    """What is masked of a batch, True where it is.
+
+    Attributes
+    ----------
+    patches : torch.Tensor of bool, shape (batch, n_patches)
+        Patches of the signal, equally many in each window.
+    entropy : torch.Tensor of bool, shape (batch, n_steps, n_eeg_chans)
+        DE of a step and channel.
+    eye : torch.Tensor of bool, shape (batch, n_steps, n_eye_chans)
+        Eye features of a step.
+    """
+
+    patches: torch.Tensor
+    entropy: torch.Tensor
+    eye: torch.Tensor
+
+
 class MoodReaderPretraining(PretrainingObjective):
     r"""Masked brain-signal modelling, in the style of Dong et al. (2024) [1]_.
 
-    ``x (batch, n_chans, n_times)`` → ``encoder.extract_patches`` → patches
-    ``(batch, n_patches, patch_dim)``, most of which are masked →
-    ``encoder.encode_patches`` of the visible ones → a mask token in each masked place →
-    a small ``decoder`` → ``(batch, n_patches, patch_dim)`` → mean squared error of the
-    masked patches.
+    Three inputs are masked and reconstructed, so that training reaches every weight
+    that the features of the model come from:
 
-    The targets are the patches as the encoder receives them: spectra or, with
-    ``patch_domain="signal"``, samples. Only the signal branch of the model is trained;
-    eye features are ignored.
+    * ``encoder.extract_patches`` → ``(batch, n_patches, patch_dim)``, most of which are
+      masked → ``encoder.encode_patches`` of the visible ones → a mask token in each
+      masked place → a small ``decoder`` → ``(batch, n_patches, patch_dim)``;
+    * ``encoder.extract_entropy`` → the DE ``(batch, n_steps, n_eeg_chans, n_bands)``,
+      where a mask token replaces a part of the steps and channels;
+    * ``encoder.extract_eye`` → ``(batch, n_steps, n_eye_chans)``, of which a part is
+      missing, in all steps of a window as the values of a corpus last several seconds;
+
+    the tokens of the visible patches, the remaining DE and the remaining eye features →
+    ``encoder.fuse`` → the representation ``(batch, n_features)`` → a linear layer for
+    the DE, and another one for the eye features. The loss is
+
+    .. math::
+
+        L = L_\text{patches} + w_\text{entropy} L_\text{entropy}
+            + w_\text{eye} L_\text{eye},
+
+    where each part is the mean squared error of the masked values. The targets are the
+    scaled inputs of the encoder. Eye data that are missing, NaN, count as masked but
+    are not reconstructed.
 
     Parameters
     ----------
@@ -53,6 +87,15 @@ class MoodReaderPretraining(PretrainingObjective):
     mask_ratio : float, default=0.75
         Fraction of masked patches: ``round(mask_ratio * n_patches)`` of each window.
         [inferred] A review of the paper mentions about 75 %.
+    feature_mask_ratio : float, default=0.5
+        Fraction of masked DE tokens and of masked eye features of each window. At least
+        one of each is masked, and one is visible if there are several. [inferred]
+    entropy_weight : float, default=1.0
+        Weight of the reconstruction of the DE. [inferred] MultiMAE [3]_ sums the losses
+        of its modalities with equal weights.
+    eye_weight : float, default=1.0
+        Weight of the reconstruction of the eye features. [inferred] As
+        ``entropy_weight``.
     normalize_targets : bool, default=False
         Whether each target patch is scaled to mean 0 and variance 1. [inferred]
         MinD-Vis does not.
@@ -71,6 +114,9 @@ class MoodReaderPretraining(PretrainingObjective):
         Number of masked patches of each window.
     decoder : torch.nn.Sequential
         The transformer, with the MLP ratio, dropout and activation of the encoder.
+    to_entropy, to_eye : torch.nn.Linear
+        Reconstruct from the representation; ``to_eye`` exists only if the encoder has
+        eye features.
 
     Raises
     ------
@@ -98,6 +144,9 @@ class MoodReaderPretraining(PretrainingObjective):
     .. [2] Chen, Z., Qing, J., Xiang, T., Yue, W. L., & Zhou, J. H. (2023). Seeing
        Beyond the Brain: Conditional Diffusion Model with Sparse Masked Modeling for
        Vision Decoding. In CVPR. https://doi.org/10.1109/CVPR52729.2023.02175
+    .. [3] Bachmann, R., Mizrahi, D., Atanov, A., & Zamir, A. (2022). MultiMAE:
+       Multi-modal Multi-task Masked Autoencoders. In ECCV.
+       https://doi.org/10.1007/978-3-031-19836-6_20
     """
 
     model_class = MoodReader
@@ -108,6 +157,9 @@ class MoodReaderPretraining(PretrainingObjective):
         *,
         preset: str = "default",
         mask_ratio: float = 0.75,
+        feature_mask_ratio: float = 0.5,
+        entropy_weight: float = 1.0,
+        eye_weight: float = 1.0,
         normalize_targets: bool = False,
         decoder_dim: int | None = None,
         n_decoder_layers: int | None = None,
@@ -131,8 +183,24 @@ class MoodReaderPretraining(PretrainingObjective):
         given = {name: size for name, size in sizes.items() if size is not None}
         dim, n_layers, n_heads = {**_PRESETS[preset], **given}.values()
         check_width("decoder_dim", dim, "n_decoder_heads", n_heads)
+        if not 0 < feature_mask_ratio < 1:
+            raise ValueError(
+                "feature_mask_ratio must be in the interval (0, 1), but got "
+                f"{feature_mask_ratio}."
+            )
+        for name, weight in (
+            ("entropy_weight", entropy_weight),
+            ("eye_weight", eye_weight),
+        ):
+            if not 0 <= weight < float("inf"):
+                raise ValueError(
+                    f"{name} must be a finite number of at least 0, but got {weight}."
+                )
         self.mask_ratio = mask_ratio
-        self.n_masked = int(self.sample_mask(1).sum())
+        self.feature_mask_ratio = feature_mask_ratio
+        self.entropy_weight = entropy_weight
+        self.eye_weight = eye_weight
+        self.n_masked = int(self.sample_masks(1).patches.sum())
         if not 0 < self.n_masked < encoder.n_patches:
             raise ValueError(
                 "mask_ratio must mask at least one of the patches of a window and "
@@ -155,7 +223,15 @@ class MoodReaderPretraining(PretrainingObjective):
             encoder.activation,
         )
         self.to_patch = nn.Linear(dim, encoder.patch_dim)
+        self.entropy_token = nn.Parameter(torch.empty(encoder.feature_dim))
+        nn.init.trunc_normal_(self.entropy_token, std=0.02)
+        n_entropies = encoder.n_steps * encoder.entropy_scaler.mean.numel()
+        self.to_entropy = nn.Linear(encoder.n_features, n_entropies)
+        if encoder.n_eye_chans:
+            n_eye_values = encoder.n_steps * encoder.n_eye_chans
+            self.to_eye = nn.Linear(encoder.n_features, n_eye_values)
         self.loss = MaskedReconstructionLoss(normalize_targets)
+        self.feature_loss = MaskedReconstructionLoss()
 
     def prepare(self, X, metadata=None) -> None:
         """Fit the scaling of the encoder on the training windows.
@@ -169,10 +245,10 @@ class MoodReaderPretraining(PretrainingObjective):
         """
         self.encoder.fit_normalization(X)
 
-    def sample_mask(
+    def sample_masks(
         self, batch_size: int, generator: torch.Generator | None = None
-    ) -> torch.Tensor:
-        """Draw which patches are masked.
+    ) -> Masks:
+        """Draw which patches, DE and eye features are masked.
 
         Parameters
         ----------
@@ -183,16 +259,29 @@ class MoodReaderPretraining(PretrainingObjective):
 
         Returns
         -------
-        torch.Tensor of bool, shape (batch_size, n_patches)
-            True where a patch is masked, on the device of the encoder.
+        Masks
+            Equally many patches, DE tokens and eye features in each window, on the
+            device of the encoder. An eye feature is masked in all steps or in none.
         """
-        return sample_patch_mask(
-            batch_size,
-            self.encoder.n_patches,
-            mask_ratio=self.mask_ratio,
-            generator=generator,
-            device=self.encoder.eeg_chans.device,
-        )
+        model = self.encoder
+
+        def draw(n: int, mask_ratio: float) -> torch.Tensor:
+            return sample_patch_mask(
+                batch_size,
+                n,
+                mask_ratio=mask_ratio,
+                generator=generator,
+                device=model.eeg_chans.device,
+            )
+
+        patches = draw(model.n_patches, self.mask_ratio)
+        grid = model.n_steps, model.n_eeg_chans
+        n_tokens = model.n_steps * model.n_eeg_chans
+        entropy = draw(n_tokens, _round_ratio(self.feature_mask_ratio, n_tokens))
+        n_eye = model.n_eye_chans
+        eye = draw(n_eye, _round_ratio(self.feature_mask_ratio, n_eye))
+        eye = eye[:, None].expand(-1, model.n_steps, -1)
+        return Masks(patches, entropy.unflatten(1, grid), eye)
 
     def forward(
         self, x: torch.Tensor, generator: torch.Generator | None = None
@@ -209,16 +298,22 @@ class MoodReaderPretraining(PretrainingObjective):
         Returns
         -------
         PretrainingOutput
-            The loss, and the term "reconstruction", which is the same.
+            The loss and its terms, see :meth:`compute_loss`.
         """
         n_patches = self.encoder.n_patches
         n_visible = n_patches - round(self.mask_ratio * n_patches)
-        return self.compute_loss(x, self.sample_mask(len(x), generator), n_visible)
+        masks = self.sample_masks(len(x), generator)
+        return self.compute_loss(x, *masks, n_visible=n_visible)
 
     def compute_loss(
-        self, x: torch.Tensor, mask: torch.Tensor, n_visible: int | None = None
+        self,
+        x: torch.Tensor,
+        mask: torch.Tensor,
+        entropy_mask: torch.Tensor,
+        eye_mask: torch.Tensor,
+        n_visible: int | None = None,
     ) -> PretrainingOutput:
-        """Compute the loss of windows under a given mask.
+        """Compute the loss of windows under given masks.
 
         Parameters
         ----------
@@ -226,6 +321,10 @@ class MoodReaderPretraining(PretrainingObjective):
             Windows, as the encoder receives them.
         mask : torch.Tensor of bool, shape (batch, n_patches)
             True where a patch is masked; the number is the same in each window.
+        entropy_mask : torch.Tensor of bool, shape (batch, n_steps, n_eeg_chans)
+            True where the DE is masked.
+        eye_mask : torch.Tensor of bool, shape (batch, n_steps, n_eye_chans)
+            True where an eye feature is masked.
         n_visible : int, optional
             Number of patches of each window that are not masked, if it is known, see
             :meth:`MoodReader.encode_patches`.
@@ -233,18 +332,46 @@ class MoodReaderPretraining(PretrainingObjective):
         Returns
         -------
         PretrainingOutput
-            The loss, and the term "reconstruction", which is the same.
+            The loss, and the terms "patches", "entropy" and, if the encoder has eye
+            features, "eye".
 
         Raises
         ------
         ValueError
-            If the mask has another shape, a different number of masked patches in
-            some windows, or masks all patches or none.
+            If the mask of patches has another shape, a different number of masked
+            patches in some windows, or masks all patches.
         """
-        patches = self.encoder.extract_patches(x)  # (batch, n_patches, patch_dim)
-        tokens = self.encoder.encode_patches(patches, mask, n_visible)
-        loss = self.loss(self._decode(tokens, mask), patches, mask)
-        return PretrainingOutput(loss=loss, terms={"reconstruction": loss.detach()})
+        model = self.encoder
+        patches = model.extract_patches(x)  # (batch, n_patches, patch_dim)
+        entropy = model.extract_entropy(x)  # (batch, n_steps, n_eeg_chans, n_bands)
+        eye = model.extract_eye(x)  # (batch, n_steps, n_eye_chans)
+        tokens = model.encode_patches(patches, mask, n_visible)
+        features = model.fuse(
+            tokens,
+            entropy,
+            eye.masked_fill(eye_mask, torch.nan),
+            entropy_mask,
+            self.entropy_token,
+        )  # (batch, n_features)
+        terms = {
+            "patches": self.loss(self._decode(tokens, mask), patches, mask),
+            "entropy": self.feature_loss(
+                self.to_entropy(features).view_as(entropy), entropy, entropy_mask
+            ),
+        }
+        loss = terms["patches"] + self.entropy_weight * terms["entropy"]
+        if model.n_eye_chans:
+            terms["eye"] = self._compare_eye(features, eye, eye_mask)
+            loss = loss + self.eye_weight * terms["eye"]
+        return PretrainingOutput(loss, {k: term.detach() for k, term in terms.items()})
+
+    def _compare_eye(self, features, eye, mask) -> torch.Tensor:
+        """Return the error of the masked eye features that are not missing."""
+        known = ~eye.isnan()
+        target = eye.masked_fill(~known, 0.0)
+        found = self.to_eye(features).view_as(eye)
+        # Each value is a patch of its own.
+        return self.feature_loss(found[..., None], target[..., None], mask & known)
 
     def _decode(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Reconstruct (batch, n_patches, patch_dim) from the encoder's tokens."""
@@ -254,3 +381,9 @@ class MoodReaderPretraining(PretrainingObjective):
         patches = patches.scatter(1, visible.expand_as(values), values)
         patches = patches + self.positions
         return self.to_patch(self.decoder(patches))
+
+
+def _round_ratio(ratio: float, n: int) -> float:
+    """Return the nearest ratio that masks at least one of n, and not all of several."""
+    n_masked = min(max(1, round(ratio * n)), max(1, n - 1))
+    return n_masked / max(1, n)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from braindecode_emossl.features import differential_entropy
 from braindecode_emossl.models import SCMM, MoodReader
 from braindecode_emossl.models.mood_reader import make_positions
 from braindecode_emossl.pretraining import (
@@ -26,6 +27,15 @@ SMALL = {
     "feature_dim": 8,
     "n_feature_heads": 2,
 }
+
+
+#: Eye features on both sides of the EEG.
+MIXED = mne.create_info(
+    ["pupil", "Fz", "Cz", "fixation", "Pz", "saccade"],
+    200.0,
+    ["misc", "eeg", "eeg", "misc", "eeg", "misc"],
+)["chs"]
+WITH_EYES = {"chs_info": MIXED, "n_chans": None, "n_times": 400}
 
 
 def make_objective(encoder=None, **kwargs):
@@ -70,56 +80,129 @@ def slow_patch(model, samples):
     return ((values - model.signal_scaler.mean) / model.signal_scaler.std).flatten()
 
 
-def slow_loss(objective, x, mask):
-    """Reconstruct window by window and add up the errors patch by patch."""
+def slow_patches(objective, window, row):
+    """Return the errors of the masked patches, and the tokens of the visible ones."""
     model = objective.encoder
+    n_patches = len(row)
+    patches = [
+        slow_patch(model, window[:, 10 * n : 10 * n + 10]) for n in range(len(row))
+    ]
+    places = make_positions(n_patches, 16)
+    tokens = [
+        model.signal_encoder.projection(patches[n]) + places[n]
+        for n in range(n_patches)
+        if not row[n]
+    ]
+    tokens = model.signal_encoder.layers(torch.stack(tokens)[None])[0]
+    visible = [*objective.to_decoder(tokens)]
+    places = make_positions(n_patches, 8)
+    sequence = []
+    for n in range(n_patches):
+        token = objective.mask_token[0, 0] if row[n] else visible.pop(0)
+        sequence.append(token + places[n])
+    decoded = objective.decoder(torch.stack(sequence)[None])[0]
     errors = []
-    for window, row in zip(x, mask.tolist(), strict=True):
-        patches = [slow_patch(model, window[:, i : i + 10]) for i in range(0, 200, 10)]
-        places = make_positions(20, 16)
-        tokens = [
-            model.signal_encoder.projection(patches[n]) + places[n]
-            for n in range(20)
-            if not row[n]
+    for n in range(n_patches):
+        if row[n]:
+            target = patches[n]
+            if objective.loss.normalize_targets:
+                target = (target - target.mean()) / (
+                    target.var(correction=0) + 1e-6
+                ).sqrt()
+            errors.append((objective.to_patch(decoded[n]) - target).square().mean())
+    return errors, tokens
+
+
+def slow_entropy(model, window, row, token):
+    """Return the scaled DE of a window, and its levels with masked tokens."""
+    encoder = model.feature_encoder
+    entropy = differential_entropy(window[None], 200, window=1.0, method="fft")[0]
+    entropy = (entropy - model.entropy_scaler.mean) / model.entropy_scaler.std
+    n_steps, n_chans, _ = entropy.shape
+    tokens = torch.zeros(n_steps, n_chans, 8)
+    for step in range(n_steps):
+        for chan in range(n_chans):
+            value = (
+                token if row[step][chan] else encoder.projection(entropy[step, chan])
+            )
+            place = encoder.step_embedding[step, 0] + encoder.channel_embedding[chan]
+            tokens[step, chan] = value + place
+    levels = []
+    for layer, filters in zip(encoder.layers, encoder.spatial_filters, strict=True):
+        tokens = layer(tokens[None])[0]
+        levels.append(sum(tokens.mean(dim=0)[c] * filters[c] for c in range(n_chans)))
+    return entropy, levels
+
+
+def slow_eye(model, window, row, fused):
+    """Return the scaled eye features of a window, and the fusion with visible ones."""
+    fusion, scaler = model.eye_fusion, model.eye_scaler
+    values, tokens = [], []
+    for step, hidden in enumerate(row):
+        means = window[:, 200 * step : 200 * step + 200].mean(dim=1)
+        values.append((means - scaler.mean) / scaler.std)
+        hidden = torch.tensor(hidden)
+        shown = torch.where(hidden, 0.0, values[-1])
+        tokens.append(fusion.tokens(torch.cat([shown, hidden.float()])))
+    tokens = torch.stack(tokens)
+    shares = torch.stack([fusion.score(token)[0] for token in tokens]).softmax(dim=0)
+    pooled = sum(share * token for share, token in zip(shares, tokens, strict=True))
+    gate = fusion.gate(torch.cat([fused, pooled])).sigmoid()
+    attended = fusion.attention(fused[None, None], tokens[None])[0, 0]
+    return torch.stack(values), gate * fused + (1 - gate) * pooled + attended
+
+
+def slow_terms(objective, x, masks):
+    """Reconstruct window by window and average the errors of all masked values."""
+    model = objective.encoder
+    errors = {"patches": [], "entropy": [], "eye": []}
+    for window, *rows in zip(x, *(mask.tolist() for mask in masks), strict=True):
+        eeg, eye = window[model.eeg_chans], window[model.eye_chans]
+        found, tokens = slow_patches(objective, eeg, rows[0])
+        errors["patches"] += found
+        entropy, levels = slow_entropy(model, eeg, rows[1], objective.entropy_token)
+        fused = model.merge(torch.cat([tokens.mean(dim=0), levels[-1]]))
+        if model.n_eye_chans:
+            values, fused = slow_eye(model, eye, rows[2], fused)
+        features = torch.cat([*levels, fused])
+        found = objective.to_entropy(features).view(entropy.shape)
+        errors["entropy"] += [
+            (found[place] - entropy[place]).square().mean()
+            for place in map(tuple, torch.tensor(rows[1]).nonzero().tolist())
         ]
-        tokens = model.signal_encoder.layers(torch.stack(tokens)[None])[0]
-        visible = [*objective.to_decoder(tokens)]
-        places = make_positions(20, 8)
-        sequence = []
-        for n in range(20):
-            token = objective.mask_token[0, 0] if row[n] else visible.pop(0)
-            sequence.append(token + places[n])
-        decoded = objective.decoder(torch.stack(sequence)[None])[0]
-        for n in range(20):
-            if row[n]:
-                target = patches[n]
-                if objective.loss.normalize_targets:
-                    target = (target - target.mean()) / (
-                        target.var(correction=0) + 1e-6
-                    ).sqrt()
-                errors.append((objective.to_patch(decoded[n]) - target).square().mean())
-    return torch.stack(errors).mean()
+        if model.n_eye_chans:
+            found = objective.to_eye(features).view(values.shape)
+            errors["eye"] += [
+                (found[place] - values[place]).square()
+                for place in map(tuple, torch.tensor(rows[2]).nonzero().tolist())
+            ]
+    return {name: torch.stack(part).mean() for name, part in errors.items() if part}
 
 
-@pytest.mark.parametrize("patch_domain", ["spectrum", "signal"])
+@pytest.mark.parametrize("encoder", [{}, WITH_EYES, {"patch_domain": "signal"}])
 @pytest.mark.parametrize("normalize", [False, True])
-def test_compute_loss_equals_slow_reference(patch_domain, normalize):
-    encoder = {"patch_domain": patch_domain}
-    objective = make_objective(encoder, normalize_targets=normalize).eval()
-    x = 20 * make_windows() + 3
+def test_compute_loss_equals_slow_reference(encoder, normalize):
+    objective = make_objective(
+        encoder, normalize_targets=normalize, entropy_weight=0.7, eye_weight=3.0
+    ).eval()
+    model = objective.encoder
+    x = 20 * make_windows(6, model.n_chans, model.n_times) + 3
     objective.prepare(x)
-    mask = objective.sample_mask(6, torch.Generator().manual_seed(0))
-    output = objective.compute_loss(x, mask)
-    torch.testing.assert_close(output.loss, slow_loss(objective, x, mask))
-    torch.testing.assert_close(output.terms["reconstruction"], output.loss.detach())
+    masks = objective.sample_masks(6, torch.Generator().manual_seed(0))
+    output = objective.compute_loss(x, *masks)
+    expected = slow_terms(objective, x, masks)
+    torch.testing.assert_close(output.terms, expected, rtol=1e-4, atol=1e-5)
+    total = expected["patches"] + 0.7 * expected["entropy"]
+    total = total + 3.0 * expected["eye"] if model.n_eye_chans else total
+    torch.testing.assert_close(output.loss, total, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("mask_ratio", [0.1, 0.33, 0.5, 0.75, 0.9])
 @pytest.mark.parametrize("n_times", [100, 200, 333])
-def test_sample_mask_masks_exactly_the_rounded_number(mask_ratio, n_times):
+def test_exactly_the_rounded_number_of_patches_is_masked(mask_ratio, n_times):
     objective = make_objective({"n_times": n_times}, mask_ratio=mask_ratio)
     n_patches = -(-n_times // 10)
-    mask = objective.sample_mask(50)
+    mask = objective.sample_masks(50).patches
     assert mask.shape == (50, n_patches)
     assert mask.sum(dim=1).tolist() == [round(mask_ratio * n_patches)] * 50
     assert objective.n_masked == round(mask_ratio * n_patches)
@@ -142,18 +225,18 @@ def test_masked_samples_matter_only_as_targets():
     """With fixed predictions the loss moves, but no token that the decoder sees."""
     objective = make_objective().eval()
     x = make_windows()
-    mask = objective.sample_mask(6, torch.Generator().manual_seed(0))
+    masks = objective.sample_masks(6, torch.Generator().manual_seed(0))
     seen = []
     objective.to_decoder.register_forward_hook(
         lambda module, args, output: seen.append(args[0])
     )
-    changed = torch.where(mask.repeat_interleave(10, 1)[:, None], 5.0, x)
+    changed = torch.where(masks.patches.repeat_interleave(10, 1)[:, None], 5.0, x)
     first, second = (
-        objective.compute_loss(x, mask),
-        objective.compute_loss(changed, mask),
+        objective.compute_loss(x, *masks),
+        objective.compute_loss(changed, *masks),
     )
     assert torch.equal(*seen)
-    assert first.loss != second.loss
+    assert first.terms["patches"] != second.terms["patches"]
 
 
 def test_mask_tokens_stand_in_the_places_of_masked_patches():
@@ -161,35 +244,161 @@ def test_mask_tokens_stand_in_the_places_of_masked_patches():
     for name in ("to_decoder", "decoder", "to_patch"):
         setattr(objective, name, nn.Identity())
     objective.positions.zero_()
-    mask = objective.sample_mask(6, torch.Generator().manual_seed(0))
+    masks = objective.sample_masks(6, torch.Generator().manual_seed(0))
     tokens = torch.randn(6, 5, 8, generator=torch.Generator().manual_seed(0))
-    decoded = objective._decode(tokens, mask)
-    for window, row in enumerate(mask.tolist()):
+    decoded = objective._decode(tokens, masks.patches)
+    for window, row in enumerate(masks.patches.tolist()):
         visible = list(tokens[window])
         for place, is_masked in enumerate(row):
             expected = objective.mask_token[0, 0] if is_masked else visible.pop(0)
             assert torch.equal(decoded[window, place], expected)
 
 
-def test_output():
-    objective = make_objective()
+@pytest.mark.parametrize("encoder", [{}, WITH_EYES])
+def test_output(encoder):
+    objective = make_objective(encoder)
     assert isinstance(objective, PretrainingObjective)
-    output = objective(make_windows())
+    model = objective.encoder
+    output = objective(make_windows(6, model.n_chans, model.n_times))
     assert isinstance(output, PretrainingOutput)
     assert output.loss.shape == ()
-    assert output.terms.keys() == {"reconstruction"}
-    assert not output.terms["reconstruction"].requires_grad
+    assert list(output.terms) == ["patches", "entropy", "eye"][: 3 if encoder else 2]
+    assert not any(term.requires_grad for term in output.terms.values())
 
 
-def test_gradients_reach_the_signal_branch_and_the_decoder_alone():
-    objective = make_objective()
-    objective(make_windows()).loss.backward()
-    for name, parameter in objective.named_parameters():
-        if name.startswith("encoder.") and "signal_encoder" not in name:
-            assert parameter.grad is None, name
-        else:
-            assert parameter.grad.abs().sum() > 0, name
-            assert parameter.grad.isfinite().all(), name
+def find_gradients(module):
+    """Return the largest gradient of each parameter that has one."""
+    return {
+        name: parameter.grad.abs().max().item()
+        for name, parameter in module.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+@pytest.mark.parametrize("encoder", [{"n_times": 400}, WITH_EYES])
+def test_pretraining_reaches_every_weight_that_the_features_come_from(encoder):
+    """Only the signal encoder had gradients; everything after it stayed random."""
+    objective = make_objective(encoder)
+    model = objective.encoder
+    x = make_windows(6, model.n_chans, model.n_times)
+    model(x, return_features=True)["features"].square().sum().backward()
+    used = find_gradients(model)
+    assert {name for name, value in used.items() if value > 0} == set(used)
+    assert {name for name, _ in model.named_parameters()} - set(used) == {
+        f"final_layer.{layer}.{kind}" for layer in (0, 3) for kind in ("weight", "bias")
+    }
+    objective.zero_grad(set_to_none=True)
+    objective(x).loss.backward()
+    reached = find_gradients(objective)
+    assert all(np.isfinite(value) for value in reached.values())
+    assert {name for name, value in reached.items() if value > 0} == {
+        name for name, _ in objective.named_parameters() if "final_layer" not in name
+    }
+
+
+@pytest.mark.parametrize("part", ["entropy", "eye"])
+def test_a_term_of_weight_zero_trains_nothing(part):
+    objective = make_objective(WITH_EYES, **{f"{part}_weight": 0.0})
+    objective(make_windows(6, 6, 400)).loss.backward()
+    reached = find_gradients(objective)
+    assert reached[f"to_{part}.weight"] == 0
+    other = {"entropy": "eye", "eye": "entropy"}[part]
+    for name in (f"to_{other}.weight", "encoder.merge.weight"):
+        assert reached[name] > 0
+
+
+def test_masks():
+    objective = make_objective(WITH_EYES, feature_mask_ratio=0.4)
+    masks = objective.sample_masks(200, torch.Generator().manual_seed(0))
+    assert [mask.dtype for mask in masks] == [torch.bool] * 3
+    assert masks.entropy.shape == (200, 2, 3)
+    assert masks.eye.shape == (200, 2, 3)
+    assert (masks.entropy.sum(dim=(1, 2)) == 2).all()
+    # In all steps or in none, as the features of a corpus last several seconds.
+    assert (masks.eye[:, 0] == masks.eye[:, 1]).all()
+    assert (masks.eye[:, 0].sum(dim=1) == 1).all()
+    for mask in (masks.entropy, masks.eye):
+        assert (mask.float().mean(dim=0) - 1 / 3).abs().max() < 0.15
+
+
+@pytest.mark.parametrize(
+    ("ratio", "n", "n_masked"),
+    [(0.5, 1, 1), (0.5, 2, 1), (0.01, 4, 1), (0.99, 4, 3), (0.5, 62, 31)],
+)
+def test_at_least_one_feature_is_masked_and_one_of_several_is_visible(
+    ratio, n, n_masked
+):
+    info = mne.create_info(
+        [f"C{i}" for i in range(n + 1)], 200.0, ["eeg"] + ["misc"] * n
+    )
+    encoder = {"chs_info": info["chs"], "n_chans": None}
+    masks = make_objective(encoder, feature_mask_ratio=ratio).sample_masks(5)
+    assert masks.eye.sum(dim=(1, 2)).tolist() == [n_masked] * 5
+
+
+def hide_eyes(x, hidden):
+    """Return windows whose eye data (batch, 2 steps, 3 features) are NaN somewhere."""
+    x = x.clone()
+    samples = hidden.mT.repeat_interleave(200, dim=2)  # (batch, 3, n_times)
+    x[:, [0, 3, 5]] = x[:, [0, 3, 5]].masked_fill(samples, torch.nan)
+    return x
+
+
+def test_missing_eye_data_are_masked():
+    """NaN in one eye feature made the features and the loss of its batch NaN."""
+    objective = make_objective(WITH_EYES).eval()
+    model = objective.encoder
+    x = make_windows(6, 6, 400)
+    objective.prepare(x)
+    hidden = torch.rand(6, 2, 3, generator=torch.Generator().manual_seed(0)) < 0.4
+    hidden[1], hidden[2] = True, False
+    missing = hide_eyes(x, hidden)
+    tokens = model.encode_patches(model.extract_patches(x))
+    eye = model.extract_eye(x)
+    features = model.fuse(
+        tokens, model.extract_entropy(x), eye.masked_fill(hidden, torch.nan)
+    )
+    found = model(missing, return_features=True)["features"]
+    assert found.isfinite().all()
+    torch.testing.assert_close(found, features)
+    torch.testing.assert_close(found[2], model(x, return_features=True)["features"][2])
+
+    masks = objective.sample_masks(6, torch.Generator().manual_seed(0))
+    known = masks.eye & ~hidden
+    masked = masks._replace(eye=masks.eye | hidden)
+    seen = []
+    objective.to_eye.register_forward_hook(lambda module, args, out: seen.append(out))
+    whole = objective.compute_loss(x, *masked).terms
+    found = objective.compute_loss(missing, *masks).terms
+    torch.testing.assert_close(seen[0], seen[1])
+    for name in ("patches", "entropy"):
+        torch.testing.assert_close(found[name], whole[name])
+    # There is no target where the data are missing.
+    errors = (seen[0].view_as(eye) - eye).square()
+    torch.testing.assert_close(found["eye"], errors[known].mean())
+    torch.testing.assert_close(whole["eye"], errors[masked.eye].mean())
+
+
+def test_a_gap_in_an_eye_feature_leaves_the_mean_of_the_rest():
+    model = make_objective(WITH_EYES).encoder
+    x = make_windows(6, 6, 400)
+    expected = x[:, [0, 3, 5], 50:200].mean(dim=2)
+    x[:, [0, 3, 5], :50] = torch.nan
+    torch.testing.assert_close(model.extract_eye(x)[:, 0], expected)
+
+
+def test_windows_without_any_eye_data():
+    objective = make_objective(WITH_EYES)
+    x = make_windows(6, 6, 400)
+    missing = hide_eyes(x, torch.ones(6, 2, 3, dtype=torch.bool))
+    objective.prepare(missing)
+    scaler = objective.encoder.eye_scaler
+    assert (scaler.mean.tolist(), scaler.std.tolist()) == ([0] * 3, [1] * 3)
+    output = objective(missing)
+    output.loss.backward()
+    assert output.terms["eye"] == 0
+    assert all(np.isfinite(value) for value in find_gradients(objective).values())
+    assert objective.encoder(missing).isfinite().all()
 
 
 def test_same_generator_same_loss():
@@ -207,9 +416,13 @@ def test_prepare_fits_the_scaling_of_the_encoder():
     objective = make_objective()
     x = 7 * make_windows(30) - 3
     objective.prepare(x)
-    patches = objective.encoder.extract_patches(x)
-    assert patches.mean().item() == pytest.approx(0, abs=1e-5)
-    assert patches.std().item() == pytest.approx(1, abs=1e-3)
+    for extract in (
+        objective.encoder.extract_patches,
+        objective.encoder.extract_entropy,
+    ):
+        values = extract(x)
+        assert values.mean().item() == pytest.approx(0, abs=1e-5)
+        assert values.std(correction=0).item() == pytest.approx(1, abs=1e-3)
 
 
 def test_a_single_window_and_odd_lengths():
@@ -255,12 +468,12 @@ def test_what_can_be_reconstructed(patch_domain, make, low, high):
         objective, max_steps=96, batch_size=32, lr=3e-3, random_state=0
     ).fit(make(256))
     trained, x = pretrainer.module_.eval(), make(64, seed=1)
-    mask = trained.sample_mask(64, torch.Generator().manual_seed(0))
+    masks = trained.sample_masks(64, torch.Generator().manual_seed(0))
     with torch.no_grad():
-        loss = trained.compute_loss(x, mask).loss
+        loss = trained.compute_loss(x, *masks).terms["patches"]
         for parameter in trained.to_patch.parameters():
             parameter.zero_()
-        ratio = (loss / trained.compute_loss(x, mask).loss).item()
+        ratio = (loss / trained.compute_loss(x, *masks).terms["patches"]).item()
     assert low < ratio < high
 
 
@@ -305,6 +518,9 @@ def test_pretrained_it_beats_chance_with_eye_features(multimodal):
         ({}, {"mask_ratio": 1.0}, "masks 20 of 20"),
         ({}, {"mask_ratio": 0.0}, "masks 0 of 20"),
         ({"patch_size": 200}, {}, "masks 1 of 1. Change it, or use longer windows"),
+        ({}, {"feature_mask_ratio": 1.0}, r"feature_mask_ratio must be .* \(0, 1\)"),
+        ({}, {"entropy_weight": -1.0}, "entropy_weight must be a finite number"),
+        ({}, {"eye_weight": float("nan")}, "eye_weight must be a finite number"),
         ({}, {"decoder_dim": 9}, "decoder_dim must be even and a multiple of"),
     ],
 )
@@ -324,20 +540,23 @@ def test_encoder_must_be_a_mood_reader():
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (torch.zeros(6, 20, dtype=torch.bool), "at least one masked patch"),
         (torch.ones(6, 20, dtype=torch.bool), "at least one, visible"),
         (torch.zeros(6, 19, dtype=torch.bool), r"= \(6, 20\), but got"),
     ],
 )
 def test_compute_loss_rejects(mask, message):
+    objective = make_objective()
+    _, *others = objective.sample_masks(6)
     with pytest.raises(ValueError, match=message):
-        make_objective().compute_loss(make_windows(), mask)
+        objective.compute_loss(make_windows(), mask, *others)
 
 
 @pytest.mark.gpu
-def test_cuda():
-    objective = make_objective().eval()
-    x, generator = make_windows(), torch.Generator()
+@pytest.mark.parametrize("encoder", [{}, WITH_EYES])
+def test_cuda(encoder):
+    objective = make_objective(encoder).eval()
+    model = objective.encoder
+    x, generator = make_windows(6, model.n_chans, model.n_times), torch.Generator()
     expected = objective(x, generator.manual_seed(0)).loss
     found = objective.cuda()(x.cuda(), generator.manual_seed(0)).loss
     torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-4)
