@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import braindecode_emossl
+from braindecode_emossl.datasets import write_replica
 from braindecode_emossl.pretraining.registry import OBJECTIVES
 from braindecode_emossl.registration import DATASETS, MODELS
 
@@ -219,11 +220,30 @@ def run_code(page: Path, folder: Path) -> dict:
 
 @pytest.mark.slow
 def test_readme_runs_as_written(tmp_path, capsys):
+    found = run_code(ROOT / "README.md", tmp_path)
+    assert len(found["results"]) == 3
+    assert set(found["results"]["target_access"]) == {"none"}
+    assert "score_trial" in capsys.readouterr().out
+
+
+def test_readme_is_short_and_names_everything():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) < 120
+    for cls in DATASETS:
+        assert f"[`{cls.__name__}`](docs/corpora/{cls.__name__.lower()}.md)" in text
+    for model in OBJECTIVES:
+        assert f"[`{model}`](docs/models/" in text
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_as_written(tmp_path, capsys):
     """The block that loads a checkpoint could not be fitted, and nobody noticed.
 
     The classifier did not read ``input_domain`` from the checkpoint.
     """
-    found = run_code(ROOT / "README.md", tmp_path)
+    folder = tmp_path / "seed-replica"
+    write_replica("SEED", folder, subjects=[1, 2, 3], seconds=10, seed=0)
+    found = run_code(DOCS / "start.md", tmp_path)
     assert found["probe"].predict(found["X"]).shape == found["y"].shape
     assert found["probe"].net_.module_.input_domain == "de"
     assert found["probe"].n_steps_ > 0
