@@ -562,8 +562,7 @@ class SEED_V(EmotionDataset):
 
 def _subject_of(file: Path) -> int:
     """Return the subject of a recording by its name."""
-    match = re.fullmatch(_RECORDING_NAME, file.name)
-    return int(file.name.partition("_")[0] if match is None else match["subject"])
+    return int(file.name.partition("_")[0])
 
 
 def _find_flaw(values: np.ndarray | None, expected: tuple[int, int]) -> str | None:

@@ -37,6 +37,7 @@ KNOWN_FAILURES = {
     "test_all_datasets_have_required_fields": "its list of paradigms is fixed",
     "test_catalog_dataset_count": "it counts MOABB's own datasets",
     "test_metadata_matches_raw_data[SEED_IV]": "eye features are read when asked for",
+    "test_metadata_matches_raw_data[SEED_V]": "eye features are read when asked for",
     "test_constructor_defaults_and_properties[MAHNOB_HCI]": (
         "participants without physiology are not offered"
     ),
