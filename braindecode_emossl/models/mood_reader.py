@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
 
+import mne
 import torch
 import torch.nn.functional as F
 from braindecode.models.base import EEGModuleMixin
@@ -16,6 +20,12 @@ from braindecode_emossl.models.head import ReplaceableHead
 from braindecode_emossl.models.modalities import find_modalities
 
 __all__ = ["MoodReader"]
+
+# Types of MNE that are eye features, and names such as those of SEED-IV and SEED-V.
+_EYE_TYPES = ("misc", "eyegaze", "pupil")
+_EYE_NAMES = re.compile(
+    "(eye|pupil|gaze|fixation|saccade|blink|disp|fix|sacc|ev)(_|$)", re.IGNORECASE
+)
 
 
 class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
@@ -43,8 +53,13 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
     → multi-level fusion → ``(batch, n_features)`` → ``final_layer`` →
     ``(batch, n_outputs)``.
 
-    With the defaults ``n_features`` is 192. Channels whose kind in ``chs_info`` is
-    ``misc`` are eye features; without ``chs_info`` all channels are EEG.
+    With the defaults ``n_features`` is 192.
+
+    Eye features are the channels whose type in ``chs_info`` is ``misc``, ``eyegaze`` or
+    ``pupil``, and those of type EEG or no type whose name begins with ``eye_``,
+    ``pupil_``, ``gaze_``, ``fix_``, ``sacc_``, ``blink_``, ``disp_`` or ``ev_``, as in
+    the corpora of this package. Without ``chs_info`` all channels are EEG unless
+    ``eye_channels`` lists their positions. Channels of other types are left out.
 
     .. rubric:: Step 1 -- Scaling (``signal_scaler`` and the like)
 
@@ -94,6 +109,9 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     Parameters
     ----------
+    eye_channels : list of str or list of int, optional
+        The eye features: names in ``chs_info``, or positions; none if it is empty. By
+        default they are found by type and name. [inferred]
     patch_domain : {"spectrum", "signal"}, default="spectrum"
         What stands for a patch, in the encoder and as the target of pre-training: the
         amplitudes of its frequencies, or its samples. [inferred] MinD-Vis and
@@ -146,8 +164,14 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
     Raises
     ------
     ValueError
-        If a channel is neither EEG nor ``misc``, none is EEG, a setting is outside its
-        range, or the steps are too short or ``sfreq`` is too low for the bands.
+        If no channel is EEG, an eye channel is not found, a channel is of a type that
+        is not a signal of the body, a setting is outside its range, or the steps are
+        too short or ``sfreq`` is too low for the bands.
+
+    Warns
+    -----
+    UserWarning
+        If channels are left out because they are neither EEG nor eye features.
 
     Notes
     -----
@@ -198,6 +222,7 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
         input_window_seconds=None,
         sfreq=None,
         *,
+        eye_channels: list[str] | list[int] | None = None,
         patch_domain: str = "spectrum",
         patch_size: int = 50,
         embed_dim: int = 256,
@@ -241,6 +266,7 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
         check_width("embed_dim", embed_dim, "n_heads", n_heads)
         check_width("feature_dim", feature_dim, "n_feature_heads", n_feature_heads)
 
+        self.eye_channels = eye_channels
         self.patch_domain = patch_domain
         self.patch_size = patch_size
         self.embed_dim = embed_dim
@@ -256,7 +282,7 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
         self.head_drop_prob = head_drop_prob
         self.activation = activation
 
-        eeg, eye = _find_channels(known, self.n_chans)
+        eeg, eye = _find_channels(known, self.n_chans, eye_channels)
         self.n_eeg_chans, self.n_eye_chans = len(eeg), len(eye)
         self.register_buffer("eeg_chans", torch.tensor(eeg), persistent=False)
         eye_chans = torch.tensor(eye, dtype=torch.long)
@@ -876,16 +902,63 @@ def _measure_known(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return mean.masked_fill(never, 0.0), variance.masked_fill(never, 0.0)
 
 
-def _find_channels(chs_info, n_chans: int) -> tuple[list[int], list[int]]:
+def _find_channels(
+    chs_info: Sequence[Mapping] | None,
+    n_chans: int,
+    eye_channels: Sequence[str] | Sequence[int] | None,
+) -> tuple[list[int], list[int]]:
     """Return the positions of the EEG channels and of the eye features."""
-    found = find_modalities(chs_info, n_chans)
-    eeg, eye = found.pop("eeg", []), found.pop("misc", [])
-    if found or not eeg:
+    channels = [{}] * n_chans if chs_info is None else list(chs_info)
+    is_eye = [_is_eye(channel) for channel in channels]
+    if eye_channels is None:
+        eye = [i for i in range(n_chans) if is_eye[i]]
+    else:
+        eye = _find_listed(eye_channels, channels)
+    rest = [i for i in range(n_chans) if i not in eye and not is_eye[i]]
+    found = find_modalities([channels[i] for i in rest], len(rest))
+    eeg = [rest[i] for i in found.pop("eeg", [])]
+    if not eeg:
         raise ValueError(
-            "chs_info must hold channels of the type eeg and, for eye features, misc, "
-            f"but got {[*found] or 'no eeg'}. Pick the channels before cutting windows."
+            "MoodReader needs channels of the type eeg, but got none among "
+            f"{n_chans} channels, of which {len(eye)} are eye features. Pick the "
+            "channels and set their types before cutting windows."
+        )
+    if found:
+        left = {
+            kind: [channels[rest[i]].get("ch_name") for i in places]
+            for kind, places in found.items()
+        }
+        warnings.warn(
+            f"MoodReader takes EEG and eye features; it leaves out {left}. Pick "
+            "channels before cutting windows, or list eye features in eye_channels.",
+            stacklevel=3,
         )
     return eeg, eye
+
+
+def _is_eye(channel: Mapping) -> bool:
+    """Return whether a channel is an eye feature, by its type, else by its name."""
+    constants = mne.io.get_channel_type_constants()
+    kind = channel.get("kind")
+    if any(kind in (name, constants[name]["kind"]) for name in _EYE_TYPES):
+        return True
+    is_open = kind in (None, "eeg", constants["eeg"]["kind"])
+    return is_open and bool(_EYE_NAMES.match(str(channel.get("ch_name", ""))))
+
+
+def _find_listed(eye_channels: Sequence, channels: Sequence[Mapping]) -> list[int]:
+    """Return the positions of eye features listed by name or position."""
+    names = [channel.get("ch_name") for channel in channels]
+    places = range(len(channels))
+    missing = [c for c in eye_channels if c not in (*names, *places)]
+    if missing:
+        known = names if any(names) else "no names, as there is no chs_info"
+        raise ValueError(
+            f"eye_channels must be names in chs_info or positions below {len(names)}, "
+            f"but {missing} are not among the channels: {known}."
+        )
+    listed = {c if c in places else names.index(c) for c in eye_channels}
+    return sorted(listed)
 
 
 def check_width(name: str, dim: int, heads_name: str, n_heads: int) -> None:
