@@ -240,7 +240,8 @@ def make_objective(name: str):
         return SCMMPretraining(model), (62, 5), 256
     if name == "MEMHACL":
         # Items of four windows.
-        model = MEMHACL(n_outputs=4, chs_info=info["chs"], n_times=128, sfreq=128)
+        sizes = {"preset": "paper", "n_times": 128, "sfreq": 128}
+        model = MEMHACL(n_outputs=4, chs_info=info["chs"], **sizes)
         return MEMHACLPretraining(model), (4, 32, 128), 8
     if name == "MaskedClusterTransformer":
         model = MaskedClusterTransformer(

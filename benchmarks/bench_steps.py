@@ -108,7 +108,7 @@ def compare_optimizers(n_rounds: int) -> Table:
     settings = {"n_outputs": 3, "n_chans": 62, "n_times": 800, "sfreq": 200}
     models = [
         SCMM(n_outputs=3, n_chans=62, n_times=5, input_domain="de"),
-        MEMHACL(**{**settings, "n_times": 200}),
+        MEMHACL(**{**settings, "n_times": 200}, preset="paper"),
         MaskedClusterTransformer(**settings),
         MoodReader(**settings),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,8 +66,9 @@ class ClusterReport:
 class TokenClusters(nn.Module):
     """Several k-means clusterings of the same tokens, as a module without parameters.
 
-    Each feature is standardised by its mean and standard deviation over the tokens that
-    :meth:`fit` was given. The fitted values are buffers of constant size.
+    Each feature is standardised by its mean and standard deviation over the tokens of
+    the recording, so that clusters do not tell recordings apart, or of all windows that
+    :meth:`fit` was given where the recording is not known.
 
     Parameters
     ----------
@@ -86,6 +87,10 @@ class TokenClusters(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
+        # Of each recording, (n_recordings, n_features). They are not saved: what is
+        # saved has one size, and serves other recordings.
+        for name in ("recording_means", "recording_scales"):
+            self.register_buffer(name, torch.zeros(0, n_features), persistent=False)
         self.register_buffer("n_active", torch.tensor(n_clusters))
         for i, size in enumerate(n_clusters):
             self.register_buffer(f"centroids_{i}", torch.zeros(size, n_features))
@@ -99,26 +104,31 @@ class TokenClusters(nn.Module):
         return [getattr(self, f"centroids_{i}") for i in range(len(self.sizes))]
 
     @torch.no_grad()
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, features: torch.Tensor, recordings: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return the nearest cluster of every token.
 
         Parameters
         ----------
-        features : torch.Tensor, shape (..., n_features)
+        features : torch.Tensor, shape (batch, n_tokens, n_features)
             Features of tokens.
+        recordings : torch.Tensor of int, shape (batch,), or None
+            Number of the recording of each window in :meth:`scale_recordings`; -1, as
+            None, stands for any other.
 
         Returns
         -------
-        torch.Tensor of int64, shape (..., n_codebooks)
+        torch.Tensor of int64, shape (batch, n_tokens, n_codebooks)
             Clusters, counted from 0.
         """
-        tokens = (features.flatten(0, -2) - self.mean) / self.scale  # (N, n_features)
+        tokens = self._standardize(features, recordings).flatten(0, 1)
         nearest = [
             _nearest(tokens, centroids[:size])[1]
             for centroids, size in zip(self.centroids, self.sizes, strict=True)
         ]  # of (N,)
-        # (..., n_codebooks)
-        return torch.stack(nearest, dim=-1).unflatten(0, features.shape[:-1])
+        # (batch, n_tokens, n_codebooks)
+        return torch.stack(nearest, dim=-1).unflatten(0, features.shape[:2])
 
     @torch.no_grad()
     def fit(
@@ -126,6 +136,7 @@ class TokenClusters(nn.Module):
         features: torch.Tensor,
         *,
         name: str,
+        recordings: torch.Tensor | None = None,
         choose_n_clusters: bool = False,
         random_state=None,
     ) -> ClusterReport:
@@ -137,6 +148,8 @@ class TokenClusters(nn.Module):
             Features of the tokens of training windows.
         name : str
             Name of the features, for the report.
+        recordings : torch.Tensor of int, shape (n_windows,), or None
+            Number of the recording of each window in :meth:`scale_recordings`.
         choose_n_clusters : bool, default=False
             Whether to take the best of a quarter, half and all of ``n_clusters``, by
             the silhouette on a held-out fifth of the windows.
@@ -159,7 +172,10 @@ class TokenClusters(nn.Module):
                 "Clusters need finite features, but the windows give NaN or infinite "
                 "ones; drop or repair the windows that hold such samples."
             )
-        windows = self._standardize(features.to(self.mean))
+        features = features.to(self.mean)
+        std, self.mean = torch.std_mean(features, dim=(0, 1), correction=0)
+        self.scale = std.masked_fill(std == 0, 1.0)
+        windows = self._standardize(features, recordings)
         tokens = windows.flatten(0, 1)  # (N, n_features)
 
         sizes, n_reseeded, silhouettes = [], [], []
@@ -176,7 +192,7 @@ class TokenClusters(nn.Module):
         self.n_active.copy_(torch.tensor(sizes))
         self.sizes = list(sizes)
 
-        assigned = self(features.to(self.mean)).flatten(0, 1)  # (N, n_codebooks)
+        assigned = self(features, recordings).flatten(0, 1)  # (N, n_codebooks)
         counts = [
             torch.bincount(column, minlength=size).cpu().numpy()
             for column, size in zip(assigned.T, sizes, strict=True)
@@ -190,12 +206,27 @@ class TokenClusters(nn.Module):
             silhouettes=tuple(silhouettes),
         )
 
-    def _standardize(self, windows: torch.Tensor) -> torch.Tensor:
-        """Set mean and scale, and return the standardised features."""
-        std, mean = torch.std_mean(windows, dim=(0, 1), correction=0)  # (n_features,)
-        self.mean.copy_(mean)
-        self.scale.copy_(std.masked_fill(std == 0, 1.0))
-        return (windows - self.mean) / self.scale
+    @torch.no_grad()
+    def scale_recordings(self, parts: Iterable[torch.Tensor]) -> None:
+        """Set by what the features of each recording are standardised.
+
+        Parameters
+        ----------
+        parts : iterable of torch.Tensor, shape (n_windows, n_tokens, n_features)
+            Features of some windows of each recording.
+        """
+        found = [torch.std_mean(part, dim=(0, 1), correction=0) for part in parts]
+        scales, self.recording_means = map(torch.stack, zip(*found, strict=True))
+        self.recording_scales = scales.masked_fill(scales == 0, 1.0)
+
+    def _standardize(self, features: torch.Tensor, recordings) -> torch.Tensor:
+        """Scale the features of (batch, n_tokens, n_features)."""
+        mean, scale = self.mean, self.scale
+        if recordings is not None:
+            rows = recordings + 1  # (batch,)
+            mean = torch.cat([mean[None], self.recording_means])[rows][:, None]
+            scale = torch.cat([scale[None], self.recording_scales])[rows][:, None]
+        return (features - mean) / scale
 
 
 def _read_sizes(clusters: TokenClusters, incompatible_keys) -> None:

@@ -75,6 +75,7 @@ class StepwiseTraining(DeviceTraining):
         if self.saved_ is not None:
             self._start_workers(batches, valid_batches)
             self.restore_state()
+            self.tell_objective("on_resume", train.windows, metadata=train.metadata)
             self._restore_best_scores()
         else:
             self.first_step_, self.batch_in_epoch_ = self.n_steps_, 0
@@ -218,7 +219,7 @@ class StepwiseTraining(DeviceTraining):
     def train_step_single(self, batch, **fit_params):
         """Compute loss and gradients of one batch."""
         windows, numbers = batch
-        y_pred = self.infer(windows)
+        y_pred = self.infer(windows, **self.list_arguments(numbers, training=True))
         loss = self.get_loss(y_pred, numbers, X=windows, training=True)
         # The last step of an epoch may have fewer batches.
         per_step = self.gradient_accumulation_steps
@@ -226,6 +227,10 @@ class StepwiseTraining(DeviceTraining):
         n_accumulated = min(per_step, self.n_batches_ - first)
         self.scaler_.scale(loss / n_accumulated).backward()
         return {"loss": loss, "y_pred": y_pred}
+
+    def list_arguments(self, numbers, training: bool) -> dict[str, Any]:
+        """Return further arguments of the objective for the windows of a batch."""
+        return {}
 
     def update_weights(self) -> None:
         """Make one optimizer step with the gradients as they are."""

@@ -23,11 +23,17 @@ from braindecode_emossl.pretraining.objective import (
     PretrainingObjective,
     PretrainingOutput,
 )
+from braindecode_emossl.pretraining.windows import number_recordings
 
 __all__ = ["MaskedClusterPretraining"]
 
 # Windows whose features are computed at once when clusters are fitted.
 _CHUNK_SIZE = 256
+# Windows of each recording that its features are standardised by, at most.
+_WINDOWS_OF_RECORDING = 32
+# A plateau: epochs without a loss lower by this share; and the share by which the loss
+# must be below that of guessing for the layer to be worth clustering.
+_PATIENCE, _LEAST_GAIN, _GAIN_OVER_GUESSING = 3, 0.01, 0.1
 
 
 class MaskedClusterPretraining(PretrainingObjective):
@@ -42,8 +48,9 @@ class MaskedClusterPretraining(PretrainingObjective):
 
     The clusters come from the training windows alone (:meth:`fit_clusters`), by
     mini-batch k-means, once for each codebook. The first clusters are those of the log
-    power of every channel in five bands, token by token. Every ``recluster_every``
-    epochs they are replaced by clusters of a layer of the encoder. A copy of the
+    power of every channel in five bands, token by token. When the loss no longer falls,
+    they are replaced by clusters of a layer of the encoder. Features are standardised
+    within each recording, so that clusters do not tell subjects apart. A copy of the
     encoder up to that layer computes the targets until the next clustering, so that
     they do not change while the encoder is trained.
 
@@ -77,9 +84,11 @@ class MaskedClusterPretraining(PretrainingObjective):
         HuBERT.
     cluster_layer : int, optional
         Layer that is clustered, from 1; by default the middle one. [inferred]
-    recluster_every : int or None, default=20
-        Epochs between two clusterings; None keeps the first one. [inferred] By then the
-        encoder must have learned to predict the clusters, see Notes.
+    recluster_every : "plateau", int or None, default="plateau"
+        When the layer is clustered: "plateau" when the loss of an epoch has not fallen
+        by 1 % for three epochs, but never while it is within 10 % of that of guessing,
+        see Notes; or so many epochs after the last time; None keeps the first clusters.
+        [inferred]
     adaptive_n_clusters : bool, default=False
         Whether each codebook takes the best of a quarter, half and all of its
         ``n_clusters``, by the silhouette on held-out training windows. [inferred] The
@@ -114,20 +123,19 @@ class MaskedClusterPretraining(PretrainingObjective):
 
     Predicting clusters is useful under two conditions:
 
-    * The first clusters must not identify subjects. Spectra differ more between
-      subjects than between emotions, and scaling each channel to variance 1 in each
-      recording is not enough. Flatten the spectrum of each channel within each
-      recording, and set the model's ``pre_emphasis`` to 0.
+    * Clusters must not identify subjects. Spectra differ more between subjects than
+      between emotions. Features are therefore standardised within each recording, the
+      windows of one corpus, subject and session in the metadata. Recordings that
+      :meth:`prepare` has not seen, such as those of a validation set, and windows
+      without metadata, are standardised over all training windows.
     * A layer must not be clustered before it is trained. Until then its features
       reflect the waveform and the position of a token in its window, and training on
       clusters of these destroys earlier progress. The term "prediction" should be well
       below ``np.log(objective.reports[-1].perplexity).sum()``, the loss of a model that
-      knows only how frequent each cluster is. With few windows this takes more than 20
-      epochs.
+      knows only how frequent each cluster is.
 
     Deviations from HuBERT:
 
-    * Features are standardised over all training windows, not within recordings.
     * After a new clustering, training continues with new cluster embeddings; all
       clusterings have the same number of codebooks.
     * Clusters without a token are moved to the tokens that are farthest from theirs.
@@ -159,7 +167,7 @@ class MaskedClusterPretraining(PretrainingObjective):
         feature_penalty: float = 0.0,
         code_dim: int = 256,
         cluster_layer: int | None = None,
-        recluster_every: int | None = 20,
+        recluster_every: int | str | None = "plateau",
         adaptive_n_clusters: bool = False,
         max_fit_tokens: int = 100_000,
         random_state=None,
@@ -186,11 +194,15 @@ class MaskedClusterPretraining(PretrainingObjective):
             intermediate_weight=intermediate_weight, feature_penalty=feature_penalty
         )
         _check_positive(
-            mask_length=mask_length,
-            code_dim=code_dim,
-            recluster_every=recluster_every,
-            max_fit_tokens=max_fit_tokens,
+            mask_length=mask_length, code_dim=code_dim, max_fit_tokens=max_fit_tokens
         )
+        if isinstance(recluster_every, str) and recluster_every != "plateau":
+            raise ValueError(
+                "recluster_every must be 'plateau', None or a number of epochs, but "
+                f"got {recluster_every!r}."
+            )
+        if recluster_every != "plateau":
+            _check_positive(recluster_every=recluster_every)
 
         self.n_clusters = tuple(n_clusters)
         self.mask_prob = mask_prob
@@ -226,6 +238,10 @@ class MaskedClusterPretraining(PretrainingObjective):
         # As a number of Python, which need not be read from a GPU for each batch.
         self.n_clustered = 0
         self.register_load_state_dict_post_hook(_read_clustered)
+        # Of the epoch: the sum and number of the losses. Since the last clustering: the
+        # lowest loss of an epoch, the number of epochs that have not lowered it, and
+        # the loss of guessing.
+        self.register_buffer("progress", torch.zeros(5))
 
     def prepare(self, X, metadata=None) -> None:
         """Find the first clusters, those of band power.
@@ -235,12 +251,12 @@ class MaskedClusterPretraining(PretrainingObjective):
         X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
             All training windows.
         metadata : DataFrame, n_windows rows, or None
-            Ignored.
+            Rows with ``corpus``, ``subject`` and ``session``, as far as they are known.
         """
-        self.fit_clusters(X)
+        self.fit_clusters(X, metadata=metadata)
 
     def on_epoch_begin(self, epoch: int, X, metadata=None) -> None:
-        """Cluster the encoder's layer again, every ``recluster_every`` epochs.
+        """Cluster the encoder's layer again if it is time.
 
         Parameters
         ----------
@@ -249,13 +265,35 @@ class MaskedClusterPretraining(PretrainingObjective):
         X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
             All training windows.
         metadata : DataFrame, n_windows rows, or None
-            Ignored.
+            As in :meth:`prepare`.
         """
-        if self.recluster_every and epoch and epoch % self.recluster_every == 0:
-            self.fit_clusters(X, features="layer")
+        if self.recluster_every == "plateau":
+            is_due = self._has_plateau()
+        else:
+            every = self.recluster_every
+            is_due = bool(every and epoch and epoch % every == 0)
+        if is_due:
+            self.fit_clusters(X, features="layer", metadata=metadata)
+
+    def _has_plateau(self) -> bool:
+        """Return whether the losses of the last epochs have stopped to fall."""
+        total, n_batches, lowest, n_stale, guessing = self.progress.tolist()
+        if not n_batches:
+            return False
+        loss = total / n_batches
+        n_stale = 0 if loss < (1 - _LEAST_GAIN) * lowest else n_stale + 1
+        self._set_progress(min(loss, lowest), n_stale, guessing)
+        return n_stale >= _PATIENCE and loss < (1 - _GAIN_OVER_GUESSING) * guessing
+
+    def _set_progress(self, lowest: float, n_stale: float, guessing: float) -> None:
+        """Begin an epoch."""
+        progress = torch.tensor([0.0, 0.0, lowest, n_stale, guessing])
+        self.progress.copy_(progress)
 
     @torch.no_grad()
-    def fit_clusters(self, X, features: str = "band_power") -> ClusterReport:
+    def fit_clusters(
+        self, X, features: str = "band_power", metadata=None
+    ) -> ClusterReport:
         """Find clusters, and use them as targets from now on.
 
         Parameters
@@ -265,6 +303,8 @@ class MaskedClusterPretraining(PretrainingObjective):
         features : {"band_power", "layer"}, default="band_power"
             Features to cluster: the log power of the signal, or the present output of
             ``cluster_layer``.
+        metadata : DataFrame, n_windows rows, or None
+            As in :meth:`prepare`.
 
         Returns
         -------
@@ -289,18 +329,17 @@ class MaskedClusterPretraining(PretrainingObjective):
                 {name: state[name] for name in self.target_encoder.state_dict()}
             )
         rng = self._random_state()
+        recordings = self._scale_recordings(X, features, metadata)
         n_windows = max(1, self.max_fit_tokens // self.encoder.n_tokens)
         chosen = np.sort(rng.permutation(len(X))[:n_windows])
-        tokens = torch.cat(
-            [
-                self._token_features(X[chosen[start : start + _CHUNK_SIZE]], features)
-                for start in range(0, len(chosen), _CHUNK_SIZE)
-            ]
-        )  # (n_windows, n_tokens, n_features)
+        tokens = self._read_features(X, chosen, features)
         name = f"layer {self.cluster_layer}" if features == "layer" else features
         report = self.clusters[features].fit(
             tokens,
             name=name,
+            recordings=None
+            if recordings is None
+            else torch.from_numpy(recordings[chosen]).to(tokens.device),
             choose_n_clusters=self.adaptive_n_clusters,
             random_state=rng,
         )
@@ -310,16 +349,54 @@ class MaskedClusterPretraining(PretrainingObjective):
             # The embeddings of the previous clusters are meaningless for the new ones.
             head.reset_codes()
         self.reports.append(report)
+        self._set_progress(np.inf, 0, np.log(report.perplexity).sum())
         return report
 
     @torch.no_grad()
-    def compute_targets(self, X) -> torch.Tensor:
+    def on_resume(self, X, metadata=None) -> None:
+        """Find by what the features of each recording were standardised.
+
+        Parameters
+        ----------
+        X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
+            All training windows.
+        metadata : DataFrame, n_windows rows, or None
+            As in :meth:`prepare`.
+        """
+        self._scale_recordings(X, self._current(), metadata)
+
+    def _scale_recordings(self, X, features: str, metadata) -> np.ndarray | None:
+        """Fit the scaling of each recording, and return the windows' recordings."""
+        recordings = number_recordings(metadata)
+        if recordings is not None:
+            parts = (
+                self._read_features(
+                    X, _spread(np.flatnonzero(recordings == i)), features
+                )
+                for i in range(recordings.max() + 1)
+            )
+            self.clusters[features].scale_recordings(parts)
+        return recordings
+
+    def _read_features(self, X, rows: np.ndarray, features: str) -> torch.Tensor:
+        """Return the features (n_windows, n_tokens, n_features) of some windows."""
+        return torch.cat(
+            [
+                self._token_features(X[rows[start : start + _CHUNK_SIZE]], features)
+                for start in range(0, len(rows), _CHUNK_SIZE)
+            ]
+        )
+
+    @torch.no_grad()
+    def compute_targets(self, X, recordings=None) -> torch.Tensor:
         """Return the cluster of every token.
 
         Parameters
         ----------
         X : torch.Tensor or numpy.ndarray, shape (batch, n_chans, n_times)
             Windows.
+        recordings : torch.Tensor of int, shape (batch,), or None
+            Number of the recording of each window, see :meth:`forward`.
 
         Returns
         -------
@@ -337,7 +414,8 @@ class MaskedClusterPretraining(PretrainingObjective):
                 "fit_clusters with the training windows; SSLPretrainer does it in fit."
             )
         current = self._current()
-        return self.clusters[current](self._token_features(X, current))
+        features = self._token_features(X, current)
+        return self.clusters[current](features, recordings)
 
     def sample_mask(
         self, batch_size: int, generator: torch.Generator | None = None
@@ -366,7 +444,10 @@ class MaskedClusterPretraining(PretrainingObjective):
         )
 
     def forward(
-        self, x: torch.Tensor, generator: torch.Generator | None = None
+        self,
+        x: torch.Tensor,
+        generator: torch.Generator | None = None,
+        recordings: torch.Tensor | None = None,
     ) -> PretrainingOutput:
         """Find the targets of a batch, mask it and compute the loss.
 
@@ -376,15 +457,21 @@ class MaskedClusterPretraining(PretrainingObjective):
             Windows.
         generator : torch.Generator, optional
             Source of the masks; torch's global generator by default.
+        recordings : torch.Tensor of int, shape (batch,), or None
+            Number of the recording of each window, by its first appearance in the
+            metadata of :meth:`prepare`; -1 for any other. None: they are not known.
 
         Returns
         -------
         PretrainingOutput
             As :meth:`compute_loss` returns it.
         """
-        return self.compute_loss(
-            x, self.compute_targets(x), self.sample_mask(len(x), generator)
-        )
+        targets = self.compute_targets(x, recordings)
+        output = self.compute_loss(x, targets, self.sample_mask(len(x), generator))
+        if self.training:
+            self.progress[0] += output.terms["prediction"]
+            self.progress[1] += 1
+        return output
 
     def compute_loss(
         self, X: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor
@@ -491,6 +578,12 @@ class MaskedClusterPretraining(PretrainingObjective):
         if self.random_state is None:
             return check_random_state(int(torch.randint(2**31, ())))
         return check_random_state(self.random_state)
+
+
+def _spread(rows) -> np.ndarray:
+    """Return some of the rows, in equal distances."""
+    places = np.linspace(0, len(rows) - 1, min(len(rows), _WINDOWS_OF_RECORDING))
+    return np.asarray(rows)[places.round().astype(int)]
 
 
 def _read_clustered(objective: MaskedClusterPretraining, incompatible_keys) -> None:

@@ -31,8 +31,11 @@ class PretrainingObjective(nn.Module):
     """Base class of the objectives: an encoder, heads and a loss without labels.
 
     A subclass adds the heads and losses that only pre-training needs, and a ``forward``
-    that maps a batch of windows to a :class:`PretrainingOutput`. After pre-training,
-    ``encoder`` is the model to keep.
+    that maps a batch of windows to a :class:`PretrainingOutput`. If ``forward`` has an
+    argument ``recordings``, it gets the number of each window's recording (corpus,
+    subject and session), by first appearance in the training metadata, and -1 for
+    recordings that are not among them. After pre-training, ``encoder`` is the model to
+    keep.
 
     Parameters
     ----------
@@ -123,6 +126,20 @@ class PretrainingObjective(nn.Module):
         ----------
         epoch : int
             Number of epochs done.
+        X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
+            All training windows.
+        metadata : DataFrame, n_windows rows, or None
+            One row per window, if the pre-trainer was given metadata.
+        """
+
+    def on_resume(self, X, metadata: pd.DataFrame | None = None) -> None:
+        """Restore what is not in the state. Override this if there is such a thing.
+
+        Called in place of :meth:`prepare` before an interrupted training is resumed.
+        Does nothing by default. An override may leave out ``metadata``.
+
+        Parameters
+        ----------
         X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
             All training windows.
         metadata : DataFrame, n_windows rows, or None

@@ -33,7 +33,11 @@ from braindecode_emossl.pretraining.device_training import find_device
 from braindecode_emossl.pretraining.loop import RaiseInterrupt, StepwiseTraining
 from braindecode_emossl.pretraining.registry import OBJECTIVES
 from braindecode_emossl.pretraining.resuming import ResumableTraining
-from braindecode_emossl.pretraining.windows import WindowDataset, gather_windows
+from braindecode_emossl.pretraining.windows import (
+    WindowDataset,
+    gather_windows,
+    number_recordings,
+)
 
 __all__ = ["SSLPretrainer", "draw_seed", "seeded"]
 
@@ -271,6 +275,9 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
             device_type, enabled=self.precision == "fp16"
         )
         self.sampler_ = None
+        self.recordings_: dict[WindowDataset, Any] = {}
+        arguments = inspect.signature(self.objective.forward).parameters
+        self.takes_recordings_ = "recordings" in arguments
         return super().initialize()
 
     def __setstate__(self, state):
@@ -474,6 +481,25 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
         with torch.autocast(device_type, dtype) if dtype else nullcontext():
             return super().infer(x, **fit_params)
 
+    def list_arguments(self, numbers, training):
+        """Return the recordings of a batch, if the objective takes them."""
+        if not self.takes_recordings_:
+            return {}
+        dataset, (train, _) = self.parts_[not training], self.parts_
+        if dataset not in self.recordings_:
+            found = number_recordings(dataset.metadata, train.metadata)
+            self.recordings_[dataset] = None if found is None else torch.tensor(found)
+        recordings = self.recordings_[dataset]
+        if recordings is None:
+            return {}
+        recordings = recordings[numbers].to(self.device, non_blocking=True)
+        return {"recordings": recordings}
+
+    def validation_step(self, batch, **fit_params):
+        """Compute the loss of a batch that validates."""
+        arguments = self.list_arguments(batch[1], training=False)
+        return super().validation_step(batch, **arguments)
+
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return the loss that the objective has computed, on the CPU if finite."""
         if not hasattr(y_pred, "loss"):
@@ -530,6 +556,7 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
         """Drop the windows so that they are not pickled."""
         super().on_train_end(net, X=X, y=y, **kwargs)
         self.parts_ = None
+        self.recordings_ = {}
 
     def _is_known(self) -> bool:
         """Return whether the objective can be rebuilt from a checkpoint."""

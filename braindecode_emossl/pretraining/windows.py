@@ -22,6 +22,7 @@ __all__ = [
     "find_metadata",
     "gather_windows",
     "join_corpora",
+    "number_recordings",
     "read_epochs",
 ]
 
@@ -392,6 +393,34 @@ def find_metadata(
         )
     column = {"subject": subjects.ravel()}
     return pd.DataFrame(column) if metadata is None else metadata.assign(**column)
+
+
+def number_recordings(metadata, known=None) -> np.ndarray | None:
+    """Return the number of each window's recording, by first appearance.
+
+    Parameters
+    ----------
+    metadata : DataFrame or None
+        A recording is what has one corpus, subject and session, as far as these columns
+        exist.
+    known : DataFrame or None
+        Metadata whose recordings are numbered; by default the same.
+
+    Returns
+    -------
+    ndarray of int, shape (n_windows,), or None
+        Numbers from 0, and -1 for recordings that are not known. None if there are no
+        such columns.
+    """
+    columns = [c for c in _RECORDING if metadata is not None and c in metadata]
+    if not columns:
+        return None
+    known = metadata if known is None else known
+    names = pd.MultiIndex.from_frame(known[columns].astype(str)).unique()
+    return names.get_indexer(pd.MultiIndex.from_frame(metadata[columns].astype(str)))
+
+
+_RECORDING = ("corpus", "subject", "session")
 
 
 def _check_rows(metadata, n_windows: int) -> pd.DataFrame:

@@ -119,6 +119,22 @@ def test_constant_features_are_finite():
     assert clusters.centroids[0].isfinite().all()
 
 
+def test_features_are_standardised_within_each_recording():
+    """Clusters named the subject: mutual information .53, with the label .22."""
+    features, _ = make_blobs()
+    both = torch.cat([features, 40 + 3 * features])  # two people of different levels
+    recordings = torch.arange(2).repeat_interleave(len(features))
+    clusters = TokenClusters((3,), features.shape[-1])
+    clusters.scale_recordings([features, 40 + 3 * features])
+    clusters.fit(both, name="blobs", recordings=recordings, random_state=0)
+    first, second = clusters(both, recordings).chunk(2)
+    assert torch.equal(first, second)
+    assert len(first.unique()) == 3
+    # Other recordings are scaled as all windows together.
+    other = torch.full_like(recordings, -1)
+    assert torch.equal(clusters(both, other), clusters(both))
+
+
 def test_number_of_clusters_is_chosen_by_the_silhouette():
     """Four far blobs: of the candidates 2, 4 and 8, the silhouette says 4."""
     features, _ = make_blobs()

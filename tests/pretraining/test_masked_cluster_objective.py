@@ -7,6 +7,7 @@ import math
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
@@ -321,6 +322,89 @@ def test_training_clusters_as_often_as_set(recluster_every, n_clusterings):
     expected = ["band_power", "layer 2", "layer 2"][:n_clusterings]
     assert [report.features for report in found.reports] == expected
     assert not objective.reports
+
+
+def run_epochs(objective, losses):
+    """Begin an epoch after each loss; return the number of clusterings so far."""
+    X, found = make_windows(16), []
+    for epoch, loss in enumerate(losses, start=1):
+        objective.progress[0], objective.progress[1] = 4 * loss, 4
+        objective.on_epoch_begin(epoch, X)
+        found.append(len(objective.reports))
+    return found
+
+
+def test_the_layer_is_clustered_when_the_loss_no_longer_falls():
+    objective = make_objective()
+    objective.prepare(make_windows(16))
+    guessing = np.log(objective.reports[-1].perplexity).sum()
+    falling = [0.8 * guessing, 0.7 * guessing, 0.6 * guessing]
+    found = run_epochs(objective, [*falling, *3 * [0.599 * guessing], 0.5 * guessing])
+    assert found == [1, 1, 1, 1, 1, 2, 2]
+    assert objective.reports[-1].features == "layer 2"
+
+
+def test_the_layer_of_an_encoder_that_guesses_is_not_clustered():
+    """Training on such clusters cost a probe .06: .392 against .450."""
+    objective = make_objective()
+    objective.prepare(make_windows(16))
+    guessing = np.log(objective.reports[-1].perplexity).sum()
+    assert run_epochs(objective, 12 * [0.95 * guessing]) == 12 * [1]
+
+
+def test_the_training_loss_decides_on_the_next_clustering():
+    objective = make_objective()
+    objective.prepare(make_windows(16))
+    loss = sum(objective(make_windows(16)).terms["prediction"] for _ in range(3))
+    torch.testing.assert_close(
+        objective.progress[:2], torch.stack([loss, torch.tensor(3.0)])
+    )
+    objective.eval()(make_windows(16))
+    assert objective.progress[1] == 3
+
+
+def test_targets_do_not_depend_on_the_gain_of_a_recording():
+    """Without the metadata, the two halves fell into different clusters."""
+    X = make_windows(32).numpy()
+    X[16:] = 7 * X[:16]
+    metadata = pd.DataFrame({"subject": np.repeat([1, 2], 16), "session": "0"})
+    objective = make_objective(recluster_every=None)
+    trained = SSLPretrainer(objective, max_steps=2, batch_size=16, random_state=0).fit(
+        X, metadata=metadata
+    )
+    recordings = torch.arange(2).repeat_interleave(16)
+    first, second = trained.module_.compute_targets(X, recordings).chunk(2)
+    assert (first == second).float().mean() > 0.99
+    first, second = trained.module_.compute_targets(X).chunk(2)
+    assert (first == second).float().mean() < 0.5
+
+
+@pytest.mark.parametrize("columns", [["subject"], ["corpus", "subject", "session"]])
+def test_each_window_comes_with_the_number_of_its_recording(columns):
+    seen = []
+
+    class Recorder(MaskedClusterPretraining):
+        def forward(self, x, generator=None, recordings=None):
+            seen.append((self.training, recordings))
+            return super().forward(x, generator, recordings)
+
+    names = pd.DataFrame(
+        {"corpus": "A", "subject": [3, 3, 1, 1, 2, 2], "session": list("010101")}
+    )
+    metadata = names.loc[np.repeat(np.arange(6), 8), columns].reset_index(drop=True)
+    encoder = make_objective().encoder
+    SSLPretrainer(
+        Recorder(encoder, n_clusters=(3,), code_dim=4),
+        max_epochs=1,
+        batch_size=4,
+        validation=0.3,
+        random_state=0,
+    ).fit(make_windows(48).numpy(), metadata=metadata)
+    trained = torch.cat([numbers for training, numbers in seen if training])
+    n_recordings = 2 * (len(columns) == 3) or 1
+    assert trained.unique().tolist() == list(range(2 * n_recordings))
+    validated = torch.cat([numbers for training, numbers in seen if not training])
+    assert validated.unique().tolist() == [-1]
 
 
 def test_training_is_seeded():
