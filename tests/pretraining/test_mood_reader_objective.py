@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from braindecode_emossl.features import differential_entropy
 from braindecode_emossl.models import SCMM, MoodReader
@@ -385,6 +386,38 @@ def test_a_gap_in_an_eye_feature_leaves_the_mean_of_the_rest():
     expected = x[:, [0, 3, 5], 50:200].mean(dim=2)
     x[:, [0, 3, 5], :50] = torch.nan
     torch.testing.assert_close(model.extract_eye(x)[:, 0], expected)
+
+
+class ForbidReading(TorchDispatchMode):
+    """Refuse the operations for which the processor waits for a GPU, on the CPU too."""
+
+    waiting = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        by_mask = name in ("index", "index_put", "index_put_") and any(
+            index is not None and index.dtype == torch.bool for index in args[1]
+        )
+        if by_mask or name in self.waiting:
+            raise RuntimeError(f"{func} would wait for a GPU.")
+        return func(*args, **(kwargs or {}))
+
+
+def test_reading_is_forbidden_on_the_cpu():
+    x = torch.arange(3.0)
+    for read in (lambda: x[x > 1], lambda: x.sum().item(), lambda: bool((x > 1).any())):
+        with pytest.raises(RuntimeError, match="would wait"), ForbidReading():
+            read()
+
+
+@pytest.mark.parametrize("encoder", [{}, WITH_EYES])
+def test_no_step_reads_from_the_device(encoder):
+    objective = make_objective(encoder)
+    model = objective.encoder
+    x = make_windows(6, model.n_chans, model.n_times)
+    with ForbidReading():
+        objective(x).loss.backward()
+        model(x).sum().backward()
 
 
 def test_windows_without_any_eye_data():
