@@ -75,6 +75,9 @@ _LONGEST = 140.0
 # Seconds that are kept before and after a film; before it, a cross is shown for 5 s.
 MARGIN_SECONDS = 5.0
 PROCESSED_SFREQ = 250.0
+# Folders of the features that the makers released, with windows of a second.
+FEATURE_FOLDERS = {"de": "DE", "psd": "PSD"}
+FEATURE_SECONDS = 1.0
 PROCESSED_SECONDS = 30.0
 _N_PROCESSED_CHANS = 32
 # Unfiltered electrodes drift by more than EEG.
@@ -103,7 +106,9 @@ class FACED(EmotionDataset):
     ``sub122.pkl``: the last 30 s of each film, 250 Hz, 0.05 to 47 Hz, common average
     reference, without ratings. The order of presentation is not in these files, so
     that ``trial`` is the number of the film counted from 0. The code is
-    ``FACED-processed``, so that MOABB stores its results separately.
+    ``FACED-processed``, so that MOABB stores its results separately. The makers'
+    features, ``EEG_Features/DE/sub000.pkl.pkl`` and ``PSD``, are read by
+    ``Emotion(features="released:de", window=1.0)``.
 
     Parameters
     ----------
@@ -193,6 +198,7 @@ class FACED(EmotionDataset):
     rating_midpoint = 3.5
     rating_cuts = (7 / 3, 14 / 3)
     class_source = "stimulus"
+    released_channels = EEG_NAMES
     replica_variants = ("bids", "pkl")
     replica_effect = 0.12
     valence_of_class = VALENCES
@@ -280,6 +286,7 @@ class FACED(EmotionDataset):
         # MOABB's caches and results are identified by the code.
         self.code_name = "FACED-processed"
         self.ratings = ()
+        self.released_features = dict.fromkeys(FEATURE_FOLDERS, (FEATURE_SECONDS,))
         self.passband = (0.05, 47.0)
         self.common_interval = (0, int(PROCESSED_SECONDS))
         self.expected_files = ("Processed_data/sub000.pkl", "Processed_data/sub122.pkl")
@@ -441,7 +448,12 @@ class FACED(EmotionDataset):
         name = rf"sub-{label}_task-watchingVideoClips_eeg\.bdf"
         if self.source == "processed":
             name = rf"sub{label}\.pkl"
-        files = [file for file, _ in find_files(root, name)]
+        # Public loaders rename the makers' features, sub000.pkl.pkl, to this name too.
+        files = [
+            file
+            for file, _ in find_files(root, name)
+            if file.parent.name not in FEATURE_FOLDERS.values()
+        ]
         if len(files) > 1:
             raise CorpusFormatError(
                 f"{self.code}: {root} holds subject {subject} more than once "
@@ -605,10 +617,28 @@ class FACED(EmotionDataset):
             for k, emotion in enumerate(EMOTIONS)
         )
 
-    def _read_pickle(self, file: Path):
-        """Return the array (28, 32, n_times) of a file, None if it is broken."""
+    def _find_released(self, name, window, file, session):
+        pattern = rf"{file.stem}\.pkl(\.pkl)?"
+        found = (source for source, _ in find_files(self.find_root(), pattern))
+        folder = FEATURE_FOLDERS[name]
+        return next((source for source in found if source.parent.name == folder), None)
+
+    def _open_released(self, source, name, session):
+        data = self._read_array(source)
+        if data is None:
+            return None
+        if data.ndim != 4 or data.shape[:2] != (len(EMOTIONS), _N_PROCESSED_CHANS):
+            self._broken(
+                f"{self.code}: {source} must have the shape ({len(EMOTIONS)} films, "
+                f"{_N_PROCESSED_CHANS} channels, windows, bands), but has {data.shape}."
+            )
+            return None
+        return lambda film: data[film, : len(EEG_NAMES)].transpose(1, 0, 2)
+
+    def _read_array(self, file: Path):
+        """Return the array of a pickle, None if it is broken."""
         try:
-            data = read_pickled_array(file)
+            return read_pickled_array(file)
         except ForbiddenPickleError as error:
             # An attack, or a file of something else, is never left out silently.
             raise CorpusFormatError(
@@ -617,6 +647,12 @@ class FACED(EmotionDataset):
             ) from error
         except Exception as error:  # pickletools raises whatever it meets
             self._broken(f"{self.code}: {file} is no pickled array ({error}).", error)
+            return None
+
+    def _read_pickle(self, file: Path):
+        """Return the array (28, 32, n_times) of a file, None if it is broken."""
+        data = self._read_array(file)
+        if data is None:
             return None
         longest = round(PROCESSED_SECONDS * PROCESSED_SFREQ)
         if (

@@ -13,6 +13,7 @@ from edfio import Bdf, BdfSignal
 
 from braindecode_emossl.datasets import faced, faced_files
 from braindecode_emossl.datasets.replica_artifacts import make_blinks
+from braindecode_emossl.datasets.replica_features import make_band_powers, to_entropy
 from braindecode_emossl.datasets.replica_head import Head
 from braindecode_emossl.datasets.replica_signals import (
     make_eeg,
@@ -93,16 +94,26 @@ def write_faced(folder: Path, settings: Mapping) -> None:
 
 def _write_pickle(folder, settings, subject, viewer):
     sfreq, longest = faced.PROCESSED_SFREQ, faced.PROCESSED_SECONDS
+    n_eeg = len(faced_files.EEG_NAMES)
     seconds = min(settings["seconds"] or longest, longest)
     n_times = round(seconds * sfreq)
     data = np.zeros((len(faced.EMOTIONS), 32, n_times))
     for film in range(1, len(faced.EMOTIONS) + 1):
         rng = make_generator(settings, subject, film)
-        data[film - 1, : len(faced_files.EEG_NAMES)] = _make_film(
+        data[film - 1, :n_eeg] = _make_film(
             viewer, film, settings, n_times, sfreq, (0.05, 47), rng
         )
     with (folder / f"sub{subject - 1:03d}.pkl").open("wb") as stream:
         pickle.dump(data, stream, protocol=4)
+    window = faced.FEATURE_SECONDS
+    powers = np.stack([make_band_powers(eeg[:n_eeg], sfreq, window) for eeg in data])
+    for name, values in {"DE": to_entropy(powers), "PSD": powers}.items():
+        features = np.zeros((*data.shape[:2], *values.shape[2:]))
+        features[:, :n_eeg] = values
+        place = folder.parent / "EEG_Features" / name
+        place.mkdir(parents=True, exist_ok=True)
+        with (place / f"sub{subject - 1:03d}.pkl.pkl").open("wb") as stream:
+            pickle.dump(features, stream, protocol=4)
 
 
 def _make_film(viewer, film, settings, n_times, sfreq, passband, rng):

@@ -349,6 +349,30 @@ def test_processed_files_hold_films_in_their_own_order(processed):
         Emotion("arousal").get_data(dataset)
 
 
+@pytest.mark.parametrize("name", ["de", "psd"])
+@pytest.mark.parametrize("is_renamed", [False, True])
+def test_the_features_of_the_makers_are_read(name, is_renamed, processed, tmp_path):
+    """Public loaders rename them to the name of the signals, which was an error."""
+    root = shutil.copytree(processed, tmp_path / "corpus")
+    (file,) = (root / "EEG_Features" / name.upper()).glob("sub122*")
+    values = pickle.loads(file.read_bytes())
+    if is_renamed:
+        file.rename(file.with_suffix(""))
+    dataset = FACED([123], path=root, source="processed")
+    paradigm = Emotion(features=f"released:{name}", window=1.0)
+    X, y, metadata = paradigm.get_data(dataset)
+    assert X.shape == (28 * 2, 30, 5)
+    for film in (0, 27):
+        rows = metadata["stimulus"] == f"{film + 1:02d}"
+        assert_allclose(X[rows], values[film, :30].transpose(1, 0, 2))
+        assert set(y[rows]) == {EMOTIONS[film]}
+
+
+def test_the_bids_release_has_no_features(root):
+    with pytest.raises(ValueError, match="FACED"):
+        Emotion(features="released:de", window=1.0).get_data(FACED([37], path=root))
+
+
 class _Attack:
     def __reduce__(self):
         return print, ("run",)
