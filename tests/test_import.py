@@ -114,13 +114,14 @@ ALLOWED = {
     "models": {"augmentation", "features", "losses"},
     "samplers": {"augmentation", "features", "losses"},
     "pretraining": {"augmentation", "features", "losses", "models", "samplers"},
-    "datasets": set(),
+    "datasets": {"features"},  # replicas of features that makers released
     "paradigms": {"datasets", "features"},
 }
 UPPER = {
     "",
     "registration",
     "demo",
+    "downloads",
     "cli",
     "evaluation",
     "report",
