@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from braindecode_emossl.evaluation.probes import TARGETS
 from braindecode_emossl.evaluation.protocols import PROTOCOLS
 from braindecode_emossl.evaluation.scores import score_predictions, vote
 from braindecode_emossl.evaluation.statistics import (
@@ -25,6 +24,7 @@ from braindecode_emossl.evaluation.statistics import (
     summarize_results,
 )
 from braindecode_emossl.evaluation.store import StoredEvaluation, StoredPipeline
+from braindecode_emossl.features.linear_probe import PROBED
 from braindecode_emossl.paradigms.passbands import describe_cut_bands, list_bands
 from braindecode_emossl.visualization import (
     plot_benchmark,
@@ -541,8 +541,8 @@ def _describe_probes(pipelines, names, shown) -> dict[str, Any]:
     first = next(iter(means.values()))
     rows = {name: _format_probes(mean, "probe") for name, mean in means.items()}
     return {
-        "targets": list(TARGETS),
-        "chances": [_format(first[f"probe_{target}_chance"]) for target in TARGETS],
+        "targets": list(PROBED),
+        "chances": [_format(first[f"probe_{target}_chance"]) for target in PROBED],
         "rows": {"differential entropy": _format_probes(first, "probe_de"), **rows},
     }
 
@@ -550,7 +550,7 @@ def _describe_probes(pipelines, names, shown) -> dict[str, Any]:
 def _format_probes(means: pd.Series, prefix: str) -> list[tuple[str, str]]:
     """Return the score of each target, and its ratio to chance."""
     cells = []
-    for target in TARGETS:
+    for target in PROBED:
         score, ratio = (means[f"{prefix}_{target}{end}"] for end in ("", "_ratio"))
         is_known = not np.isnan(score)
         cells.append((_format(score), f"{ratio:.1f} times chance" if is_known else ""))

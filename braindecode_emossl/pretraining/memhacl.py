@@ -35,9 +35,9 @@ class MEMHACLPretraining(PretrainingObjective):
     ``x (P, 2Q, n_chans, n_times)`` → ``encoder.normalize`` →
     :func:`~braindecode_emossl.augmentation.meiosis` → two groups of crossed windows per
     item, each ``(P, Q, n_chans, n_times)`` → ``encoder.encode`` → concatenated tokens
-    of all modalities, ``(2 * P * Q, n_modalities * n_features)`` → ``projector`` → the
-    maximum over the ``Q`` windows of a group → ``(P, 4096)`` for each of the two groups
-    → :class:`~braindecode_emossl.losses.GroupContrastiveLoss`.
+    of all modalities, ``(2 * P * Q, n_tokens * n_features)`` → ``projector`` → the
+    maximum over the ``Q`` windows of a group → ``(P, emb_dim)`` for each of the two
+    groups → :class:`~braindecode_emossl.losses.GroupContrastiveLoss`.
 
     The two groups of an item hold complementary parts of the same windows. As all items
     may come from the same subjects, items differ by their stimulus.
@@ -62,8 +62,10 @@ class MEMHACLPretraining(PretrainingObjective):
         shape. [official code] of SGMC
     temperature : float, default=0.1
         Temperature of the contrast. [official code] of SGMC
-    projector_widths : tuple of int, default=(1024, 2048, 4096)
-        Widths of the layers of ``projector``. [official code] of SGMC
+    projector_widths : tuple of int, optional
+        Widths of the layers of ``projector``. By default 2, 4 and 8 times
+        ``encoder.n_features``, (1024, 2048, 4096) in the published size. [official
+        code] of SGMC
     drop_prob : float, default=0.2
         Dropout after each layer of ``projector`` but the last. [official code] of SGMC
     meiosis_axis : {"time", "channel"}, optional
@@ -123,7 +125,7 @@ class MEMHACLPretraining(PretrainingObjective):
         preset: str = "default",
         group_size: int = 2,
         temperature: float = 0.1,
-        projector_widths: tuple[int, ...] = (1024, 2048, 4096),
+        projector_widths: tuple[int, ...] | None = None,
         drop_prob: float = 0.2,
         meiosis_axis: str | None = None,
         meiosis_per_item: bool | None = None,
@@ -147,6 +149,8 @@ class MEMHACLPretraining(PretrainingObjective):
             )
         if group_size < 1:
             raise ValueError(f"group_size must be at least 1, got {group_size}.")
+        if projector_widths is None:
+            projector_widths = tuple(n * encoder.n_features for n in (2, 4, 8))
         if not projector_widths or min(projector_widths) < 1:
             raise ValueError(
                 "projector_widths must hold at least one positive width, "
@@ -156,7 +160,7 @@ class MEMHACLPretraining(PretrainingObjective):
         self.group_size = group_size
         self.meiosis_axis = meiosis_axis
         self.meiosis_per_item = meiosis_per_item
-        n_inputs = len(encoder.modalities) * encoder.n_features
+        n_inputs = encoder.n_tokens * encoder.n_features
         self.projector = _make_projector((n_inputs, *projector_widths), drop_prob)
         self.contrastive_loss = GroupContrastiveLoss(temperature)
 
@@ -164,6 +168,18 @@ class MEMHACLPretraining(PretrainingObjective):
     def sampler_settings(self) -> dict[str, int]:
         """The number of windows in an item of the default sampler, as its argument."""
         return {"group_size": self.group_size}
+
+    def prepare(self, X, metadata=None) -> None:
+        """Fit the scaling of GSR, respiration and temperature on the training windows.
+
+        Parameters
+        ----------
+        X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
+            All training windows, as the encoder receives them.
+        metadata : DataFrame, n_windows rows, or None
+            Ignored.
+        """
+        self.encoder.fit_normalization(X)
 
     def forward(
         self, x: torch.Tensor, generator: torch.Generator | None = None

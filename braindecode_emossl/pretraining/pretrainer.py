@@ -30,6 +30,7 @@ from braindecode_emossl.pretraining.callbacks import (
 )
 from braindecode_emossl.pretraining.checkpoints import save_checkpoint
 from braindecode_emossl.pretraining.device_training import find_device
+from braindecode_emossl.pretraining.diagnosis import Diagnosis
 from braindecode_emossl.pretraining.loop import RaiseInterrupt, StepwiseTraining
 from braindecode_emossl.pretraining.registry import OBJECTIVES
 from braindecode_emossl.pretraining.resuming import ResumableTraining
@@ -47,7 +48,7 @@ PRECISIONS = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}
 DEFAULT_BATCH_SIZE = 256
 
 
-class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
+class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraining):
     """Train a self-supervised objective on windows without labels.
 
     A :class:`skorch.NeuralNet` whose module is the objective: everything that skorch
@@ -343,6 +344,7 @@ class SSLPretrainer(RaiseInterrupt, ResumableTraining, StepwiseTraining):
                 self.seed_ = self.saved_["seed"]
             with seeded(self.seed_, self.find_device()):
                 super().fit(dataset, None)
+            self.record_diagnosis(dataset)
             if self.checkpoint_dir is not None and self._is_known():
                 self.save_trained()
         return self

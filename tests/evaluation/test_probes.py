@@ -16,7 +16,8 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from braindecode_emossl import SSLClassifier
 from braindecode_emossl.evaluation import evaluate, probe, with_baselines
-from braindecode_emossl.evaluation.probes import TARGETS, extract_features, thin_out
+from braindecode_emossl.evaluation.probes import extract_features, thin_out
+from braindecode_emossl.features.linear_probe import PROBED
 
 LOSO = "leave-one-subject-out"
 
@@ -154,9 +155,9 @@ def test_columns(toy, paradigm):
     columns = {
         f"{prefix}_{target}{end}"
         for prefix in ("probe", "probe_de")
-        for target in TARGETS
+        for target in PROBED
         for end in ("", "_ratio")
-    } | {f"probe_{target}_chance" for target in TARGETS}
+    } | {f"probe_{target}_chance" for target in PROBED}
     assert {name for name in table if name.startswith("probe")} == columns
     rows = {name: part.iloc[0] for name, part in table.groupby("pipeline")}
     linear, other = rows["DE + logistic regression"], rows["a"]
