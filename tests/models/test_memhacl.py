@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 
 import mne
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -51,7 +52,7 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def full_size():
-    return MEMHACL(n_outputs=4, n_chans=32, n_times=128).eval()
+    return MEMHACL(n_outputs=4, n_chans=32, n_times=128, preset="paper").eval()
 
 
 # -- sizes ---------------------------------------------------------------------
@@ -62,6 +63,19 @@ def test_parameter_counts_of_the_official_code(full_size):
     assert n_parameters(full_size.final_layer) == 165_508
     assert n_parameters(full_size) == 16_431_168 + 165_508
     assert full_size.n_features == 512
+    assert full_size.n_hidden == (256, 128)
+
+
+def test_parameter_counts_of_the_default_size():
+    """The same layers with an eighth of the filters; the published size took 15 s."""
+    model = MEMHACL(n_outputs=4, n_chans=32, n_times=128)
+    assert n_parameters(model.stacks) == 257_864
+    assert n_parameters(model.final_layer) == 2_772
+    kernels = [m.kernel_size for m in model.modules() if isinstance(m, nn.Conv2d)]
+    paper = MEMHACL(n_outputs=4, n_chans=32, n_times=128, preset="paper")
+    assert kernels == [
+        m.kernel_size for m in paper.modules() if isinstance(m, nn.Conv2d)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -106,8 +120,9 @@ def test_one_stack_per_modality_or_one_for_all():
     stack = n_parameters(eeg.stacks)
     assert n_parameters(apart.stacks) == 4 * stack
     assert n_parameters(shared.stacks) == stack
-    assert n_parameters(shared.fusion) == n_parameters(apart.fusion) > 0
-    assert n_parameters(eeg.fusion) == 0
+    assert n_parameters(apart.fusion) > 0
+    assert n_parameters(shared.fusion) == n_parameters(eeg.fusion) == 0
+    assert (apart.n_tokens, shared.n_tokens, eeg.n_tokens) == (4, 1, 1)
 
 
 def test_convolutions_start_as_kaiming_fan_out(full_size):
@@ -153,13 +168,31 @@ def test_tokens_see_their_modality_alone():
         assert moved.tolist() == [k == i for k in range(4)]
 
 
-def test_shared_stack_gives_the_tokens_of_its_weights():
-    """With the same signal in two modalities, one stack gives one token twice."""
-    model = make_model(["eeg", "gsr"], shared_stack=True).eval()
+def test_shared_stack_is_one_network_on_the_stacked_rows():
+    """It was one set of weights that was run for each modality in turn."""
+    shared, plain = make_model(shared_stack=True), make_model(["eeg"] * 6)
+    plain.stacks["eeg"].load_state_dict(shared.stacks["shared"].state_dict())
+    plain.final_layer.load_state_dict(shared.final_layer.state_dict())
+    x = make_input(shared)
+    tokens = shared.eval().encode(x)
+    assert tokens.shape == (6, 1, 8)
+    rows = [0, 2, 4, 1, 5, 3]  # eeg, gsr, resp, temperature
+    torch.testing.assert_close(tokens, plain.eval().encode(x[:, rows]))
+
+
+@pytest.mark.parametrize("types", [["eeg"], ["temperature", "eeg"], ("gsr",)])
+def test_channels_of_other_types_are_ignored(types):
+    """A pipeline of EEG alone took in the peripheral signals of --all-modalities."""
+    model = make_model(channel_types=types).eval()
+    assert set(model.modalities) == set(types)
+    used = [row for rows in model.modalities.values() for row in rows]
     x = make_input(model)
-    x[:, 1] = 1e5 + 300 * x[:, 0]
-    tokens = model.encode(model.normalize(x))
-    torch.testing.assert_close(tokens[:, 0], tokens[:, 1], atol=1e-3, rtol=1e-3)
+    other = torch.full_like(x, torch.nan)
+    other[:, used] = x[:, used]
+    torch.testing.assert_close(model(other), model(x))
+    smaller = make_model([TYPES[row] for row in sorted(used)]).eval()
+    smaller.load_state_dict(model.state_dict())
+    torch.testing.assert_close(smaller(x[:, sorted(used)]), model(x))
 
 
 def test_fusion_equals_attention_by_hand():
@@ -189,23 +222,67 @@ def test_a_single_modality_is_not_fused():
 # -- scaling -------------------------------------------------------------------
 
 
+FAST, SLOW = [0, 2, 4], [1, 3, 5]
+
+
 def test_window_scaling_is_blind_to_units_and_levels():
     model = make_model().double().eval()
     x = make_input(model).double()
     scale = torch.tensor([1e-6, 1e5, 3.0, 0.1, 1e-5, 40.0], dtype=x.dtype)[:, None]
     level = torch.tensor([0.0, 3e5, -1.0, 34.0, 1e-3, 7.0], dtype=x.dtype)[:, None]
-    scaled = model.normalize(x)
-    torch.testing.assert_close(scaled.mean(dim=2), torch.zeros(6, 6, dtype=x.dtype))
-    torch.testing.assert_close(
-        scaled.square().mean(dim=2), torch.ones(6, 6, dtype=x.dtype)
-    )
-    torch.testing.assert_close(model(scale * x + level), model(x))
+    scaled = model.normalize(x)[:, FAST]
+    zeros = torch.zeros(6, 3, dtype=x.dtype)
+    torch.testing.assert_close(scaled.mean(dim=2), zeros)
+    torch.testing.assert_close(scaled.square().mean(dim=2), zeros + 1)
+    expected = model.fit_normalization(x)(x)
+    other = scale * x + level
+    torch.testing.assert_close(model.fit_normalization(other)(other), expected)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 4, 1024])
+@pytest.mark.parametrize("shared_stack", [False, True])
+def test_slow_signals_keep_their_level(chunk_size, shared_stack):
+    """Scaled window by window, temperature was noise: its level was removed.
+
+    In float32, of a resistance of which a thousandth varies.
+    """
+    model = make_model(shared_stack=shared_stack)
+    x = make_input(model).numpy()
+    x[:, 1] = 1e6 + 1e3 * x[:, 1]
+    x[:, 3] = 34 + np.arange(6)[:, None] + 0.01 * x[:, 3]
+    model.fit_normalization(x, chunk_size)
+    slow = x[:, SLOW].astype(float)
+    mean = slow.mean(axis=(0, 2), keepdims=True)
+    expected = (slow - mean) / slow.std(axis=(0, 2), keepdims=True)
+    found = model.normalize(torch.from_numpy(x))
+    np.testing.assert_allclose(found[:, SLOW], expected, atol=1e-3)
+    levels = found[:, 3].mean(dim=1)
+    assert (levels.diff() > 0.5).all()
+    fast = make_model().normalize(torch.from_numpy(x))[:, FAST]
+    torch.testing.assert_close(found[:, FAST], fast)
+    found = model.state_dict()
+    assert found["slow_mean"].shape == found["slow_std"].shape == (3, 1)
+
+
+def test_fit_normalization_rejects():
+    model = make_model()
+    x = make_input(model)
+    with pytest.raises(ValueError, match="at least one window, got none"):
+        model.fit_normalization(x[:0])
+    x[2, 3, 5] = torch.nan
+    with pytest.raises(ValueError, match="GSR, respiration or temperature hold NaN"):
+        model.fit_normalization(x)
+    x[2, 3, 5], x[2, 0, 5] = 0.0, torch.nan
+    assert model.fit_normalization(x).slow_std.isfinite().all()
 
 
 @pytest.mark.parametrize("normalization", ["instant", "l2"])
 def test_official_scalings_are_of_the_eeg(normalization):
-    model, window = make_model(normalization=normalization), make_model()
-    x = make_input(model)
+    x = make_input(make_model())
+    model, window = (
+        make_model(normalization=name).fit_normalization(x)
+        for name in (normalization, "window")
+    )
     eeg, others = [0, 2, 4], [1, 3, 5]
     found = model.normalize(x)
     torch.testing.assert_close(found[:, others], window.normalize(x)[:, others])
@@ -230,9 +307,10 @@ def test_constant_channels_are_finite(normalization, value):
     """Rounding leaves something of a constant, which must not be blown up."""
     model = make_model(normalization=normalization, n_times=100)
     x = torch.full((4, 6, 100), value, requires_grad=True)
-    scaled = model.normalize(x)
+    scaled = model.fit_normalization(x).normalize(x)
+    assert (scaled[:, SLOW].abs() < 1e-5).all()
     if normalization != "l2":
-        assert (scaled == 0).all()
+        assert (scaled[:, FAST] == 0).all()
     model(x).sum().backward()
     assert x.grad.isfinite().all()
     assert all(
@@ -251,6 +329,7 @@ def test_scaling_in_half_precision(dtype):
     """Squares of hundreds of microvolts leave the range of float16."""
     model = make_model()
     x = (500 * make_input(model)).to(dtype)
+    model.fit_normalization(x)
     scaled = model.normalize(x)
     assert scaled.dtype == dtype
     expected = model.normalize(x.float())
@@ -310,6 +389,13 @@ def test_hub_round_trip(model, tmp_path):
     [
         ({"n_filters": (4, 8, 8)}, r"n_filters must hold four .* got \(4, 8, 8\)"),
         ({"n_filters": (4, 8, 0, 8)}, "n_filters must hold four"),
+        ({"preset": "large"}, r"preset must be one of .* got 'large'"),
+        ({"channel_types": ["egg"]}, r"channel_types must name types among .*'egg'"),
+        ({"channel_types": []}, "channel_types must name types among"),
+        (
+            {"channel_types": ["eeg", "ecg"]},
+            r"types of channels that chs_info has, .* got \['ecg'\]: load all",
+        ),
         ({"normalization": "max"}, "normalization must be one of .* got 'max'"),
         ({"n_heads": 3}, "n_heads must be at least 1 and divide .* 8, got 3"),
         ({"n_heads": 0}, "n_heads must be at least 1"),

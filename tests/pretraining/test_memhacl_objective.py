@@ -107,7 +107,8 @@ def test_equals_slow_reference(types, group_size, settings, expected):
 
 
 def test_parameter_count_of_the_official_code():
-    objective = MEMHACLPretraining(MEMHACL(n_outputs=4, n_chans=32, n_times=128))
+    encoder = MEMHACL(n_outputs=4, n_chans=32, n_times=128, preset="paper")
+    objective = MEMHACLPretraining(encoder)
     count = sum(parameter.numel() for parameter in objective.projector.parameters())
     assert count == 11_023_360
     kinds = [type(layer) for layer in objective.projector]
@@ -120,12 +121,13 @@ def test_parameter_count_of_the_official_code():
 @pytest.mark.parametrize("shared_stack", [False, True])
 def test_tokens_of_all_modalities_enter_the_projector(shared_stack):
     objective = make_objective(model={"shared_stack": shared_stack})
-    assert objective.projector[0].in_features == 3 * 8
+    n_tokens = 1 if shared_stack else 3
+    assert objective.projector[0].in_features == n_tokens * 8
 
 
 def test_windows_are_scaled_before_they_are_crossed():
     """Crossed first, the subject of the larger signals would rule both windows."""
-    objective = make_objective().double().eval()
+    objective = make_objective(("eeg",) * 4).double().eval()
     x = make_items().double()
     gain = torch.logspace(-6, 6, x[..., :1].numel(), dtype=x.dtype)
     scaled = x * gain.reshape(x[..., :1].shape)
@@ -175,6 +177,7 @@ def test_signals_in_their_units_are_finite():
     x[:, :, 1] = 0.0
     x[:, :, 2] = 3e5 + 1e3 * x[:, :, 2]
     x[:, :, 3] = 34.0
+    objective.prepare(x.flatten(0, 1))
     output = objective(x)
     output.loss.backward()
     assert output.loss.isfinite()
@@ -329,10 +332,29 @@ def test_it_learns_from_windows_of_several_modalities(corpus):
     X, y, metadata = corpus
     test = (metadata["stimulus"].astype(int) >= 16).to_numpy()
     train = ~test
-    classifier = make_classifier().fit(X[train], y[train], metadata=metadata[train])
+    classifier = make_classifier(finetune_steps=200)
+    classifier.fit(X[train], y[train], metadata=metadata[train])
     assert classifier.pretrainer_.n_steps_ == 6
     assert list(classifier.net_.module_.modalities) == ["eeg", "gsr", "resp"]
     assert classifier.score(X[test], y[test]) > 0.75  # chance is 0.5
+
+
+@pytest.mark.parametrize("pretrain_steps", [0, 6])
+def test_it_learns_from_a_level(corpus, pretrain_steps):
+    """The level of skin temperature was removed from every window.
+
+    Weights that are not pre-trained are scaled in the same way.
+    """
+    _, y, metadata = corpus
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(len(y), 2, 64)).astype(np.float32)
+    X[:, 1] = 33 + 0.2 * y[:, None] + 0.02 * X[:, 1]
+    test = (metadata["stimulus"].astype(int) >= 16).to_numpy()
+    classifier = make_classifier(
+        chs_info=make_chs_info(("eeg", "temperature")),
+        pretrain_steps=pretrain_steps,
+    ).fit(X[~test], y[~test], metadata=metadata[~test])
+    assert classifier.score(X[test], y[test]) > 0.9  # it was 0.5
 
 
 def test_classifier_is_deterministic_and_takes_epochs(corpus):
