@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from time import monotonic
 
 import numpy as np
 from rich.console import Console
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
-__all__ = ["ProgressBar", "RecordTerms", "ScheduleLearningRate", "list_terms"]
+__all__ = [
+    "AnnounceLength",
+    "ProgressBar",
+    "RecordTerms",
+    "ScheduleLearningRate",
+    "list_terms",
+]
+
+log = logging.getLogger(__name__)
 
 SCHEDULES = (None, "cosine")
+# Lengths of a training that are announced, and steps from which its duration is known.
+_FEW_STEPS, _MANY_STEPS, _TIMED_STEPS = 200, 20_000, 10
 
 
 class RecordTerms(Callback):
@@ -97,6 +109,55 @@ class ScheduleLearningRate(Callback):
             return 1.0
         done = (step - self.warmup_steps) / (n_steps - self.warmup_steps)
         return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+class AnnounceLength(Callback):
+    """Warn of a training that is too short to learn, or takes hours.
+
+    Epochs say little of the length: 50 epochs are 150 updates on a small corpus and
+    50,000 on a large one. A length in steps is as the user has set it, so that only
+    its duration is announced, which the first steps tell.
+    """
+
+    def on_train_begin(self, net, **kwargs):
+        """Wait for the number of steps, which is not planned yet."""
+        self.start_ = None
+
+    def on_batch_begin(self, net, training=False, **kwargs):
+        """Announce the length with the first steps."""
+        step = net.n_steps_ - net.first_step_
+        if not training or step > _TIMED_STEPS:
+            return
+        if self.start_ is None:
+            self.start_ = monotonic()
+            if step == 0 and net.max_steps is None and net.max_epochs:
+                self._announce_short(net)
+        elif step == _TIMED_STEPS and self.start_ is not None:
+            self._announce_long(net, (monotonic() - self.start_) / _TIMED_STEPS)
+            self.start_ = None
+
+    def _announce_short(self, net) -> None:
+        if net.n_steps_planned_ < _FEW_STEPS:
+            log.warning(
+                "max_epochs=%d makes only %d updates of the weights, after which "
+                "features may differ little from those of random weights. Raise it, "
+                "or set max_steps, by default 2000.",
+                net.max_epochs,
+                net.n_steps_planned_,
+            )
+
+    def _announce_long(self, net, seconds: float) -> None:
+        total = seconds * net.n_steps_planned_
+        if net.n_steps_planned_ > _MANY_STEPS or total > 3600:
+            log.warning(
+                "The training makes %d updates of about %.2g s each on %s, which takes "
+                "about %.2g hours. Lower max_steps or batch_size, or train on a GPU, "
+                "to make it shorter.",
+                net.n_steps_planned_,
+                seconds,
+                net.device,
+                total / 3600,
+            )
 
 
 class ProgressBar(Callback):

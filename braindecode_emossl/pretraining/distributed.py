@@ -94,7 +94,8 @@ class DistributedPretrainer(SSLPretrainer):
         callbacks = super().get_default_callbacks()
         if self._accelerator.is_main_process:
             return callbacks
-        return [item for item in callbacks if item[0] not in ("print_log", "progress")]
+        silent = ("print_log", "progress", "length")
+        return [item for item in callbacks if item[0] not in silent]
 
     def initialize(self):
         """Set everything up; the processes must have a seed in common."""

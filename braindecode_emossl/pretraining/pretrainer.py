@@ -23,6 +23,7 @@ from torch.utils.data import Subset
 
 from braindecode_emossl.pretraining.callbacks import (
     SCHEDULES,
+    AnnounceLength,
     ProgressBar,
     RecordTerms,
     ScheduleLearningRate,
@@ -77,7 +78,9 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         Optimizer steps of the training; 2000 if ``max_epochs`` is None too. The last
         epoch may end early. 0 only prepares the objective.
     max_epochs : int, optional
-        Passes over the windows, in place of ``max_steps``.
+        Passes over the windows, in place of ``max_steps``. A warning is logged if they
+        make fewer than 200 optimizer steps; and for either length, if there are more
+        than 20,000 or they will take more than an hour.
     batch_size : int or "auto", default="auto"
         Windows per batch; with a sampler of tuples, tuples per batch. "auto" is 256
         windows, or the objective's ``default_batch_size`` with its default sampler. A
@@ -234,7 +237,12 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         # Before the log, which prints what is recorded by then.
         *others, log = super().get_default_callbacks()
         schedule = ScheduleLearningRate(self.warmup_steps, self.schedule)
-        callbacks = [*others, ("terms", RecordTerms()), ("schedule", schedule)]
+        callbacks = [
+            *others,
+            ("length", AnnounceLength()),
+            ("terms", RecordTerms()),
+            ("schedule", schedule),
+        ]
         if self.patience is not None:
             stopping = EarlyStopping(patience=self.patience, load_best=True)
             callbacks.append(("early_stopping", stopping))

@@ -37,7 +37,9 @@ def plot_history(history: Sequence[dict], *, axes=None) -> Figure:
     -------
     matplotlib.figure.Figure
         One panel each for the loss and its terms, as they differ in scale; a term that
-        equals the loss has none. An epoch without a value leaves a gap.
+        equals the loss has none. An epoch without a value leaves a gap. Below are the
+        rank of the features and what they tell before and after the training, if the
+        last epoch has them.
 
     Raises
     ------
@@ -57,6 +59,7 @@ def plot_history(history: Sequence[dict], *, axes=None) -> Figure:
             f"but got {len(epochs)} epochs, the first with {list(*epochs[:1])}."
         )
     size = (0.8 + 3.2 * len(names), 3.0)
+    is_own = axes is None
     axes = get_axes(axes, 1, len(names), size=size)[0]
     number = [epoch.get("epoch", i) for i, epoch in enumerate(epochs, 1)]
     for ax, name in zip(axes, names, strict=True):
@@ -76,7 +79,19 @@ def plot_history(history: Sequence[dict], *, axes=None) -> Figure:
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("Mean over the epoch")
     axes[0].legend(frameon=False, fontsize="small")
+    if is_own and (text := _describe_features(epochs[-1])):
+        axes[0].figure.supxlabel(text, fontsize="small")
     return axes[0].figure
+
+
+def _describe_features(epoch: dict) -> str:
+    """Return what the diagnosis in the last epoch says, as text."""
+    parts = [
+        f"{name} {epoch[f'before_{name}']:.2f} → {epoch[f'after_{name}']:.2f}"
+        for name in ("rank", "subject", "stimulus")
+        if f"before_{name}" in epoch
+    ]
+    return f"Features, before → after: {', '.join(parts)}" if parts else ""
 
 
 def _is_loss(name: str, epochs: list[dict]) -> bool:

@@ -388,6 +388,35 @@ def test_early_stopping_ends_with_the_best_weights(X):
     assert pretrainer.module_.mean.item() == 1.0
 
 
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [
+        ({"max_epochs": 3}, "max_epochs=3 makes only 15 updates"),
+        ({"max_epochs": 40}, None),
+        ({"max_steps": 15}, None),
+    ],
+)
+def test_few_epochs_that_are_few_updates_are_announced(X, caplog, length, message):
+    """50 epochs were 150 updates on a small corpus, which learned next to nothing."""
+    SSLPretrainer(Mean(), batch_size=8, random_state=0, **length).fit(X)
+    assert (message in caplog.text) if message else not caplog.text
+
+
+def test_the_duration_of_a_long_training_is_announced(X, caplog):
+    class Stop(Callback):
+        def on_batch_end(self, net, **kwargs):
+            if net.n_steps_ == 12:
+                raise RuntimeError("enough")
+
+    pretrainer = SSLPretrainer(
+        Mean(), max_steps=20_001, batch_size=8, random_state=0, callbacks=[Stop()]
+    )
+    with pytest.raises(RuntimeError, match="enough"):
+        pretrainer.fit(X)
+    assert "makes 20001 updates of about" in caplog.text
+    assert "hours. Lower max_steps or batch_size" in caplog.text
+
+
 def test_the_windows_that_are_not_finite_are_named(X):
     X[13, 2, 1] = np.nan
     pretrainer = SSLPretrainer(Mean(), max_epochs=1, batch_size=8, random_state=0)

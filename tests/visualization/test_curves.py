@@ -105,3 +105,12 @@ def test_a_term_that_is_the_whole_loss_is_drawn_once():
     history[2]["train_contrastive"] = 9.0
     titles = [ax.get_title() for ax in plot_history(history).axes]
     assert titles == ["loss", "contrastive"]
+
+
+def test_the_features_before_and_after_are_below_the_curves():
+    history = make_history()
+    assert not plot_history(history).get_supxlabel()
+    history[-1] |= {"before_rank": 6.1, "after_rank": 2.3}
+    history[-1] |= {"before_subject": 0.88, "after_subject": 0.9}
+    text = "Features, before → after: rank 6.10 → 2.30, subject 0.88 → 0.90"
+    assert plot_history(history).get_supxlabel() == text
