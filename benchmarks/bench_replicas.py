@@ -110,7 +110,8 @@ def make_dataset(options, corpus, effect, n_subjects=None):
     """Write a replica, unless it is there, and return its data set."""
     cls, _ = CORPORA[corpus]
     subjects = DREAMER_SUBJECTS if corpus == "DREAMER" else cls.all_subject_numbers
-    subjects = list(subjects)[: n_subjects or options.subjects]
+    subjects = [s for s in subjects if s not in cls.unreleased_subjects]
+    subjects = subjects[: n_subjects or options.subjects]
     code = "DEAP" if corpus == "DREAMER" else corpus
     name = f"{code}-{effect:g}-{options.seconds:g}-{options.seed}-{len(subjects)}"
     root = write_replica(

@@ -224,7 +224,7 @@ class SEED_IV(SEEDFamilyDataset):
     )
     class_source = "stimulus"
     replica_variants = ("mat", "full")
-    replica_effect = 0.118
+    replica_effect = 0.13
     passband = (1.0, 75.0)
     released_features = dict.fromkeys(RELEASED, (float(EYE_WINDOW),))
     valence_of_class = {  # noqa: RUF012
