@@ -9,9 +9,12 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from braindecode_emossl.datasets import SEED_IV, write_replica
+from braindecode_emossl.evaluation import evaluate, load_pipelines, pipelines_folder
 from braindecode_emossl.features import differential_entropy
 from braindecode_emossl.models import SCMM, MoodReader
 from braindecode_emossl.models.mood_reader import make_positions
+from braindecode_emossl.paradigms import Emotion
 from braindecode_emossl.pretraining import (
     MoodReaderPretraining,
     PretrainingObjective,
@@ -541,6 +544,35 @@ def test_pretrained_it_beats_chance_with_eye_features(multimodal):
     assert losses[-1] < losses[0]
     assert classifier.net_.module_.n_eye_chans == 3
     assert classifier.score(epochs[180:], y[180:]) > 0.6  # chance is 0.33
+
+
+def test_the_shipped_pipeline_takes_eye_features_if_they_are_loaded(
+    tmp_path, monkeypatch
+):
+    """Windows reach it as arrays, in which eye features are not marked."""
+    seen = set()
+    forward = MoodReaderPretraining.forward
+
+    def note(self, x, **kwargs):
+        seen.add((self.encoder.n_eeg_chans, self.encoder.n_eye_chans))
+        return forward(self, x, **kwargs)
+
+    monkeypatch.setattr(MoodReaderPretraining, "forward", note)
+    root = write_replica(
+        "SEED-IV", tmp_path, subjects=[1, 2], seconds=4, seed=0, sessions=[0]
+    )
+    corpus = SEED_IV([1, 2], sessions=[0], path=root, return_all_modalities=True)
+    pipelines, _ = load_pipelines(pipelines_folder() / "mood_reader.yml")
+    settings = {"pretrain_steps": 1, "finetune_steps": 1, "batch_size": 4}
+    sizes = {name: value for name, value in SMALL.items() if name != "patch_size"}
+    pipelines["MoodReader"][-1].set_params(
+        **settings, **{f"model__{name}": value for name, value in sizes.items()}
+    )
+    results = evaluate(
+        pipelines, [corpus], Emotion(window=4.0), "leave-one-subject-out"
+    )
+    assert len(results) == 2
+    assert seen == {(62, 31)}
 
 
 @pytest.mark.parametrize(
