@@ -780,8 +780,9 @@ class EmotionDataset(BaseDataset):
                 )
                 continue
             read = self._open_released(source, name, session)
-            trials = {} if read is None else self._read_trials(file, session)
-            for run, (trial,) in trials.items():
+            if read is None:
+                continue
+            for run, (trial,) in self._read_trials(file, session).items():
                 values = read(trial.trial)
                 if flaw := self._find_released_flaw(values, trial.length / window):
                     self._broken(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import mne
 import numpy as np
@@ -11,7 +11,7 @@ __all__ = ["add_eye_features", "fill_missing"]
 
 
 def add_eye_features(
-    raw: mne.io.BaseRaw, values: np.ndarray, names: Sequence[str], window: float
+    raw: mne.io.BaseRaw, values: np.ndarray, names: Iterable[str], window: float
 ) -> mne.io.BaseRaw:
     """Add features (n_features, n_windows) to a trial, held for ``window`` seconds.
 

@@ -59,7 +59,7 @@ def _write_features(top: Path, name: str, films) -> None:
     for window in (1, 4):
         folder = top / f"ExtractedFeatures_{window}s"
         folder.mkdir(exist_ok=True)
-        arrays = {}
+        arrays: dict[str, np.ndarray] = {}
         for number, make_film in enumerate(films, start=1):
             # Without the sample over a whole number of seconds.
             eeg = make_film()

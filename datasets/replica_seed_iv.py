@@ -127,7 +127,7 @@ def _write_recording(folder, settings, subject, session, viewer):
 
 def _write_features(folder, settings, subject, session, viewer):
     """Write the makers' features of the EEG of one subject in one session."""
-    features = {}
+    features: dict[str, np.ndarray] = {}
     for trial in range(1, len(seed_iv.LABELS[str(session)]) + 1):
         clip = partial(_make_clip, viewer, trial, settings, subject, session)
         eeg = _make_eeg(viewer, clip)

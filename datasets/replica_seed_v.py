@@ -79,9 +79,7 @@ def _make_times(settings) -> dict[str, tuple[list[float], list[float]]]:
     """Return the published starts and ends by session, or those of a miniature."""
     seconds = settings["seconds"]
     if seconds is None:
-        return {
-            session: tuple(map(list, rows)) for session, rows in seed_v.TIMES.items()
-        }
+        return {k: (list(rows[0]), list(rows[1])) for k, rows in seed_v.TIMES.items()}
     length = round(seconds * seed_v.SFREQ) / seed_v.SFREQ
     starts = [
         round(_GAP_SECONDS + k * (length + _GAP_SECONDS), 3)

@@ -338,7 +338,7 @@ class SEED_V(EmotionDataset):
 
     def _read_times(
         self, header, file: Path, session: str
-    ) -> tuple[Sequence[float], Sequence[float]]:
+    ) -> tuple[tuple[float, ...], ...]:
         """Return starts and ends: those of the file beside it, if it is a miniature."""
         published = TIMES[session]
         table = next(filter(Path.is_file, _places_of_times(file)), None)
@@ -487,15 +487,18 @@ class SEED_V(EmotionDataset):
                 "return_all_modalities=False for the EEG alone."
             )
             return
-        arrays, missing = self._read_features(eye_file), {}
-        for run, seconds, item in runs if arrays is not None else ():
+        arrays = self._read_features(eye_file)
+        if arrays is None:
+            return
+        missing = {}
+        for run, seconds, item in runs:
             number = int(session) * N_TRIALS + int(run)
             values = arrays.get(number)
             expected = (max(1, int(seconds // FEATURE_WINDOW)), len(EYE_FEATURES))
             if flaw := _find_flaw(values, expected):
                 self._broken(f"SEED-V: trial {number} (from 0) of {eye_file} {flaw}.")
                 continue
-            values, n_missing = fill_missing(values.T.astype(float))
+            values, n_missing = fill_missing(np.asarray(values, float).T)
             if n_missing:
                 missing[int(run) + 1] = n_missing
             yield run, item, values
@@ -592,7 +595,7 @@ def _parse_times(file: Path) -> dict[str, tuple[tuple[float, ...], ...]]:
         pattern = rf"Session\s+{number}\s*:\s*start_second:\s*\[([^][]*)\]"
         match = re.search(rf"{pattern},?\s*end_second:\s*\[([^][]*)\]", text)
         rows = [_parse_numbers(row) for row in match.groups()] if match else []
-        if not rows or None in rows or not _are_in_order(*rows):
+        if not rows or not _are_in_order(*rows):
             raise CorpusFormatError(
                 f"SEED-V: {file} must have, for session {number}, the start_second and "
                 f"the end_second of {N_TRIALS} trials one after another, but has not. "
@@ -602,10 +605,11 @@ def _parse_times(file: Path) -> dict[str, tuple[tuple[float, ...], ...]]:
     return times
 
 
-def _parse_numbers(text: str) -> tuple[float, ...] | None:
+def _parse_numbers(text: str) -> tuple[float, ...]:
+    """Return the numbers of a list, none if one of them is not a number of seconds."""
     parts = text.replace(",", " ").split()
     if not all(re.fullmatch(r"\d{1,5}(\.\d{1,6})?", part) for part in parts):
-        return None
+        return ()
     return tuple(map(float, parts))
 
 

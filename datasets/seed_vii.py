@@ -342,7 +342,9 @@ class SEED_VII(SEEDFamilyDataset):
         found = pd.Series(np.nan, index=windows.index, name="intensity")
         for (subject, session), rows in windows.groupby(["subject", "session"]):
             file = self._recordings(subject).get(session)
-            courses = {} if file is None else self._read_courses(file, session)
+            courses: Mapping[int, np.ndarray] = {}
+            if isinstance(file, Path):
+                courses = self._read_courses(file, session)
             for row in rows.itertuples():
                 course = courses.get(row.trial + 1)
                 if course is not None:

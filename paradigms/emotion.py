@@ -816,13 +816,13 @@ class Emotion(BaseParadigm):
     def _load_parts(self, dataset, subjects, how) -> list[Part]:
         """Return the windows from signals, from a cache or from the makers' files."""
         is_array = not (how["return_epochs"] or how["return_raws"])
-        if find_name(self.features) is not None:
+        if (name := find_name(self.features)) is not None:
             if not is_array:
                 raise ValueError(
                     f"features={self.features!r} are arrays: ask for neither epochs "
                     "nor raws, or for features=None."
                 )
-            return self._load_released(dataset, subjects, how["pipeline"])
+            return self._load_released(dataset, subjects, name, how["pipeline"])
         is_mapped = getattr(dataset, "is_mapped", False)
         if self.cache_dir is not None and is_array and not is_mapped:
             return self._load_cached(dataset, subjects, **how)
@@ -937,9 +937,8 @@ class Emotion(BaseParadigm):
                 'map_raws need. Use features="de".'
             )
 
-    def _load_released(self, dataset, subjects, pipeline) -> list[Part]:
+    def _load_released(self, dataset, subjects, name, pipeline) -> list[Part]:
         """Return the windows of the makers' features, trial by trial."""
-        name = find_name(self.features)
         self._check_offered(dataset, name)
         unlabeled = getattr(pipeline, "unlabeled", False)
         labeller = self._labeller(dataset)

@@ -68,6 +68,7 @@ def arrange_channels(
     places = [(k, known.index(n)) for k, n in enumerate(channels) if n in known]
     to, of = map(list, zip(*places, strict=True))
     for part in parts:
-        arranged = np.zeros((len(part.X), len(channels), *part.X.shape[2:]))
-        arranged[:, to] = part.X[:, of]
+        values = np.asarray(part.X)
+        arranged = np.zeros((len(values), len(channels), *values.shape[2:]))
+        arranged[:, to] = values[:, of]
         part.X = arranged
