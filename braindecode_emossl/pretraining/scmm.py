@@ -23,7 +23,7 @@ __all__ = ["SCMMPretraining"]
 #: Defaults of each preset, for arguments of ``SCMMPretraining`` that are None.
 _PRESETS = {
     "default": {"scaling": "global", "reconstruction_target": "original"},
-    "legacy": {"scaling": "column", "reconstruction_target": "input"},
+    "official": {"scaling": "column", "reconstruction_target": "input"},
 }
 _RECONSTRUCTION_TARGETS = ("original", "input")
 
@@ -49,7 +49,7 @@ class SCMMPretraining(PretrainingObjective):
     ----------
     encoder : SCMM
         The model to pre-train. Its ``final_layer`` gets no gradient.
-    preset : {"default", "legacy"}, default="default"
+    preset : {"default", "official"}, default="default"
         Values of ``scaling`` and ``reconstruction_target`` if these are None: "global"
         and "original", or "column" and "input" as in the official code.
     upper_bound : float, default=0.5
@@ -110,7 +110,7 @@ class SCMMPretraining(PretrainingObjective):
     within each recording beforehand. Do both when pre-training on several subjects; the
     default follows the authors.
 
-    With ``preset="legacy"``, both terms, the loss and all gradients are those of the
+    With ``preset="official"``, both terms, the loss and all gradients are those of the
     official code for the same weights and views. The other peculiarities of that code
     lie outside the loss and are left to the caller:
 

@@ -200,10 +200,10 @@ def make_pair(n_chans=4, **kwargs):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"preset": "legacy"},
+        {"preset": "official"},
         {"preset": "default"},
-        {"preset": "legacy", "scaling": "global"},
-        {"preset": "legacy", "metric": "euclidean"},
+        {"preset": "official", "scaling": "global"},
+        {"preset": "official", "metric": "euclidean"},
         {"preset": "default", "metric": "manhattan"},
         {"preset": "default", "reconstruction_target": "input"},
     ],
@@ -227,7 +227,7 @@ def test_losses_and_gradients_equal_slow_reference(
     ("n_chans", "upper_bound", "sharpness", "temperature"),
     [(62, 0.75, 0.5, 0.5), (62, 0.5, 0.05, 0.5), (32, 0.5, 0.2, 0.05)],
 )
-def test_legacy_in_single_precision_with_the_released_settings(
+def test_official_in_single_precision_with_the_released_settings(
     n_chans, upper_bound, sharpness, temperature
 ):
     with torch.random.fork_rng():
@@ -235,7 +235,7 @@ def test_legacy_in_single_precision_with_the_released_settings(
         official = OfficialModule(n_chans)
     objective = make_objective(
         n_chans,
-        preset="legacy",
+        preset="official",
         upper_bound=upper_bound,
         sharpness=sharpness,
         temperature=temperature,
@@ -441,12 +441,12 @@ def test_a_row_is_not_reconstructed_from_itself():
 
 
 def test_presets():
-    default, legacy = make_objective(), make_objective(preset="legacy")
+    default, official = make_objective(), make_objective(preset="official")
     assert default.contrastive_loss.scaling == "global"
     assert default.reconstruction_target == "original"
-    assert legacy.contrastive_loss.scaling == "column"
-    assert legacy.reconstruction_target == "input"
-    mixed = make_objective(preset="legacy", reconstruction_target="original")
+    assert official.contrastive_loss.scaling == "column"
+    assert official.reconstruction_target == "input"
+    mixed = make_objective(preset="official", reconstruction_target="original")
     assert mixed.contrastive_loss.scaling == "column"
     assert mixed.reconstruction_target == "original"
 
