@@ -137,7 +137,10 @@ _Last = Annotated[
     typer.Option(help="Use only the last seconds of each trial, such as 30."),
 ]
 _Features = Annotated[
-    str | None, typer.Option(help='"de" or "psd" of each window. Default: signals.')
+    str | None,
+    typer.Option(
+        help='"de" or "psd" of each window, or "released:NAME". Default: signals.'
+    ),
 ]
 _Standardize = Annotated[
     str | None,
@@ -1121,12 +1124,17 @@ def _check_model(name: str, features: str | None) -> None:
     if name not in OBJECTIVES:
         raise ValueError(f"MODEL must be one of {_list_models()}, but got {name!r}.")
     arguments = inspect.signature(OBJECTIVES[name].model_class).parameters
-    taken = ["de"] if "input_domain" in arguments else []
-    if features is not None and features not in taken:
+    takes_entropy = "input_domain" in arguments
+    if features is not None and not (takes_entropy and _are_entropy(features)):
+        taken = "de, released:de... or left out" if takes_entropy else "left out"
         raise ValueError(
-            f"--features must be {' or '.join([*taken, 'left out'])} for {name}, but "
-            f"got {features!r}."
+            f"--features must be {taken} for {name}, but got {features!r}."
         )
+
+
+def _are_entropy(features: str) -> bool:
+    """Return whether features are differential entropy, computed or released."""
+    return features == "de" or features.startswith("released:de")
 
 
 def _make_objective(name: str, features: str | None, loaded: _Loaded, seed: int):
@@ -1144,7 +1152,7 @@ def _make_objective(name: str, features: str | None, loaded: _Loaded, seed: int)
             n_times=loaded.X.shape[2],
             sfreq=loaded.info["sfreq"],
             chs_info=loaded.info["chs"],
-            **({"input_domain": features} if features else {}),
+            **({"input_domain": "de"} if features else {}),
         )
         return objective(model)
 

@@ -478,7 +478,14 @@ def test_audit_passes_or_fails_by_its_exit_code(run, seed, monkeypatch):
         (("evaluate", "SEED", "--features", "psd"), "name a folder of your own"),
         (("evaluate", "SEED", "--device", "gpu"), "--device gpu is not available"),
         (("pretrain", "SCM", "SEED"), "MODEL must be one of"),
-        (("pretrain", "SCMM", "SEED", "--features", "psd"), "de or left out for SCMM"),
+        (
+            ("pretrain", "SCMM", "SEED", "--features", "psd"),
+            "de, released:de... or left",
+        ),
+        (
+            ("pretrain", "SCMM", "SEED", "--features", "released:psd_LDS"),
+            "de, released:de... or left out for SCMM",
+        ),
         (("pretrain", "MEMHACL", "SEED", "--features", "de"), "left out for MEMHACL"),
         (
             ("pretrain", "SCMM", "SEED", "--leave-out", "1-15"),

@@ -704,7 +704,8 @@ class _Run:
     @cached_property
     def _reference(self) -> BaseEstimator | None:
         """What computes the differential entropy of windows, if anything does."""
-        if self.task.paradigm.features not in (None, "de"):
+        features = self.task.paradigm.features
+        if features not in (None, "de") and "released:de" not in str(features):
             return None
         return EEGBandFeatures(**self._signal)
 
