@@ -37,7 +37,8 @@ def test_every_folder_of_code_is_a_package():
             inner = file.parent.relative_to(ROOT / folder).parts
             found.add(".".join([name, *inner]))
     # They contain only data; see the comment in pyproject.toml.
-    data = {"braindecode_emossl.pipelines", "braindecode_emossl.pipelines.de"}
+    folders = ("", ".all_modalities", ".de")
+    data = {f"braindecode_emossl.pipelines{folder}" for folder in folders}
     assert found | data == set(SETUPTOOLS["packages"])
 
 

@@ -73,6 +73,15 @@ def test_memhacl_stops_on_bare_arrays(windows):
         pipelines["MEMHACL"].fit(*windows)
 
 
+def test_memhacl_of_all_modalities_names_those_that_are_missing(windows):
+    """It is in a folder of its own, as it cannot run on a corpus of EEG alone."""
+    folder = pipelines_folder() / "all_modalities"
+    pipelines, grids = load_pipelines(folder)
+    assert list(pipelines) == ["MEMHACL, all modalities"] and not grids
+    with pytest.raises(ValueError, match=r"'resp', 'temperature'\]: load all modaliti"):
+        pipelines["MEMHACL, all modalities"].fit(*windows)
+
+
 def test_the_baseline_of_differential_entropy_is_not_added_twice():
     for features in (None, "de"):
         pipelines, _ = load_pipelines(pipelines_folder(features))

@@ -10,7 +10,7 @@ import pytest
 from moabb.evaluations import CrossSubjectEvaluation
 
 from braindecode_emossl.datasets import DEAP, write_replica
-from braindecode_emossl.evaluation import evaluate
+from braindecode_emossl.evaluation import evaluate, load_pipelines, pipelines_folder
 from braindecode_emossl.paradigms import Emotion
 from braindecode_emossl.pretraining import MEMHACLPretraining, SSLClassifier
 
@@ -90,6 +90,27 @@ def test_in_every_fold_of_evaluate(deap, items):
     X, _, metadata = paradigm.get_data(deap)
     assert X.shape[1] > 32  # EEG and peripheral channels
     check_items(items, X, metadata, N_SUBJECTS)
+
+
+@pytest.mark.parametrize(("n_subjects", "folder"), [(3, ""), (5, "all_modalities")])
+def test_shipped_pipelines_run_on_small_training_sets(deap, items, n_subjects, folder):
+    """Folds of two training subjects stopped with an error."""
+    pipelines, _ = load_pipelines(pipelines_folder() / folder / "memhacl.yml")
+    (pipeline,) = pipelines.values()
+    pipeline[-1].set_params(pretrain_steps=1, finetune_steps=1)
+    subjects = list(range(1, n_subjects + 1))
+    corpus = DEAP(subjects, path=deap.path, return_all_modalities=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        table = evaluate(
+            pipelines,
+            [corpus],
+            Emotion("valence", window=1.0, fmin=None, fmax=None, resample=None),
+            "leave-one-subject-out",
+        )
+    assert table["subject"].nunique() == n_subjects
+    size = 2 if n_subjects < 5 else GROUP
+    assert {batch.shape[1] for batch in items} == {size}
 
 
 def test_in_every_fold_of_moabb(deap, items, tmp_path):
