@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,7 @@ class _Place:
     file: Path
     offset: int  # of the next compressed bytes
     stop: int
-    inflater: object  # None where the variable is not compressed
+    inflater: Any  # None where the variable is not compressed
     pending: bytes
     order: str
 
