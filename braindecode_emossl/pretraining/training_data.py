@@ -143,22 +143,30 @@ def drop_unsampled(sets: list[WindowSet], pretrainer) -> list[WindowSet]:
         sampler = getattr(pretrainer.objective, "default_sampler", None)
     if sampler is None or sets[0].metadata is None:
         return sets
-    kept = []
-    for part in sets:
-        if part.metadata is not None:
+    kept = sets[:1]
+    for part in sets[1:]:
+        missing = _find_missing_columns(sampler, part.metadata)
+        if not missing:
             kept.append(part)
         elif part.name == "X_target_unlabeled":
             warnings.warn(
                 f"X_target_unlabeled is not used: {sampler.__name__} groups windows by "
-                "their metadata, which it has not. Pass Epochs with metadata.",
+                f"{missing} of the metadata. Pass Epochs with such metadata.",
                 stacklevel=4,
             )
         else:
             raise ValueError(
                 f"{part.name} needs metadata, as {sampler.__name__} groups windows by "
-                "them. Pass metadata_unlabeled, or Epochs with metadata."
+                f"{missing}. Pass metadata_unlabeled, or Epochs with metadata."
             )
     return kept
+
+
+def _find_missing_columns(sampler: type, metadata: pd.DataFrame | None):
+    """Return the columns that a sampler lacks, or all if there are no metadata."""
+    if hasattr(sampler, "find_missing_columns"):
+        return sampler.find_missing_columns(metadata)
+    return ["the columns"] if metadata is None else []
 
 
 def check_windows(windows, name: str, shape=None) -> None:

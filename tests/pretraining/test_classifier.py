@@ -612,6 +612,15 @@ def test_a_sampler_leaves_out_target_windows_without_metadata(windows, pretraine
     with pytest.raises(ValueError, match="X_unlabeled needs metadata, as StimulusGrou"):
         make_memhacl().fit(X, y, metadata=metadata, X_unlabeled=X[:10])
     more = make_aligned_metadata("DEAP", n_subjects=4)
+    with pytest.raises(ValueError, match=r"windows by \['stimulus', 'window'\]\. Pass"):
+        # The error was one of a missing value in a row of both sets together.
+        make_memhacl().fit(
+            X,
+            y,
+            metadata=metadata,
+            X_unlabeled=X[:40],
+            metadata_unlabeled=more[["corpus", "subject"]],
+        )
     make_memhacl().fit(
         X, y, metadata=metadata, X_unlabeled=X[:40], metadata_unlabeled=more
     )
