@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 from typing import Any
 
@@ -178,7 +179,19 @@ class MEMHACLPretraining(PretrainingObjective):
             All training windows, as the encoder receives them.
         metadata : DataFrame, n_windows rows, or None
             Ignored.
+
+        Warns
+        -----
+        UserWarning
+            If the windows are known to be longer than one second.
         """
+        seconds = _find_seconds(self.encoder)
+        if seconds > 1:
+            warnings.warn(
+                f"ME-MHACL contrasts windows of 1 s, but got windows of {seconds:g} s: "
+                "use Emotion(window=1.0), or --window 1 in the shell.",
+                stacklevel=2,
+            )
         self.encoder.fit_normalization(X)
 
     def forward(
@@ -253,6 +266,14 @@ class MEMHACLPretraining(PretrainingObjective):
         embeddings = self.projector(tokens.flatten(1))  # (n_windows, emb_dim)
         # (2, n_items, group_size, emb_dim), the largest over the group
         return embeddings.unflatten(0, groups.shape[:3]).amax(dim=2)
+
+
+def _find_seconds(encoder: MEMHACL) -> float:
+    """Return the length of the windows, 0 if the encoder does not know their rate."""
+    try:
+        return encoder.input_window_seconds
+    except ValueError:
+        return 0.0
 
 
 def _make_projector(widths: tuple[int, ...], drop_prob: float) -> nn.Sequential:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import mne
 import numpy as np
@@ -168,6 +169,18 @@ def test_the_generator_decides(legacy):
     ]
     assert losses[0] == losses[1]
     assert len(set(losses)) > 1
+
+
+def test_windows_of_several_seconds_get_a_warning():
+    """The shipped pipeline ran on windows of 4 s, the paradigm's default."""
+    shape = {"n_outputs": 2, "n_chans": 2, "sfreq": 128.0, **TINY}
+    for n_times in (512, 128):
+        objective = MEMHACLPretraining(MEMHACL(n_times=n_times, **shape))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            objective.prepare(torch.zeros(3, 2, n_times))
+        found = ["windows of 4 s: use Emotion(win" in str(w.message) for w in caught]
+        assert found == [True] * (n_times == 512)
 
 
 def test_signals_in_their_units_are_finite():
