@@ -3,10 +3,10 @@ Mood Reader with eye features and attention maps
 ================================================
 
 In SEED-IV, eye movements were recorded together with the EEG.
-:class:`~braindecode_emossl.MoodReader` uses both: a transformer over patches of EEG,
-which is pre-trained by reconstructing masked patches; attention over electrodes and
-time on the differential entropy; and a branch for the eye features. The attention to
-each electrode can be plotted as a map of the scalp.
+:class:`~braindecode_emossl.MoodReader` uses both: a transformer over patches of EEG;
+attention over electrodes and time on the differential entropy; and a branch for the eye
+features. Pre-training reconstructs masked parts of all three. The attention to each
+electrode can be plotted as a map of the scalp.
 
 An attention map shows what a network attends to, which is not the same as what matters.
 Without your own copy of SEED-IV (``MNE_DATASETS_SEEDIV_PATH``), it is a map of
