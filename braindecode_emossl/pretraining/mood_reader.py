@@ -73,8 +73,9 @@ class MoodReaderPretraining(PretrainingObjective):
         L = L_\text{patches} + w_\text{entropy} L_\text{entropy}
             + w_\text{eye} L_\text{eye},
 
-    where each part is the mean squared error of the masked values. The targets are the
-    scaled inputs of the encoder. Eye data that are missing, NaN, count as masked but
+    where each part is the mean squared error of the masked values; MultiMAE [3]_ adds
+    the losses of its modalities likewise. The targets are the scaled inputs of the
+    encoder. Eye data that are missing, NaN, count as masked but
     are not reconstructed.
 
     Parameters
@@ -91,8 +92,8 @@ class MoodReaderPretraining(PretrainingObjective):
         Fraction of masked DE tokens and of masked eye features of each window. At least
         one of each is masked, and one is visible if there are several. [inferred]
     entropy_weight : float, default=1.0
-        Weight of the reconstruction of the DE. [inferred] MultiMAE [3]_ sums the losses
-        of its modalities with equal weights.
+        Weight of the reconstruction of the DE. [inferred] Equal weights, as in
+        MultiMAE.
     eye_weight : float, default=1.0
         Weight of the reconstruction of the eye features. [inferred] As
         ``entropy_weight``.
