@@ -24,7 +24,7 @@ __all__ = ["MEMHACLPretraining"]
 #: Defaults of each preset, for arguments of ``MEMHACLPretraining`` that are None.
 _PRESETS: dict[str, dict[str, Any]] = {
     "default": {"meiosis_axis": "time", "meiosis_per_item": True},
-    "legacy": {"meiosis_axis": "channel", "meiosis_per_item": False},
+    "official": {"meiosis_axis": "channel", "meiosis_per_item": False},
 }
 
 
@@ -55,7 +55,7 @@ class MEMHACLPretraining(PretrainingObjective):
     ----------
     encoder : MEMHACL
         The model to pre-train. Its ``fusion`` and ``final_layer`` get no gradient.
-    preset : {"default", "legacy"}, default="default"
+    preset : {"default", "official"}, default="default"
         Values of ``meiosis_axis`` and ``meiosis_per_item`` if these are None: "time"
         and True, or "channel" and False as in SGMC's official code for DEAP.
     group_size : int, default=2
@@ -101,7 +101,7 @@ class MEMHACLPretraining(PretrainingObjective):
     Authors' settings for SGMC: 8 items per batch on DEAP and 16 on SEED, Adam with a
     learning rate of 1e-4 on DEAP and 1e-3 on SEED. [official code]
 
-    ``preset="legacy"`` with an encoder whose ``normalization`` is "instant" follows the
+    ``preset="official"`` with an encoder whose ``normalization`` is "instant" follows the
     official code for DEAP; with ``meiosis_axis="time"`` and "l2" it follows that for
     SEED, except that the groups of the official code are not complementary. The dropout
     of the projector is active in training only; in the official code it is active in

@@ -83,14 +83,14 @@ def slow_loss(objective, x, temperature, **settings):
     ("settings", "expected"),
     [
         ({}, {"axis": "time", "per_item": True}),
-        ({"preset": "legacy"}, {"axis": "channel", "per_item": False}),
+        ({"preset": "official"}, {"axis": "channel", "per_item": False}),
         (
-            {"preset": "legacy", "meiosis_axis": "time"},
+            {"preset": "official", "meiosis_axis": "time"},
             {"axis": "time", "per_item": False},
         ),
         ({"meiosis_per_item": False}, {"axis": "time", "per_item": False}),
         (
-            {"preset": "legacy", "meiosis_per_item": True},
+            {"preset": "official", "meiosis_per_item": True},
             {"axis": "channel", "per_item": True},
         ),
     ],
@@ -159,9 +159,9 @@ def test_plain_windows_are_items_in_a_row(group_size):
     assert torch.equal(found, objective(items, generator=make_generator()).loss)
 
 
-@pytest.mark.parametrize("legacy", [False, True])
-def test_the_generator_decides(legacy):
-    objective = make_objective(preset="legacy" if legacy else "default").eval()
+@pytest.mark.parametrize("is_official", [False, True])
+def test_the_generator_decides(is_official):
+    objective = make_objective(preset="official" if is_official else "default").eval()
     x = make_items()
     losses = [
         objective(x, generator=make_generator(seed)).loss.item()
