@@ -161,7 +161,7 @@ def parse_pickle(content: bytes, n_arrays: int) -> dict:
 
 
 def _parse(content: bytes, n_arrays: int):
-    """Return what a pickle holds, with stand-ins for arrays."""
+    """Return the contents of a pickle, with stand-ins for arrays."""
     most = n_arrays * _OPCODES_PER_ARRAY
     operations = list(islice(pickletools.genops(content), most + 1))
     for opcode, argument, _ in operations:

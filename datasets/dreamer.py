@@ -203,7 +203,7 @@ class DREAMER(EmotionDataset):
         return {"0": SubjectPart(files[0], subject)}
 
     def _read_index(self, file: Path) -> Index | None:
-        """Return what the file holds, None if it is broken."""
+        """Return the contents of the file, or None if it is broken."""
         try:
             index = read_index(file)
         except Exception as error:  # zlib and the file system raise their own

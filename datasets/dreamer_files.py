@@ -202,7 +202,7 @@ def _read_field_names(stream: _Stream) -> list[str]:
 
 
 def _close_matrix(stream: _Stream, matrix: _Matrix) -> None:
-    """Pass over what is left of a matrix."""
+    """Skip the rest of a matrix."""
     if stream.position > matrix.stop:
         raise ValueError("a matrix is longer than its tag says")
     stream.skip(matrix.stop - stream.position)
@@ -278,7 +278,7 @@ def _read_text(stream: _Stream) -> str:
 
 
 def read_index(file: Path) -> Index:
-    """Return what a file holds; raise ValueError where it is not as published.
+    """Return the contents of a file; raise ValueError where it is not as published.
 
     The result is kept as long as the file has the same size and time of change.
     """

@@ -646,7 +646,9 @@ class FACED(EmotionDataset):
                 "was run. Fetch the file again from the makers."
             ) from error
         except Exception as error:  # pickletools raises whatever it meets
-            self._broken(f"{self.code}: {file} is no pickled array ({error}).", error)
+            self._broken(
+                f"{self.code}: {file} is not a pickled array ({error}).", error
+            )
             return None
 
     def _read_pickle(self, file: Path):

@@ -210,7 +210,7 @@ def _write_bdf(file, signals, kind, subject):
 
 
 def _list_triggers(kind, subject) -> list[str]:
-    """Return the rows of events.tsv that are no films, before the first one."""
+    """Return the rows of events.tsv that are not films, before the first one."""
     labels = ["Experiment start"] * 5 + ["201", "202"] * kind.has_blocks
     if subject - 1 in _MANY_TRIGGERS:
         labels += ["201"] * _N_MANY

@@ -113,7 +113,7 @@ def _read_features(encoder: nn.Module, windows: torch.Tensor, device) -> np.ndar
 
 
 def diagnose_features(features: np.ndarray, metadata, y=None) -> dict[str, float]:
-    """Return the rank of features, and how well they tell what is known of windows.
+    """Return the rank of features and the scores of linear probes on them.
 
     Parameters
     ----------

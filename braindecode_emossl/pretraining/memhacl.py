@@ -101,11 +101,11 @@ class MEMHACLPretraining(PretrainingObjective):
     Authors' settings for SGMC: 8 items per batch on DEAP and 16 on SEED, Adam with a
     learning rate of 1e-4 on DEAP and 1e-3 on SEED. [official code]
 
-    ``preset="official"`` with an encoder whose ``normalization`` is "instant" follows the
-    official code for DEAP; with ``meiosis_axis="time"`` and "l2" it follows that for
-    SEED, except that the groups of the official code are not complementary. The dropout
-    of the projector is active in training only; in the official code it is active in
-    evaluation too.
+    ``preset="official"`` with an encoder whose ``normalization`` is "instant" follows
+    the official code for DEAP; with ``meiosis_axis="time"`` and "l2" it follows that
+    for SEED, except that the groups of the official code are not complementary. The
+    dropout of the projector is active in training only; in the official code it is
+    active in evaluation too.
 
     References
     ----------

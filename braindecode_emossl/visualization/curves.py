@@ -85,7 +85,7 @@ def plot_history(history: Sequence[dict], *, axes=None) -> Figure:
 
 
 def _describe_features(epoch: dict) -> str:
-    """Return what the diagnosis in the last epoch says, as text."""
+    """Describe the diagnosis in the last epoch, if there is one."""
     parts = [
         f"{name} {epoch[f'before_{name}']:.2f} → {epoch[f'after_{name}']:.2f}"
         for name in ("rank", "subject", "stimulus")

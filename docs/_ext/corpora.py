@@ -23,7 +23,7 @@ _MOST_CLASSES = 7
 
 
 def describe_release(cls: type) -> dict[str, str]:
-    """Return what the release of a corpus holds.
+    """Return the contents of the release of a corpus.
 
     Parameters
     ----------
