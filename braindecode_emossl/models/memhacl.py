@@ -250,7 +250,7 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
 
         order = [row for rows in self.modalities.values() for row in rows]
         slow = [row for name in _SLOW for row in self.modalities.get(name, [])]
-        for name, rows in (("_order", order), ("_eeg", eeg), ("_slow", slow)):
+        for name, rows in (("_order", order), ("eeg_rows", eeg), ("slow_rows", slow)):
             index = torch.tensor(rows, dtype=torch.long)
             self.register_buffer(name, index, persistent=False)
         self.register_buffer("slow_mean", torch.zeros(len(slow), 1))
@@ -319,16 +319,16 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         scaled = _standardize(wide, dim=2)  # (batch, n_chans, n_times)
         if self.normalization != "window":
-            eeg = wide[:, self._eeg]  # (batch, n_eeg_chans, n_times)
+            eeg = wide[:, self.eeg_rows]  # (batch, n_eeg_chans, n_times)
             eeg = (
                 _standardize(eeg, dim=1)
                 if self.normalization == "instant"
                 else F.normalize(eeg, dim=2)
             )
-            scaled = scaled.index_copy(1, self._eeg, eeg)
-        if len(self._slow):
-            slow = (wide[:, self._slow] - self.slow_mean) / self.slow_std
-            scaled = scaled.index_copy(1, self._slow, slow.to(scaled.dtype))
+            scaled = scaled.index_copy(1, self.eeg_rows, eeg)
+        if len(self.slow_rows):
+            slow = (wide[:, self.slow_rows] - self.slow_mean) / self.slow_std
+            scaled = scaled.index_copy(1, self.slow_rows, slow.to(scaled.dtype))
         return scaled.to(x.dtype)
 
     @torch.no_grad()
@@ -357,9 +357,9 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         """
         if len(x) == 0:
             raise ValueError("fit_normalization needs at least one window, got none.")
-        if not len(self._slow):
+        if not len(self.slow_rows):
             return self
-        rows = self._slow.tolist()
+        rows = self.slow_rows.tolist()
         parts = []
         for start in range(0, len(x), chunk_size):
             chunk = torch.as_tensor(x[start : start + chunk_size][:, rows])
