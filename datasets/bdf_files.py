@@ -209,7 +209,8 @@ def read_bdf_header(file: Path) -> BdfHeader:
         ):
             raise ValueError("it has no header of BDF")
         fields = {
-            name: [stream.read(width).decode("latin-1").strip() for _ in range(n_chans)]
+            # Bytes are stripped of blanks alone, as MNE does: text also of "\xa0".
+            name: [stream.read(width).strip().decode("latin-1") for _ in range(n_chans)]
             for name, width in _WIDTHS.items()
         }
     try:
