@@ -34,10 +34,13 @@ import statistics
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Barrier
 
 import mne
 import numpy as np
@@ -185,7 +188,7 @@ def measure_objectives(options) -> Table:
     )
     for name in OBJECTIVES:
         for numbers in WAYS if options.device == "cuda" else ("float32",):
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            with make_pool(1, options) as pool:
                 run = pool.submit(train, name, numbers, options).result()
             # The table comes last, and compilation takes long.
             print(f"{name}, {numbers}: {run}", file=sys.stderr)
@@ -212,15 +215,12 @@ def measure_side_by_side(options) -> Table:
         box=MARKDOWN,
     )
     for n_jobs in (1, 2):
-        context = get_context("spawn")
-        with context.Manager() as manager:
-            start = manager.Barrier(n_jobs)
-            with ProcessPoolExecutor(n_jobs, mp_context=context) as pool:
-                runs = [
-                    pool.submit(train, "SCMM", "float32", options, start)
-                    for _ in range(n_jobs)
-                ]
-                runs = [run.result() for run in runs]
+        with make_barrier(n_jobs, options) as start, make_pool(n_jobs, options) as pool:
+            runs = [
+                pool.submit(train, "SCMM", "float32", options, start)
+                for _ in range(n_jobs)
+            ]
+            runs = [run.result() for run in runs]
         rate = sum(1 / run.seconds for run in runs)
         busy = runs[0].busy
         if n_jobs == 1:
@@ -228,6 +228,23 @@ def measure_side_by_side(options) -> Table:
         idle = "" if busy is None else f"{1 - busy_alone * rate:.0%}"
         table.add_row(str(n_jobs), f"{rate:,.0f}", idle)
     return table
+
+
+def make_pool(n_jobs: int, options) -> Executor:
+    """Return fresh processes, or threads to try the script."""
+    if options.smoke:
+        return ThreadPoolExecutor(n_jobs)
+    return ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn"))
+
+
+@contextmanager
+def make_barrier(n_jobs: int, options) -> Iterator:
+    """Yield what lets the processes, or threads, of a pool wait for each other."""
+    if options.smoke:
+        yield Barrier(n_jobs)
+    else:
+        with get_context("spawn").Manager() as manager:
+            yield manager.Barrier(n_jobs)
 
 
 def make_objective(name: str):
@@ -336,8 +353,7 @@ def measure_leave_one_out(options) -> Table:
         path = Path(folder, "X.npy")
         np.save(path, rng.standard_normal(size, np.float32))
         start = time.perf_counter()
-        context = get_context("spawn")
-        with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
+        with make_pool(options.jobs, options) as pool:
             folds = [
                 pool.submit(run_fold, path, subject, n_of_subject, options)
                 for subject in range(n_subjects)

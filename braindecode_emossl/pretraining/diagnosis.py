@@ -64,7 +64,12 @@ class Diagnosis:
 
     def record_diagnosis(self, dataset: WindowDataset) -> None:
         """Record the diagnosis of training windows in the history."""
-        if not self.history or not _gives_features(self.objective_.encoder):
+        is_grouped = len(dataset.windows.shape) > 3  # several windows in each row
+        if (
+            not self.history
+            or is_grouped
+            or not _gives_features(self.objective_.encoder)
+        ):
             return
         rows = _thin_out(len(dataset), _MOST_OF_TRAINING)
         found = self._compare(dataset, rows)
@@ -130,8 +135,11 @@ def diagnose_features(features: np.ndarray, metadata, y=None) -> dict[str, float
         ``rank``, the participation ratio of the variances along the principal
         components; balanced accuracies ``subject``, ``stimulus`` and ``label`` of a
         linear probe, which is fitted and tested on different trials, and for the
-        stimulus on different subjects. NaN where something is not known.
+        stimulus on different subjects. NaN where something is not known, or features
+        are not finite.
     """
+    if not np.isfinite(features).all():
+        return dict.fromkeys(("rank", "subject", "stimulus", "label"), np.nan)
     centered = features - features.mean(axis=0)
     left, scale, _ = np.linalg.svd(centered, full_matrices=False)
     variances = scale**2

@@ -352,9 +352,9 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
                 self.seed_ = self.saved_["seed"]
             with seeded(self.seed_, self.find_device()):
                 super().fit(dataset, None)
-            self.record_diagnosis(dataset)
             if self.checkpoint_dir is not None and self._is_known():
                 self.save_trained()
+        self.record_diagnosis(dataset)
         return self
 
     def _warn_of_copies(self) -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from braindecode_emossl.models import SCMM
+from braindecode_emossl.models import MEMHACL, SCMM
 from braindecode_emossl.pretraining import (
+    MEMHACLPretraining,
     PretrainingObjective,
     PretrainingOutput,
     SCMMPretraining,
@@ -66,6 +67,24 @@ def test_what_is_not_known_is_not_probed(rng):
     assert np.isfinite(found["subject"])
     assert np.isnan([found["stimulus"], found["label"]]).all()
     assert np.isnan(list(diagnose_features(features, None).values())[1:]).all()
+
+
+def test_features_that_are_not_finite_have_no_rank(rng):
+    table, y = make_table()
+    features = rng.normal(size=(len(y), 3))
+    features[4, 1] = np.nan
+    assert np.isnan(list(diagnose_features(features, table, y).values())).all()
+
+
+def test_groups_of_windows_are_trained_on_but_not_diagnosed(rng):
+    """The training was lost at its end, as the encoder takes single windows."""
+    torch.manual_seed(0)
+    model = MEMHACL(n_outputs=2, n_chans=4, n_times=64, sfreq=64)
+    X = rng.normal(size=(8, 4, 4, 64)).astype(np.float32)  # of 4 windows each
+    pretrainer = SSLPretrainer(
+        MEMHACLPretraining(model), sampler=None, max_steps=1, batch_size=4
+    ).fit(X)
+    assert "before_rank" not in pretrainer.history[-1]
 
 
 def make_scmm():
