@@ -51,7 +51,17 @@ def main() -> int:
 
 def _print_line(counts: Counter, bad: list, start: float) -> None:
     minutes = (time.monotonic() - start) / 60
-    print(f"{minutes:6.1f} min: {counts.total()} files, {len(bad)} bad", flush=True)
+    last = f", the last one {_describe(bad[-1])}" if bad else ""
+    print(
+        f"{minutes:6.1f} min: {counts.total()} files, {len(bad)} bad{last}", flush=True
+    )
+
+
+def _describe(message: dict) -> str:
+    return (
+        f"{message['outcome']}: mutation {message['number']} of {message['target']}, "
+        f"{message['what']}: {message['detail']}"
+    )
 
 
 def _print_table(counts: Counter, bad: list) -> None:
@@ -70,10 +80,7 @@ def _print_table(counts: Counter, bad: list) -> None:
         print(f"{name:12}" + "".join(f"{number:10}" for number in row))
     print(f"{counts.total()} files")
     for message in bad:
-        print(
-            f"{message['outcome']}: mutation {message['number']} of "
-            f"{message['target']}, {message['what']}: {message['detail']}"
-        )
+        print(_describe(message))
 
 
 if __name__ == "__main__":
