@@ -8,6 +8,7 @@ pickle is interpreted by `parse_pickle` instead of being unpickled.
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -19,7 +20,17 @@ from braindecode_emossl.datasets.deap_pickles import parse_pickle
 __all__ = ["READING_ERRORS", "read_pickled_trials"]
 
 # What a damaged archive raises besides errors of the file system.
-READING_ERRORS = (ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError)
+READING_ERRORS = (
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    struct.error,
+)
+# Methods by which NumPy stores members.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 # The features of a subject have 5 MB.
 _MAX_BYTES = 2**26
@@ -49,6 +60,11 @@ def read_pickled_trials(file: Path, name: str, n_trials: int) -> dict[int, np.nd
             raise ValueError(f"{name!r} has {member.file_size} bytes")
         if member.flag_bits & 1:
             raise ValueError(f"{name!r} is encrypted")
+        if member.compress_type not in _METHODS:
+            raise ValueError(
+                f"{name!r} is compressed by method {member.compress_type}, which NumPy "
+                "does not use"
+            )
         with archive.open(member) as stream:
             content = stream.read(_MAX_BYTES + 1)
     arrays = parse_pickle(_read_text(content, name), n_trials)

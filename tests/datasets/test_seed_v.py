@@ -399,6 +399,20 @@ def test_a_damaged_archive_is_an_error(header, content, message, tmp_path):
         read_pickled_trials(file, "data", 45)
 
 
+@pytest.mark.parametrize("method", [9, 12, 14, 99])
+def test_a_method_that_numpy_does_not_use_is_an_error(method, copied):
+    """An unknown one ended the program by a NotImplementedError of zipfile."""
+    file = copied / EYE
+    content = bytearray(file.read_bytes())
+    place = content.rindex(b"PK\x01\x02")  # the entry of a member in the directory
+    while place >= 0:
+        content[place + 10 : place + 12] = method.to_bytes(2, "little")
+        place = content.rfind(b"PK\x01\x02", 0, place)
+    file.write_bytes(content)
+    with pytest.raises(CorpusFormatError, match=f"compressed by method {method}"):
+        read(copied, sessions=[0], return_all_modalities=True)
+
+
 def test_a_bomb_is_not_inflated(tmp_path):
     file = tmp_path / "1_123.npz"
     zeros = bytes(2**27)
