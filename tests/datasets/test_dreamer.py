@@ -41,7 +41,7 @@ def load_with_scipy(root, subject):
     return content["DREAMER"]["Data"][subject - 1]
 
 
-# -- what is read --------------------------------------------------------------
+# -- reading ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("subject", [23, 1, 2])

@@ -71,7 +71,7 @@ def load(roots, corpus, name=None, **options):
     return Emotion(features=features, **options).get_data(dataset)
 
 
-# -- what is read --------------------------------------------------------------
+# -- reading ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
