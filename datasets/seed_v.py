@@ -142,9 +142,9 @@ class SEED_V(EmotionDataset):
     *Sources.* Names and folders: the makers' readme. Labels and the starts and ends of
     the clips: the makers' tables ``emotion_label_and_stimuli_order.xlsx`` and
     ``trial_start_end_timestamp.txt`` as three independent loaders quote them (LibEER,
-    EEG-FM-Bench, NeuroAtom). The lengths agree with the windows of 4 s in the makers'
-    features, 1823 a subject (681, 541 and 601 by session). Channels that are dropped:
-    the makers' notebook, as its users quote it.
+    EEG-FM-Bench, NeuroAtom). By these times a subject has 1823 whole windows of 4 s,
+    681, 541 and 601 by session. Channels that are dropped: the makers' notebook, as its
+    users quote it.
 
     ``trial_start_end_timestamp.txt`` is read if it lies in the folder of the recordings
     or in the one above. It must be the published table, unless the recording is too
