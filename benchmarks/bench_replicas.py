@@ -133,7 +133,7 @@ def tabulate_structure(options) -> Table:
     corpora = [corpus for corpus in options.corpora if corpus != "DREAMER"]
     columns = {}
     for corpus in corpora:
-        dataset = make_dataset(options, corpus, 1.0, n_subjects=5)
+        dataset = make_dataset(options, corpus, 1.0, options.subjects or 5)
         columns[corpus] = measure_structure(dataset, CORPORA[corpus][1])
     table = Table("structure, effect size 1, 5 subjects", "wanted", *corpora)
     for row, (low, high) in STRUCTURE.items():

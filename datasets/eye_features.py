@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import mne
 import numpy as np
 
-__all__ = ["add_eye_features", "fill_missing"]
+__all__ = ["add_eye_features", "are_requested", "fill_missing"]
 
 
 def add_eye_features(
@@ -38,3 +38,11 @@ def fill_missing(values: np.ndarray) -> tuple[np.ndarray, int]:
         known = values[row, ~missing[row]]
         values[row, missing[row]] = np.median(known) if len(known) else 0.0
     return values, int(missing.sum())
+
+
+def are_requested(names: Iterable[str], modalities: bool | Mapping) -> bool:
+    """Return whether ``return_all_modalities`` requests any of the eye features."""
+    if not isinstance(modalities, Mapping):
+        return bool(modalities)
+    included = set(modalities.get("include", ()))
+    return bool(modalities.get("misc")) or bool(included & set(names))

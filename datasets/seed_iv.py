@@ -20,7 +20,11 @@ from moabb.datasets.metadata.schema import (
 )
 
 from braindecode_emossl.datasets.base import find_files
-from braindecode_emossl.datasets.eye_features import add_eye_features, fill_missing
+from braindecode_emossl.datasets.eye_features import (
+    add_eye_features,
+    are_requested,
+    fill_missing,
+)
 from braindecode_emossl.datasets.mat_files import list_variables
 from braindecode_emossl.datasets.seed import RELEASED
 from braindecode_emossl.datasets.seed_family import (
@@ -418,12 +422,7 @@ class SEED_IV(SEEDFamilyDataset):
 
     @property
     def _wants_eye(self) -> bool:
-        asked = self.return_all_modalities
-        if not isinstance(asked, dict):
-            return bool(asked)
-        return bool(asked.get("misc")) or bool(
-            set(asked.get("include", ())) & set(EYE_FEATURES)
-        )
+        return are_requested(EYE_FEATURES, self.return_all_modalities)
 
     def source_files(self, subject):
         """Return the files that the signals of a subject are read from.

@@ -353,7 +353,7 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         Raises
         ------
         ValueError
-            If there is no window, or a value of these channels is not finite.
+            If there are no windows, or these channels hold NaN or infinite values.
         """
         if len(x) == 0:
             raise ValueError("fit_normalization needs at least one window, got none.")

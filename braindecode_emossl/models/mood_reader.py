@@ -516,7 +516,7 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
         Raises
         ------
         ValueError
-            If there is no window, or a value is infinite or, in EEG, NaN.
+            If X is empty, or holds an infinite value or, in EEG, NaN.
         """
         if len(x) == 0:
             raise ValueError("fit_normalization needs at least one window, got none.")

@@ -116,7 +116,7 @@ class AnnounceLength(Callback):
 
     Epochs say little of the length: 50 epochs are 150 updates on a small corpus and
     50,000 on a large one. A length in steps is as the user has set it, so that only
-    its duration is announced, which the first steps tell.
+    its duration is announced, which is estimated from the first steps.
     """
 
     def on_train_begin(self, net, **kwargs):

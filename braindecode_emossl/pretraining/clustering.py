@@ -67,7 +67,7 @@ class TokenClusters(nn.Module):
     """Several k-means clusterings of the same tokens, as a module without parameters.
 
     Each feature is standardised by its mean and standard deviation over the tokens of
-    the recording, so that clusters do not tell recordings apart, or of all windows that
+    the recording, so that clusters do not identify recordings, or of all windows that
     :meth:`fit` was given where the recording is not known.
 
     Parameters

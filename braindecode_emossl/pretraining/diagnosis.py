@@ -1,4 +1,4 @@
-"""What pre-training made of the features, which a falling loss does not show."""
+"""Comparison of the features of a model before and after pre-training."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Diagnosis:
 
         :meth:`fit` does this with at most 500 of the training windows. The history has
         the result in its last epoch, as ``before_rank``, ``after_subject`` and so on,
-        and a warning is logged if the features tell the subject better than before, or
-        have collapsed.
+        and a warning is logged if the features identify the subject better than before,
+        or have collapsed.
 
         Parameters
         ----------
@@ -178,7 +178,7 @@ def _thin_out(n_windows: int, most: int) -> np.ndarray:
 
 
 def _warn(before: dict, after: dict) -> None:
-    """Warn if pre-training has made features tell the subject, or collapse."""
+    """Warn if the features identify the subject better, or have collapsed."""
     if after["subject"] > before["subject"] + 0.05:
         log.warning(
             "After pre-training, a linear probe reads the subject from the features "

@@ -198,7 +198,7 @@ class StepwiseTraining(DeviceTraining):
         """Write the state when some batches of the epoch are done."""
         self.save_state()
 
-    def train_step(self, batch, named_parameters=(), **fit_params):
+    def train_step(self, batch, *, named_parameters, **fit_params):
         """Compute the gradients of a batch, and update the weights if it is time."""
         if self.batch_in_epoch_ % self.gradient_accumulation_steps == 0:
             self.optimizer_.zero_grad()

@@ -50,7 +50,7 @@ class MaskedClusterPretraining(PretrainingObjective):
     mini-batch k-means, once for each codebook. The first clusters are those of the log
     power of every channel in five bands, token by token. When the loss no longer falls,
     they are replaced by clusters of a layer of the encoder. Features are standardised
-    within each recording, so that clusters do not tell subjects apart. A copy of the
+    within each recording, so that clusters do not identify subjects. A copy of the
     encoder up to that layer computes the targets until the next clustering, so that
     they do not change while the encoder is trained.
 

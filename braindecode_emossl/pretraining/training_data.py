@@ -163,7 +163,7 @@ def drop_unsampled(sets: list[WindowSet], pretrainer) -> list[WindowSet]:
 
 
 def _find_missing_columns(sampler: type, metadata: pd.DataFrame | None):
-    """Return the columns that a sampler lacks, or all if there are no metadata."""
+    """Return the columns of the metadata that a sampler needs but does not find."""
     if hasattr(sampler, "find_missing_columns"):
         return sampler.find_missing_columns(metadata)
     return ["the columns"] if metadata is None else []

@@ -38,8 +38,8 @@ def plot_history(history: Sequence[dict], *, axes=None) -> Figure:
     matplotlib.figure.Figure
         One panel each for the loss and its terms, as they differ in scale; a term that
         equals the loss has none. An epoch without a value leaves a gap. Below are the
-        rank of the features and what they tell before and after the training, if the
-        last epoch has them.
+        rank of the features and the scores of linear probes, before and after the
+        training, if the last epoch has them.
 
     Raises
     ------

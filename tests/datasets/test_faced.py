@@ -162,7 +162,7 @@ def test_recordings_that_differ_are_not_joined(root):
 
 
 def test_films_are_told_apart_by_their_index(root):
-    """Four films are called Blue; triggers are no trials; see the byte order mark."""
+    """Films named Blue, triggers and a byte order mark are handled."""
     file = next(root.rglob("sub-036*events.tsv"))
     assert file.read_bytes().startswith(b"\xef\xbb\xbfonset\t")
     assert file.read_text().count("\tBlue\t") == 4

@@ -377,7 +377,7 @@ def test_missing_eye_data_are_masked():
     torch.testing.assert_close(seen[0], seen[1])
     for name in ("patches", "entropy"):
         torch.testing.assert_close(found[name], whole[name])
-    # There is no target where the data are missing.
+    # Missing data have no target.
     errors = (seen[0].view_as(eye) - eye).square()
     torch.testing.assert_close(found["eye"], errors[known].mean())
     torch.testing.assert_close(whole["eye"], errors[masked.eye].mean())
