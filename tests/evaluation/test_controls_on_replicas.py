@@ -33,7 +33,7 @@ SHORT = {
     "validation": None,
 }
 # MaskedClusterTransformer, which has the most weights, needs more updates than a test
-# can afford: see docs/results.md.
+# can afford.
 FILES = [
     pytest.param(
         file, marks=[] if file.stem in FAST else pytest.mark.slow, id=file.stem
