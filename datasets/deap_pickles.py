@@ -140,7 +140,7 @@ def read_pickle(file: Path) -> dict[str, np.ndarray]:
                 f"an array of it is in the order {order!r}, but must be in C order, "
                 "as in the makers' files"
             )
-    return {key: _values_of(arrays, key) for key in ("data", "labels")}
+    return {key: _values_of(arrays[key], repr(key)) for key in ("data", "labels")}
 
 
 def read_pickled_array(file: Path) -> np.ndarray:
@@ -148,7 +148,7 @@ def read_pickled_array(file: Path) -> np.ndarray:
     if (size := file.stat().st_size) > _MAX_BYTES:
         raise ValueError(f"it has {size} bytes, but a file of FACED has 54 million")
     array = _parse(file.read_bytes(), n_arrays=1)
-    return _values_of({"": array}, "")
+    return _values_of(array)
 
 
 def parse_pickle(content: bytes, n_arrays: int) -> dict:
@@ -157,7 +157,7 @@ def parse_pickle(content: bytes, n_arrays: int) -> dict:
     Raises as `read_pickle`, also if there are more than ``n_arrays``.
     """
     arrays = _as_dict(_parse(content, n_arrays))
-    return {key: _values_of(arrays, key) for key in arrays}
+    return {key: _values_of(arrays[key], repr(key)) for key in arrays}
 
 
 def _parse(content: bytes, n_arrays: int):
@@ -185,10 +185,10 @@ def _as_dict(value) -> dict:
     return value
 
 
-def _values_of(arrays: dict, key) -> np.ndarray:
-    array = arrays[key]
+def _values_of(array, name: str = "") -> np.ndarray:
+    """Return the values behind a stand-in."""
     if not isinstance(array, _Array) or array.values is None:
-        raise ValueError(f"it holds no array {key!r:.40}")
+        raise ValueError(f"it holds no array {name:.40}".rstrip())
     return array.values
 
 
