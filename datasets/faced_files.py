@@ -164,6 +164,11 @@ class Recording:
                 "whose order is used."
             )
             places = {name.lower(): k for k, name in enumerate(names)}
+        elif [label.lower() for label in labels] != [name.lower() for name in names]:
+            warn_of_format(
+                f"{self.file}: the channels are in another order than in channels.tsv. "
+                "The names in the file are used."
+            )
         return [places[name.lower()] for name in (*EEG_NAMES, *self.other_types)]
 
     def _check_header(self, header: BdfHeader, table: pd.DataFrame) -> None:
@@ -179,6 +184,14 @@ class Recording:
             found = {getattr(header, name)[pick] for pick in self._picks}
             if len(found) > 1:
                 raise ValueError(f"its channels differ in {name}: {sorted(found)}")
+        for name in ("physical", "digital"):
+            found = {getattr(header, name)[pick] for pick in self._picks}
+            if len(found) > 1:
+                warn_of_format(
+                    f"{self.file}: the channels of one amplifier differ in their "
+                    f"{name} range, {sorted(found)}, so that their signals may differ "
+                    "in scale."
+                )
         rate = header.n_samples[self._picks[0]] / header.duration
         listed = set(table.get("sampling_frequency", pd.Series(dtype=str)))
         if any(abs(float(k) - rate) > 0.01 for k in listed - {_MISSING}):

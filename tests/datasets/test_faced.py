@@ -274,6 +274,31 @@ def test_the_table_names_the_channels_of_a_file_with_other_names(one, format_war
     assert "other names than in channels.tsv" in format_warnings.text
 
 
+def test_channels_in_another_order_than_in_the_table_are_warned_of(
+    one, format_warnings
+):
+    """Two names that were exchanged in the file exchanged the signals silently."""
+    (file,) = one.glob("*.bdf")
+    content = bytearray(file.read_bytes())
+    content[256:272], content[272:288] = content[272:288], content[256:272]
+    file.write_bytes(content)
+    FACED([37], path=one.parent).trial_table(37)
+    assert "another order than in channels.tsv" in format_warnings.text
+
+
+@pytest.mark.parametrize("kind", ["physical", "digital"])
+def test_channels_of_another_range_are_warned_of(kind, one, format_warnings):
+    """A channel whose range was changed in the file was scaled silently."""
+    (file,) = one.glob("*.bdf")
+    content = bytearray(file.read_bytes())
+    field = {"physical": 1, "digital": 3}[kind]
+    place = 256 + 32 * (16 + 80 + 8 * field)
+    content[place : place + 8] = b"-262144 "
+    file.write_bytes(content)
+    FACED([37], path=one.parent).trial_table(37)
+    assert f"differ in their {kind} range" in format_warnings.text
+
+
 def test_signals_of_no_unit_are_an_error(one, root):
     """A file that states no unit may hold neither volts nor microvolts."""
     edit(one, "channels", lambda text: text.replace("\u00b5V", "n/a"))

@@ -117,6 +117,9 @@ def change_pickle(rng, content: bytes) -> bytes:
 # -- MATLAB files --------------------------------------------------------------
 
 
+_MATRIX_TAG = struct.pack("<I", 14)
+
+
 def change_mat(rng, content: bytes) -> bytes:
     """Change tags and dimensions of a variable, which may be compressed."""
     if rng.random() < 0.3:
@@ -146,8 +149,11 @@ def change_mat(rng, content: bytes) -> bytes:
 
 def _change_tags(rng, inner: bytes) -> bytes:
     mutated = bytearray(inner)
+    # Matrices within structures and cells have tags of their own.
+    starts = [0, *(found.start() for found in re.finditer(_MATRIX_TAG, inner))]
+    start = rng.choice(starts) if rng.random() < 0.7 else 0
     for _ in range(rng.choice((1, 1, 2, 4))):
-        place = min(4 * rng.randrange(24), max(0, len(mutated) - 4))
+        place = min(start + 4 * rng.randrange(24), max(0, len(mutated) - 4))
         match rng.randrange(4):
             case 0:
                 number = rng.choice((*range(24), 50, 100, 200, 255))
@@ -247,6 +253,35 @@ def change_xml(rng, content: bytes) -> bytes:
     return text.encode()
 
 
+# -- tables --------------------------------------------------------------------
+
+
+def change_table(rng, content: bytes) -> bytes:
+    """Change, copy and exchange cells, rows and columns, or change any bytes."""
+    if rng.random() < 0.3:
+        return change_bytes(rng, content)
+    rows = [line.split("\t") for line in content.decode().split("\n")]
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        row, other = (rng.randrange(len(rows)) for _ in range(2))
+        column = rng.randrange(len(rows[row]) or 1)
+        match rng.randrange(5):
+            case _ if not rows[row]:
+                continue
+            case 0:
+                rows[row][column] = rng.choice((*_VALUES, "n/a", "nan", "inf", "V"))
+            case 1 if column < len(rows[other]):
+                here, there = rows[row], rows[other]
+                here[column], there[column] = there[column], here[column]
+            case 2:
+                place = rng.randrange(len(rows[row]))
+                rows[row][column] = rows[row][place]
+            case 3:
+                rows[row], rows[other] = rows[other], rows[row]
+            case _:
+                del rows[row][column]
+    return "\n".join("\t".join(row) for row in rows).encode()
+
+
 # -- Neuroscan files and archives ----------------------------------------------
 
 
@@ -295,9 +330,11 @@ MUTATORS = {
     ".cnt": change_cnt,
     ".npz": change_npz,
     ".dat": change_pickle,
+    ".pkl": change_pickle,
     ".mat": change_mat,
     ".bdf": change_bdf,
     ".xml": change_xml,
     ".csv": change_bytes,
+    ".tsv": change_table,
     ".txt": change_bytes,
 }

@@ -15,6 +15,8 @@ from scipy.io import savemat
 
 from braindecode_emossl.datasets import (
     DEAP,
+    DREAMER,
+    FACED,
     MAHNOB_HCI,
     SEED,
     SEED_IV,
@@ -203,7 +205,7 @@ class _Arrays:
         return (str([(t.onset, t.length, t.to_extras()) for t in trials]), data)
 
 
-def _make_loader(cls, subjects, **options):
+def _make_loader(cls, subjects, n_times=None, **options):
     fast = type(cls.__name__, (_Arrays, cls), {}) if cls is not SEED_IV else cls
 
     def load(place):
@@ -214,7 +216,7 @@ def _make_loader(cls, subjects, **options):
                 for run, raw in dataset._read_recording(file, session):
                     if not isinstance(raw, tuple):
                         raw = (str(raw.annotations.extras), raw.get_data())
-                    found[subject, session, run] = raw
+                    found[subject, session, run] = raw[0], raw[1][:, :n_times]
         return found
 
     return load
@@ -229,7 +231,8 @@ def _make_corpus(corpus, load, weight, subjects=(1,), **options):
         for session in folder.rglob("Sessions/*"):
             if session.name not in ("1", "2", "4", "42"):
                 shutil.rmtree(session)
-        for file in folder.rglob("*.npz"):  # a target of their own
+        # A target of their own, and features that are read like the signals.
+        for file in [*folder.rglob("*.npz"), *folder.rglob("*.pkl.pkl")]:
             file.unlink()
         return Target(name, folder, [], load, (EmosslError,), weight)
 
@@ -243,6 +246,11 @@ _load_seed_vii = _make_loader(SEED_VII, [1], sessions=[0])
 _load_deap = _make_loader(DEAP, [1])
 _load_original = _make_loader(DEAP, [1], source="original")
 _load_mahnob = _make_loader(MAHNOB_HCI, [1])
+# One whose files state the unit, at 250 Hz. The length of a film is in one place only,
+# so that no loader notices another one.
+_load_faced = _make_loader(FACED, [38], n_times=2000)
+_load_processed = _make_loader(FACED, [38], source="processed")
+_load_dreamer = _make_loader(DREAMER, [1])
 
 _MAKERS = {
     "pickles": _make_pickles,
@@ -256,4 +264,7 @@ _MAKERS = {
     "DEAP mat": _make_corpus("DEAP", _load_deap, 0.4, (1, 2), variant="mat"),
     "DEAP bdf": _make_corpus("DEAP", _load_original, 0.2, variant="bdf"),
     "MAHNOB-HCI": _make_corpus("MAHNOB-HCI", _load_mahnob, 2),
+    "FACED bids": _make_corpus("FACED", _load_faced, 0.4, [38]),
+    "FACED pkl": _make_corpus("FACED", _load_processed, 0.4, [38], variant="pkl"),
+    "DREAMER": _make_corpus("DREAMER", _load_dreamer, 0.4),
 }
