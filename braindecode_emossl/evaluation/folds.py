@@ -851,12 +851,13 @@ def _name_scores(values) -> dict[str, float]:
 
 
 class _Responses:
-    """A fitted estimator that computes each response to some windows once."""
+    """A fitted estimator that passes some windows through each of its parts once."""
 
     def __init__(self, estimator, windows):
         self._estimator = estimator
         self._windows = windows
         self._known: dict[str, np.ndarray] = {}
+        self._features = None  # output of a pipeline's steps before the last
 
     @property
     def __class__(self):
@@ -882,11 +883,21 @@ class _Responses:
         if name == "predict" and _predicts_most_probable(self._estimator):
             proba = self.predict_proba(self._windows)
             return np.asarray(self._estimator.classes_)[proba.argmax(axis=1)]
-        return method(self._windows)
+        estimator = getattr(self._estimator, "best_estimator_", self._estimator)
+        # Pipelines of others may have steps that only fit, such as samplers.
+        if type(estimator) is not Pipeline or len(estimator) < 2:
+            return method(self._windows)
+        if self._features is None:
+            self._features = self._windows
+            for _, step in estimator.steps[:-1]:
+                if step not in (None, "passthrough"):
+                    self._features = step.transform(self._features)
+        return getattr(estimator[-1], name)(self._features)
 
 
 def _predicts_most_probable(estimator) -> bool:
     """Return whether predicting again would only repeat a network's forward pass."""
+    estimator = getattr(estimator, "best_estimator_", estimator)
     while isinstance(estimator, Pipeline):
         estimator = estimator.steps[-1][1]
     if "skorch" not in sys.modules:  # so it is none of these, which take long to import

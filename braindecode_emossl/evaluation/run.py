@@ -41,8 +41,9 @@ from braindecode_emossl.evaluation.folds import (
     requested_by,
     run_numbered_fold,
 )
+from braindecode_emossl.evaluation.pipelines import check_needs
 from braindecode_emossl.evaluation.protocols import Parts
-from braindecode_emossl.evaluation.scores import score_predictions
+from braindecode_emossl.evaluation.scores import CodedPredictions
 from braindecode_emossl.evaluation.signal import set_signal
 from braindecode_emossl.evaluation.store import FoldStore, PipelineStore, read_fold
 from braindecode_emossl.evaluation.tasks import Task, make_tasks
@@ -263,6 +264,7 @@ def evaluate(
     with _results_folder(results_dir) as folder:
         tables = []
         tasks = make_tasks(protocol, options, datasets, paradigm, unlabeled)
+        check_needs(pipelines, paradigm)
         chosen = find_controls(
             controls, tasks[0].protocol, are_features=paradigm.features is not None
         )
@@ -458,9 +460,9 @@ class _VariantMaker:
 
     def __call__(self, name, pipeline, number, seed, control) -> _Variant:
         grid = self.grids.get(name)
-        estimator = set_signal(name, pipeline, self.task.describe_signal)
-        if seed is not None:
-            estimator = _set_seed(estimator, seed)
+        # The signal follows from corpora and paradigm: reading it here would make a
+        # call that only gathers finished folds load a recording.
+        estimator = pipeline if seed is None else _set_seed(pipeline, seed)
         identity = {
             **_identify(name, estimator, grid),
             "seed": seed,
@@ -570,6 +572,7 @@ class _Run:
         for number, unit in enumerate(units):
             if all(v.folds.is_complete(unit) for v in stores.values()):
                 continue
+            self._set_signals()
             # A surrounding cluster takes the folds, not each step of loading.
             with joblib.parallel_config("sequential", n_jobs=1):
                 windows = self.task.load(
@@ -595,6 +598,13 @@ class _Run:
                 self._keep(unit, fold, data, job, found)
                 n_done += 1
                 on_fold(self.task.test_corpus_of(unit).code, n_done, n_all)
+
+    def _set_signals(self) -> None:
+        """Set the sampling rate and the channels of all pipelines."""
+        for variant in self.variants:
+            variant.pipeline = set_signal(
+                variant.name, variant.pipeline, lambda: self._signal
+            )
 
     def _count_folds(self, folds, windows, variants) -> list[list[int]]:
         """Return how many folds each variant makes of each fold of the protocol."""
@@ -750,12 +760,13 @@ class _Run:
         predictions[names] = predictions[names].fillna(0.0)
         fold_of_row = np.repeat(np.arange(len(tables)), [*map(len, tables)])
         recordings = recordings_of(predictions, np.arange(len(predictions)))
+        coded = CodedPredictions.from_table(predictions)
         rows = []
         for (code, subject, session), at in recordings:
             folds = [results[number] for number in np.unique(fold_of_row[at])]
             rows.append(
                 {
-                    **_score_recording(folds, predictions.iloc[at], subject, session),
+                    **_score_recording(folds, coded.take(at), subject, session),
                     "subject": str(subject),
                     "session": str(session),
                     "channels": folds[0].n_chans,
@@ -867,7 +878,9 @@ class _Workers:
 # -- the table -----------------------------------------------------------------
 
 
-def _score_recording(folds, predictions, subject, session) -> dict[str, float]:
+def _score_recording(
+    folds, predictions: CodedPredictions, subject, session
+) -> dict[str, float]:
     """Return the scores of one recording over its folds, in MOABB's columns."""
     scores = pd.DataFrame(
         score
@@ -875,15 +888,14 @@ def _score_recording(folds, predictions, subject, session) -> dict[str, float]:
         for score in result.scores
         if (score["subject"], score["session"]) == (str(subject), str(session))
     ).drop(columns=["subject", "session"])
-    trials = predictions[["subject", "session", "trial"]].drop_duplicates()
     return {
         **scores.mean().to_dict(),
         "time": float(np.mean([result.seconds for result in folds])),
         "samples": float(np.mean([result.n_train for result in folds])),
         "samples_test": len(predictions) / len(folds),
-        "n_classes": predictions["label"].nunique(),
-        "n_trials_test": len(trials),
-        **score_predictions(predictions),
+        "n_classes": len(np.unique(predictions.truth)),
+        "n_trials_test": predictions.n_trials,
+        **predictions.score(),
     }
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-__all__ = ["score_predictions", "vote"]
+__all__ = ["CodedPredictions", "score_predictions", "vote"]
 
 _TRIAL = ["corpus", "subject", "session", "trial"]
 _N_BINS = 10
@@ -30,16 +32,9 @@ def vote(predictions):
     trial, first = _number_trials(predictions)
     trials = predictions.iloc[first][[*_TRIAL, "label"]].reset_index(drop=True)
     names = _list_probabilities(predictions)
-    means = np.full((len(first), len(names)), np.nan)
-    for i, name in enumerate(names):
-        values = predictions[name].to_numpy(dtype=float)
-        known = ~np.isnan(values)
-        counts = np.bincount(trial[known], minlength=len(first))
-        sums = np.bincount(trial[known], values[known], minlength=len(first))
-        np.divide(sums, counts, out=means[:, i], where=counts > 0)
+    proba = predictions[names].to_numpy(dtype=float)
+    means, best = _average(proba, trial, len(first))
     classes = np.array([name.removeprefix("proba_") for name in names])
-    # A class that was missing from a fold's training set has no probability there.
-    best = np.nan_to_num(means).argmax(axis=1)
     return trials.assign(
         **dict(zip(names, means.T, strict=True)), predicted=classes[best]
     )
@@ -98,21 +93,116 @@ def score_predictions(predictions):
     .. [2] Brier, G. W. (1950). Verification of forecasts expressed in terms of
        probability. Monthly Weather Review, 78(1), 1-3.
     """
-    classes, truth, predicted = _encode(predictions)
-    confusion = _count_confusions(truth, predicted, len(classes))
-    windows = _score(confusion)
-    for name, recall in zip(classes, _compute_recalls(confusion), strict=True):
-        windows[f"recall_{name}"] = float(recall)
-    proba = _collect_probabilities(predictions, classes)
-    windows["roc_auc"] = _compute_roc_auc(truth, proba)
-    windows["ece"] = _compute_calibration_error(truth, proba)
-    windows["brier"] = _compute_brier_score(truth, proba)
+    return CodedPredictions.from_table(predictions).score()
 
-    classes, truth, predicted = _encode(vote(predictions))
-    trials = _score(_count_confusions(truth, predicted, len(classes)))
-    trials = {f"{name}_trial": value for name, value in trials.items()}
-    trials["score_trial"] = trials.pop("accuracy_trial")
-    return windows | trials
+
+@dataclass(frozen=True)
+class CodedPredictions:
+    """Predictions as integers, of which parts are scored without any string.
+
+    Attributes
+    ----------
+    classes : ndarray of str, shape (n_classes,)
+        All classes, sorted.
+    truth, predicted : ndarray of int, shape (n_windows,)
+        Numbers of ``classes``.
+    trial : ndarray of int, shape (n_windows,)
+        Number of each window's trial.
+    proba : ndarray, shape (n_windows, n_columns)
+        Probabilities; NaN for a class that was missing from a fold's training set.
+    columns : ndarray of int, shape (n_columns,)
+        Class of each column of ``proba``.
+    """
+
+    classes: np.ndarray
+    truth: np.ndarray
+    predicted: np.ndarray
+    trial: np.ndarray
+    proba: np.ndarray
+    columns: np.ndarray
+
+    @classmethod
+    def from_table(cls, predictions: pd.DataFrame) -> CodedPredictions:
+        """Return the predictions of a table.
+
+        Parameters
+        ----------
+        predictions : DataFrame
+            As for :func:`score_predictions`.
+
+        Returns
+        -------
+        CodedPredictions
+            One entry a row.
+        """
+        known = _list_probabilities(predictions)
+        names = np.array([name.removeprefix("proba_") for name in known], dtype=str)
+        classes, truth, predicted = _encode(predictions, names)
+        return cls(
+            classes,
+            truth,
+            predicted,
+            trial=_number_trials(predictions)[0],
+            proba=predictions[known].to_numpy(dtype=float),
+            columns=np.searchsorted(classes, names),
+        )
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    @property
+    def n_trials(self) -> int:
+        """Number of trials."""
+        return len(np.unique(self.trial))
+
+    def take(self, rows: np.ndarray) -> CodedPredictions:
+        """Return some of the predictions.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Their row numbers.
+
+        Returns
+        -------
+        CodedPredictions
+            The same classes, also those that do not occur.
+        """
+        return CodedPredictions(
+            self.classes,
+            self.truth[rows],
+            self.predicted[rows],
+            self.trial[rows],
+            self.proba[rows],
+            self.columns,
+        )
+
+    def score(self) -> dict[str, float]:
+        """Return the scores of :func:`score_predictions`.
+
+        Returns
+        -------
+        dict of str to float
+            Scores by name.
+        """
+        n_classes = len(self.classes)
+        confusion = _count_confusions(self.truth, self.predicted, n_classes)
+        windows = _score(confusion)
+        recalls = _compute_recalls(confusion)
+        for name, recall in zip(self.classes, recalls, strict=True):
+            windows[f"recall_{name}"] = float(recall)
+        proba = np.zeros((len(self), n_classes))
+        proba[:, self.columns] = np.nan_to_num(self.proba)
+        windows["roc_auc"] = _compute_roc_auc(self.truth, proba)
+        windows["ece"] = _compute_calibration_error(self.truth, proba)
+        windows["brier"] = _compute_brier_score(self.truth, proba)
+
+        _, first, trial = np.unique(self.trial, return_index=True, return_inverse=True)
+        best = _average(self.proba, trial, len(first))[1]
+        confusion = _count_confusions(self.truth[first], self.columns[best], n_classes)
+        trials = {f"{name}_trial": value for name, value in _score(confusion).items()}
+        trials["score_trial"] = trials.pop("accuracy_trial")
+        return windows | trials
 
 
 def _number_trials(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +222,19 @@ def _list_probabilities(predictions: pd.DataFrame) -> list[str]:
     return [name for name in predictions if str(name).startswith("proba_")]
 
 
-def _encode(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _average(proba, trial, n_trials: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean probabilities (n_trials, n_columns) and the column of the largest."""
+    means = np.full((n_trials, proba.shape[1]), np.nan)
+    for i, values in enumerate(proba.T):
+        known = ~np.isnan(values)
+        counts = np.bincount(trial[known], minlength=n_trials)
+        sums = np.bincount(trial[known], values[known], minlength=n_trials)
+        np.divide(sums, counts, out=means[:, i], where=counts > 0)
+    # A class that was missing from a fold's training set has no probability there.
+    return means, np.nan_to_num(means).argmax(axis=1)
+
+
+def _encode(rows: pd.DataFrame, known: np.ndarray):
     """Return all classes, sorted, and the codes of true and predicted classes."""
     # Codes rather than strings: comparing 150,000 strings takes most of the time.
     columns = [
@@ -140,8 +242,7 @@ def _encode(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         for name in ("label", "predicted")
     ]
     names = [np.asarray(values, dtype=str) for _, values in columns]
-    known = [name.removeprefix("proba_") for name in _list_probabilities(rows)]
-    classes = np.unique(np.concatenate([*names, np.array(known, dtype=str)]))
+    classes = np.unique(np.concatenate([*names, known]))
     truth, predicted = (
         np.searchsorted(classes, values)[codes]
         for values, (codes, _) in zip(names, columns, strict=True)
@@ -176,15 +277,6 @@ def _score(confusion: np.ndarray) -> dict[str, float]:
         "f1_macro": float(np.mean(2 * hits[occurs] / (true + guessed)[occurs])),
         "kappa": float(kappa),
     }
-
-
-def _collect_probabilities(predictions: pd.DataFrame, classes) -> np.ndarray:
-    """Return probabilities (n_windows, n_classes), 0 where a fold lacks the class."""
-    proba = np.zeros((len(predictions), len(classes)))
-    for i, name in enumerate(classes):
-        if (column := f"proba_{name}") in predictions:
-            proba[:, i] = np.nan_to_num(predictions[column].to_numpy(dtype=float))
-    return proba
 
 
 def _compute_roc_auc(truth: np.ndarray, proba: np.ndarray) -> float:

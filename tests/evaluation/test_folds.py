@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.model_selection import LeaveOneGroupOut
+from sklearn.pipeline import make_pipeline
 
 from braindecode_emossl.evaluation.folds import (
     FailedFold,
@@ -278,6 +279,39 @@ def test_classes_in_odd_order(windows):
     (scores,) = found.scores
     assert scores["score"] == scores["score_accuracy"] == 1.0
     assert sorted(Shuffled.n_calls) == ["predict", "predict_proba"]
+
+
+class Counting(TransformerMixin, BaseEstimator):
+    """Return the windows, and count how often they come."""
+
+    n_windows: list = []  # noqa: RUF012
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        self.n_windows.append(len(X))
+        return X
+
+
+@pytest.mark.parametrize("grid", [None, {"shuffled": [Shuffled()]}])
+def test_features_of_a_recording_are_computed_once(grid, windows):
+    """A pipeline computed its features for probabilities, and again for labels."""
+    toy = Windows(
+        np.array([[2.0], [0.0], [1.0]] * 6),
+        np.array(["c", "a", "b"] * 6),
+        windows.metadata.iloc[:18].assign(trial=np.arange(18)),
+    )
+    fold = Fold(np.arange(9), np.arange(9, 18))
+    pipeline = make_pipeline(Counting(), Shuffled())
+    job = make_job(toy, fold, pipeline, scoring=["accuracy", "neg_log_loss"], grid=grid)
+    n_recordings = len(job.recordings)
+    Counting.n_windows.clear()
+    found = run_fold(toy.X, job)
+    assert [s["score_accuracy"] for s in found.scores] == [1.0] * n_recordings
+    sizes = [len(rows) for rows, _ in job.recordings]
+    assert Counting.n_windows[-n_recordings:] == sizes
+    assert grid or Counting.n_windows == [len(job.train), *sizes]
 
 
 class Wrong(Shuffled):

@@ -24,7 +24,11 @@ from sklearn.pipeline import make_pipeline
 
 from braindecode_emossl import storage
 from braindecode_emossl.datasets import DEAP, SEED, write_replica
-from braindecode_emossl.evaluation import evaluate, read_predictions
+from braindecode_emossl.evaluation import (
+    EEGBandFeatures,
+    evaluate,
+    read_predictions,
+)
 from braindecode_emossl.evaluation.folds import FoldResult
 from braindecode_emossl.evaluation.store import (
     FoldStore,
@@ -51,6 +55,30 @@ class Metric:
 
     def __call__(self, estimator, X, y):
         return self.value
+
+
+def test_gathering_finished_folds_reads_no_signal(toy, paradigm, tmp_path, monkeypatch):
+    """A recording was read for the rate, once for each pipeline that asked for it."""
+    pipelines = {
+        name: make_pipeline(EEGBandFeatures(), GaussianNB(var_smoothing=smoothing))
+        for name, smoothing in (("a", 1e-9), ("b", 1e-8))
+    }
+    arguments = {
+        "datasets": [toy],
+        "paradigm": paradigm,
+        "protocol": "leave-one-subject-out",
+        "random_state": 0,
+        "results_dir": tmp_path,
+    }
+    table = evaluate(pipelines, **arguments)
+
+    def refuse(*arguments, **keywords):
+        raise AssertionError("A signal is read.")
+
+    monkeypatch.setattr(type(toy), "_read_recording", refuse)
+    with pytest.raises(AssertionError):
+        toy.first_raw()
+    pd.testing.assert_frame_equal(evaluate(pipelines, **arguments), table)
 
 
 @pytest.fixture
