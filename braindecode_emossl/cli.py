@@ -771,8 +771,11 @@ def evaluate(
         "controls": _parse_controls(controls),
         "probes": probes,
     }
-    estimators, grids = _load_pipelines(pipelines, features, device, baselines)
     paradigm = _make_paradigm(**labels_and_windows)
+    loaded, grids = _load_pipelines(pipelines, features, device)
+    estimators = _keep_suited(loaded, paradigm, labels_and_windows, pipelines)
+    if baselines:
+        estimators, grids = _add_baselines(estimators, grids)
     opened = _open_corpora(corpora, subjects, all_modalities=all_modalities)
     extra = _open_corpora(
         unlabeled or [],
@@ -1119,22 +1122,18 @@ def _load_windows(corpora: list, paradigm) -> _Loaded:
 
 def _check_model(name: str, features: str | None) -> None:
     """Refuse an unknown model, and features that it does not take."""
+    from braindecode_emossl.evaluation.pipelines import are_entropy
     from braindecode_emossl.pretraining.registry import OBJECTIVES
 
     if name not in OBJECTIVES:
         raise ValueError(f"MODEL must be one of {_list_models()}, but got {name!r}.")
     arguments = inspect.signature(OBJECTIVES[name].model_class).parameters
     takes_entropy = "input_domain" in arguments
-    if features is not None and not (takes_entropy and _are_entropy(features)):
+    if features is not None and not (takes_entropy and are_entropy(features)):
         taken = "de, released:de... or left out" if takes_entropy else "left out"
         raise ValueError(
             f"--features must be {taken} for {name}, but got {features!r}."
         )
-
-
-def _are_entropy(features: str) -> bool:
-    """Return whether features are differential entropy, computed or released."""
-    return features == "de" or features.startswith("released:de")
 
 
 def _make_objective(name: str, features: str | None, loaded: _Loaded, seed: int):
@@ -1201,26 +1200,50 @@ def _print_pretraining(pretrainer, model, n_windows, output: Path, json) -> None
 # -- evaluation ----------------------------------------------------------------
 
 
-def _load_pipelines(path: Path | None, features, device, baselines: bool):
+def _load_pipelines(path: Path | None, features, device):
     """Return pipelines and grids: those of a path, or those of the package."""
     import braindecode_emossl.evaluation as evaluation
 
     ours = path is None
-    estimators, grids = evaluation.load_pipelines(
+    return evaluation.load_pipelines(
         evaluation.pipelines_folder(features) if ours else path,
         device=device,
         keep_sfreq=not ours,  # their rate is only for stock evaluations
     )
-    if baselines:
-        estimators = evaluation.with_baselines(estimators)
-        # Random weights and the frozen probe get the same search.
-        grids = {
-            row: grid
-            for name, grid in grids.items()
-            for row in estimators
-            if row == name or row.startswith(f"{name}, ")
-        }
-    return estimators, grids
+
+
+def _keep_suited(pipelines, paradigm, options, path: Path | None) -> dict:
+    """Return the pipelines that the paradigm suits.
+
+    Those of a path that it does not suit are an error. Those of the package, which
+    nobody has named, are left out with a warning.
+    """
+    from braindecode_emossl.evaluation.pipelines import describe_unmet_need
+
+    kept = {}
+    for name, pipeline in pipelines.items():
+        need = describe_unmet_need(name, pipeline, paradigm, options)
+        if need and path is not None:
+            raise ValueError(need)
+        if need:
+            print_error(f"Warning: left out: {need}")
+        else:
+            kept[name] = pipeline
+    return kept
+
+
+def _add_baselines(pipelines, grids):
+    """Return the pipelines with their baselines, and the grids of all."""
+    from braindecode_emossl.evaluation import with_baselines
+
+    rows = with_baselines(pipelines)
+    # Random weights and the frozen probe get the same search.
+    return rows, {
+        row: grid
+        for name, grid in grids.items()
+        for row in rows
+        if row == name or row.startswith(f"{name}, ")
+    }
 
 
 def _print_shard(part: tuple[int, int], json: bool) -> None:

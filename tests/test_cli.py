@@ -352,12 +352,30 @@ def test_wrong_controls_are_one_sentence(run, seed, quick, given, message):
 
 def test_shipped_pipelines_follow_the_rate_of_the_windows(run, seed, quick, spied):
     """SEED with DEAP is at 128 Hz, where the 200 Hz of the files were refused."""
-    assert run("evaluate", seed, "--device", "cpu").exit_code == 2  # empty table
-    assert run("evaluate", seed, "--pipelines", str(pipelines_folder())).exit_code == 2
+    window = ("--window", "1")
+    assert run("evaluate", seed, *window, "--device", "cpu").exit_code == 2  # no table
+    folder = str(pipelines_folder())
+    assert run("evaluate", seed, *window, "--pipelines", folder).exit_code == 2
     ours, named = (call["pipelines"]["SCMM"][-1] for call in spied)
     assert (ours.sfreq, ours.device) == (None, "cpu")
     assert (named.sfreq, named.device) == (200, "auto")
     assert {"SCMM, frozen", "SCMM, random weights"} <= set(spied[0]["pipelines"])
+
+
+def test_pipelines_that_need_another_window_are_left_out_or_refused(run, seed, spied):
+    """MEMHACL is a method of 1-s windows, and was trained on those of 4 s."""
+    says = "'MEMHACL' needs window=1.0 of the paradigm, but it is 4.0: pass --window 1"
+    result = run("evaluate", seed)
+    assert f"Warning: left out: The pipeline {says}" in " ".join(result.stderr.split())
+    run("evaluate", seed, "--window", "1")
+    assert ["MEMHACL" in call["pipelines"] for call in spied] == [False, True]
+    file = str(pipelines_folder() / "memhacl.yml")
+    result = run("evaluate", seed, "--pipelines", file)
+    assert result.exit_code == 2 and len(spied) == 2
+    assert result.stderr.startswith("Error:")
+    assert says in " ".join(result.stderr.split())
+    result = run("evaluate", seed, "--features", "de", "--pipelines", file)
+    assert "needs window=1.0" in " ".join(result.stderr.split())
 
 
 def test_without_any_finished_fold_there_is_no_table(run, seed, quick, spied):

@@ -15,6 +15,7 @@ from .protocols import Protocol as Protocol
 from .run import evaluate as evaluate
 from .scores import score_predictions as score_predictions
 from .scores import vote as vote
+from .signal import EEGChannels as EEGChannels
 from .splitters import ChronologicalSplit as ChronologicalSplit
 from .splitters import LeaveOneCorpusOut as LeaveOneCorpusOut
 from .splitters import StimulusKFold as StimulusKFold

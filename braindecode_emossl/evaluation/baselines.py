@@ -14,9 +14,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from braindecode_emossl.evaluation.folds import requested_by
+from braindecode_emossl.evaluation.signal import EEGChannels
 from braindecode_emossl.features import BANDS, DifferentialEntropy
 from braindecode_emossl.hosts import get_init_arguments
-from braindecode_emossl.models.modalities import find_modalities
 from braindecode_emossl.pretraining.classifier import SSLClassifier
 from braindecode_emossl.pretraining.pretrained import load_pretrained
 
@@ -69,10 +69,14 @@ def with_baselines(pipelines):
     for name, pipeline in pipelines.items():
         rows[name] = pipeline
         if prefixes := _find_pretrained(pipeline):
-            rows[f"{name}, random weights"] = _without_pretraining(pipeline, prefixes)
-            rows[f"{name}, frozen"] = clone(pipeline).set_params(
-                **{f"{prefix}finetune": "linear-probe" for prefix in prefixes}
-            )
+            frozen = {f"{prefix}finetune": "linear-probe" for prefix in prefixes}
+            for kind, row in {
+                "random weights": _without_pretraining(pipeline, prefixes),
+                "frozen": clone(pipeline).set_params(**frozen),
+            }.items():
+                rows[f"{name}, {kind}"] = row
+                # A clone loses what load_pipelines has set.
+                row.requires_paradigm = getattr(pipeline, "requires_paradigm", {})
     general = {
         DE_BASELINE: make_pipeline(
             EEGBandFeatures(), StandardScaler(), LogisticRegression(max_iter=1000)
@@ -146,11 +150,7 @@ class EEGBandFeatures(TransformerMixin, BaseEstimator):
             If the windows are signals and ``sfreq`` is None, or there is no EEG.
         """
         X = check_array(X, allow_nd=True, ensure_all_finite=False)
-        if self.chs_info is not None:
-            eeg = find_modalities(self.chs_info, X.shape[1]).get("eeg")
-            if eeg is None:
-                raise ValueError("The windows must have EEG channels, but have none.")
-            X = X[:, eeg]
+        X = EEGChannels(self.chs_info).transform(X)
         if X.shape[-1] == len(BANDS):
             return X.reshape(len(X), -1)
         if self.sfreq is None:

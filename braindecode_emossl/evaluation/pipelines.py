@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,7 +12,16 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import Pipeline, make_pipeline
 
-__all__ = ["list_files", "load_pipelines", "pipelines_folder"]
+from braindecode_emossl.paradigms import Emotion
+
+__all__ = [
+    "are_entropy",
+    "check_needs",
+    "describe_unmet_need",
+    "list_files",
+    "load_pipelines",
+    "pipelines_folder",
+]
 
 PARADIGM = "Emotion"
 _SUFFIXES = {".yml", ".yaml"}
@@ -42,12 +51,19 @@ def pipelines_folder(features=None):
     folder = Path(__file__).parents[1] / "pipelines"
     if features is None:
         return folder
-    if features != "de" and not str(features).startswith("released:de"):
+    if not are_entropy(features):
         raise ValueError(
             'Pipelines ship for signals (features=None) and for features="de", but '
             f"got features={features!r}: name a folder of your own."
         )
     return folder / "de"
+
+
+def are_entropy(features) -> bool:
+    """Return whether features are differential entropy, computed or released."""
+    return isinstance(features, str) and (
+        features == "de" or features.startswith("released:de")
+    )
 
 
 def load_pipelines(path, *, device=None, keep_sfreq=True):
@@ -56,6 +72,13 @@ def load_pipelines(path, *, device=None, keep_sfreq=True):
     A pipeline file is code: it imports the modules and calls the classes that it names.
     Load only files that you trust. Files for other paradigms are left out before
     anything is imported.
+
+    What a pipeline needs of the paradigm is declared by a key ``paradigm`` of the file,
+    which MOABB ignores: arguments of :class:`~braindecode_emossl.paradigms.Emotion`,
+    such as ``{window: 1.0, features: null}``. It is the attribute
+    ``requires_paradigm`` of the pipeline, and :func:`evaluate` refuses a paradigm with
+    other values. ``features: de`` is also met by features of the makers such as
+    ``"released:de_LDS"``.
 
     Parameters
     ----------
@@ -113,6 +136,7 @@ def load_pipelines(path, *, device=None, keep_sfreq=True):
             **({} if device is None else {"device": device}),
             **({} if keep_sfreq else {"sfreq": None}),
         )
+        pipelines[name].requires_paradigm = _read_needs(file, config)
         if "param_grid" in config:
             _check_grid(file, pipelines[name], config["param_grid"])
             grids[name] = config["param_grid"]
@@ -159,6 +183,53 @@ def _hint_at_subfolders(path: Path) -> str:
     subfolders = filter(Path.is_dir, path.iterdir()) if path.is_dir() else ()
     if names := sorted(folder.name for folder in subfolders if list_files(folder)):
         return f" Subfolders are not searched: pass one of {', '.join(names)}."
+    return ""
+
+
+# -- needs ---------------------------------------------------------------------
+
+
+def _read_needs(file: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that a pipeline needs, as the paradigm keeps them."""
+    needs = config.get("paradigm", {})
+    if not isinstance(needs, Mapping):
+        _refuse(file, "paradigm", f"a mapping of arguments of {PARADIGM}", needs)
+    try:
+        wanted = Emotion(**needs)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"paradigm in {file} must hold arguments of {PARADIGM}: {error}"
+        ) from error
+    return {argument: getattr(wanted, argument) for argument in needs}
+
+
+def check_needs(pipelines: Mapping[str, BaseEstimator], paradigm: Emotion) -> None:
+    """Refuse a paradigm that is not as a pipeline needs it."""
+    for name, pipeline in pipelines.items():
+        if need := describe_unmet_need(name, pipeline, paradigm):
+            raise ValueError(need)
+
+
+def describe_unmet_need(
+    name: str, pipeline: BaseEstimator, paradigm: Emotion, options: Container[str] = ()
+) -> str:
+    """Return a sentence on an argument that a pipeline needs to be another, or "".
+
+    ``options`` are the arguments that the command line has.
+    """
+    for argument, wanted in getattr(pipeline, "requires_paradigm", {}).items():
+        given = getattr(paradigm, argument)
+        released = argument == "features" and wanted == "de" and are_entropy(given)
+        if given == wanted or released:
+            continue
+        remedy = f"Emotion({argument}={wanted!r})"
+        if argument in options:
+            option = f"--{argument.replace('_', '-')}"
+            remedy = f"no {option}" if wanted is None else f"{option} {wanted}"
+        return (
+            f"The pipeline {name!r} needs {argument}={wanted!r} of the paradigm, but "
+            f"it is {given!r}: pass {remedy}."
+        )
     return ""
 
 

@@ -6,17 +6,23 @@ import re
 import shutil
 import sys
 
+import mne
 import numpy as np
 import pytest
 from moabb.pipelines.utils import parse_pipelines_from_directory
+from numpy.testing import assert_array_equal
 
+from braindecode_emossl.datasets import DEAP, SEED_IV, write_replica
 from braindecode_emossl.evaluation import (
+    EEGChannels,
+    evaluate,
     load_pipelines,
     pipelines_folder,
     with_baselines,
 )
 from braindecode_emossl.evaluation.baselines import DE_BASELINE
 from braindecode_emossl.features import DifferentialEntropy
+from braindecode_emossl.paradigms import Emotion
 from braindecode_emossl.pretraining import SSLClassifier
 from braindecode_emossl.registration import MODELS
 
@@ -116,6 +122,103 @@ def test_device_and_rate_are_set_at_any_depth():
 def test_no_pipelines_ship_for_other_features():
     with pytest.raises(ValueError, match="features='psd'"):
         pipelines_folder("psd")
+
+
+# -- what a pipeline needs of the paradigm -------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "settings", "says"),
+    [
+        (
+            "memhacl.yml",
+            {},
+            r"needs window=1\.0 .* is 4\.0: pass Emotion\(window=1\.0\)",
+        ),
+        ("scmm.yml", {"features": "de"}, "needs features=None .* but it is 'de'"),
+        ("de/scmm.yml", {}, "needs features='de' of the paradigm, but it is None"),
+        ("de/dgcnn.yml", {"features": "psd"}, "'DGCNN' needs .* but it is 'psd'"),
+    ],
+)
+def test_evaluate_stops_where_a_pipeline_needs_another_paradigm(
+    file, settings, says, toy
+):
+    """ME-MHACL ran in windows of 4 s, and DE was taken for signals of five samples."""
+    pipelines, _ = load_pipelines(pipelines_folder() / file, keep_sfreq=False)
+    for chosen in (pipelines, with_baselines(pipelines)):
+        with pytest.raises(ValueError, match=says) as error:
+            evaluate(chosen, [toy], Emotion(**settings), "leave-one-subject-out")
+        assert "\n" not in str(error.value)
+
+
+def test_needs_are_kept_as_the_paradigm_has_them(tmp_path):
+    needs = "paradigm: {window: 1, standardize: recording, features: null}\n"
+    (tmp_path / "a.yml").write_text(GOOD + needs)
+    (pipeline,) = load_pipelines(tmp_path)[0].values()
+    wanted = {"window": 1.0, "standardize": "recording", "features": None}
+    assert pipeline.requires_paradigm == wanted
+
+
+def test_rows_of_a_pipeline_have_its_needs():
+    """A clone loses the attribute, so that the frozen probe ran in other windows."""
+    rows = with_baselines(load_pipelines(pipelines_folder() / "memhacl.yml")[0])
+    for name, row in rows.items():
+        needs = getattr(row, "requires_paradigm", {})
+        assert needs.get("window") == (1.0 if name.startswith("MEMHACL") else None)
+
+
+def test_features_of_the_makers_meet_the_need_of_entropy(toy):
+    """The pipelines of features="de" take them as well."""
+    pipelines, _ = load_pipelines(pipelines_folder("de") / "de_logreg.yml")
+    paradigm = Emotion(features="released:de_LDS")
+    with pytest.raises(ValueError, match="released:de_LDS"):
+        evaluate(pipelines, [toy], paradigm, "leave-one-subject-out")
+
+
+# -- all modalities ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("corpus", "n_chans"), [(DEAP, 40), (SEED_IV, 93)])
+def test_shipped_pipelines_run_on_all_modalities(corpus, n_chans, tmp_path):
+    """DGCNN failed on NaN, and others took skin conductance for EEG."""
+    pipelines, _ = load_pipelines(pipelines_folder(), keep_sfreq=False)
+    if corpus is DEAP:
+        folder = pipelines_folder() / "all_modalities"
+        pipelines |= load_pipelines(folder, keep_sfreq=False)[0]
+    subjects = [1, 2, 3]
+    settings = {"subjects": subjects, "sessions": [0], "seconds": 4, "seed": 0}
+    root = write_replica(corpus.code_name, tmp_path, **settings)
+    for pipeline in pipelines.values():
+        if isinstance(pipeline[-1], SSLClassifier):
+            pipeline[-1].set_params(pretrain_steps=1, finetune_steps=1, batch_size=8)
+    for name in ("MaskedClusterTransformer", "MoodReader"):  # which are deep
+        pipelines[name][-1].set_params(model__n_layers=1)
+    table = evaluate(
+        pipelines,
+        [corpus(subjects, [0], path=root, return_all_modalities=True)],
+        Emotion(window=1.0, last=1.0, fmin=None, fmax=None),
+        "subject-split",
+        train=2,
+        validation=0,
+        test=1,
+        random_state=0,
+    )
+    assert set(table["pipeline"]) == set(pipelines)
+    assert set(table["channels"]) == {n_chans}
+
+
+def test_only_eeg_channels_are_kept():
+    X = np.arange(24.0).reshape(2, 4, 3)
+    names = ("Fz", "gsr", "Cz", "temp")
+    kinds = ("eeg", "gsr", "eeg", "temperature")
+    info = mne.create_info(list(names), 100.0, list(kinds))
+    kept = EEGChannels(info["chs"]).fit_transform(X)
+    assert_array_equal(kept, X[:, [0, 2]])
+    assert EEGChannels().fit_transform(X) is X
+    epochs = EEGChannels().fit_transform(mne.EpochsArray(X, info, verbose=False))
+    assert epochs.ch_names == ["Fz", "Cz"]
+    with pytest.raises(ValueError, match="must have EEG channels"):
+        EEGChannels(info["chs"][1:2]).transform(X[:, 1:2])
 
 
 # -- files ---------------------------------------------------------------------
@@ -226,6 +329,18 @@ FAULTS = {
     "unknown parameter in the grid": (
         GRID + "CC: [1, 2]\n",
         "param_grid in .* names logisticregression__CC, which is not a parameter",
+    ),
+    "paradigm a word": (
+        GOOD + "paradigm: de\n",
+        "paradigm in .* must be a mapping of arguments of Emotion",
+    ),
+    "unknown argument of the paradigm": (
+        GOOD + "paradigm: {windows: 1}\n",
+        "paradigm in .* must hold arguments of Emotion: .* argument 'windows'",
+    ),
+    "wrong value of the paradigm": (
+        GOOD + "paradigm: {window: -1}\n",
+        "paradigm in .* must hold arguments of Emotion: window must be",
     ),
     "grid a number": (GOOD + "param_grid: 3\n", "param_grid in .* is not a grid"),
     "no list in the grid": (GRID + "C: 1\n", "param_grid in .* is not a grid"),
