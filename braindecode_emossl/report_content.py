@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from braindecode_emossl.evaluation.probes import DIAGNOSED
 from braindecode_emossl.evaluation.protocols import PROTOCOLS
 from braindecode_emossl.evaluation.scores import score_predictions, vote
 from braindecode_emossl.evaluation.statistics import (
@@ -24,7 +25,7 @@ from braindecode_emossl.evaluation.statistics import (
     summarize_results,
 )
 from braindecode_emossl.evaluation.store import StoredEvaluation, StoredPipeline
-from braindecode_emossl.features.linear_probe import PROBED
+from braindecode_emossl.features.linear_probe import NOTICEABLE, PROBED
 from braindecode_emossl.paradigms.passbands import describe_cut_bands, list_bands
 from braindecode_emossl.visualization import (
     plot_benchmark,
@@ -92,6 +93,7 @@ def describe_evaluation(evaluation: StoredEvaluation) -> dict[str, Any]:
         "classes": _list_classes(scores),
         "groups": _group(scores, common, shown, _describe_controls(evaluation, names)),
         "probes": _describe_probes(evaluation.pipelines, names, shown),
+        "diagnosis": _describe_diagnosis(evaluation.pipelines, names, shown),
         "shown": _name_number(shown),
         "chances": [
             {"dataset": corpus, **_describe_chance(chance)}
@@ -527,23 +529,48 @@ def _score_control(pipeline: StoredPipeline, name: str) -> pd.DataFrame:
 
 def _describe_probes(pipelines, names, shown) -> dict[str, Any]:
     """Return the scores of the linear probes of each pipeline."""
-    tables: dict[str, list[pd.DataFrame]] = {}
-    for name, pipeline in zip(names, pipelines, strict=True):
-        number = pipeline.content.get("n_labeled_trials")
-        is_shown = number is None if pd.isna(shown) else number == shown
-        if is_shown and len(pipeline.probes):
-            tables.setdefault(name, []).append(pipeline.probes)
-    if not tables:
+    means = _average(pipelines, names, shown, "probes")
+    if not means:
         return {}
-    means = {
-        name: pd.concat(parts).astype(float).mean() for name, parts in tables.items()
-    }
     first = next(iter(means.values()))
     rows = {name: _format_probes(mean, "probe") for name, mean in means.items()}
     return {
         "targets": list(PROBED),
         "chances": [_format(first[f"probe_{target}_chance"]) for target in PROBED],
         "rows": {"differential entropy": _format_probes(first, "probe_de"), **rows},
+    }
+
+
+def _describe_diagnosis(pipelines, names, shown) -> dict[str, Any]:
+    """Return the features of each pipeline before and after pre-training."""
+    means = _average(pipelines, names, shown, "diagnosis")
+    rows, sentences = {}, []
+    for name, mean in means.items():
+        rows[name] = [
+            _format(mean[f"{what}_{stage}"])
+            for what in DIAGNOSED
+            for stage in ("before", "after")
+        ]
+        before, after = mean["subject_before"], mean["subject_after"]
+        if after > before + NOTICEABLE:
+            sentences.append(
+                f"The features of {name} identify the subject better after "
+                f"pre-training ({after:.3f}) than before ({before:.3f}): the objective "
+                "may be met by recognising the subject."
+            )
+    return {"properties": DIAGNOSED, "rows": rows, "sentences": sentences}
+
+
+def _average(pipelines, names, shown, what: str) -> dict[str, pd.Series]:
+    """Return the means of a table of folds by name, of the shown number of trials."""
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for name, pipeline in zip(names, pipelines, strict=True):
+        number = pipeline.content.get("n_labeled_trials")
+        is_shown = number is None if pd.isna(shown) else number == shown
+        if is_shown and len(table := getattr(pipeline, what)):
+            tables.setdefault(name, []).append(table)
+    return {
+        name: pd.concat(parts).astype(float).mean() for name, parts in tables.items()
     }
 
 

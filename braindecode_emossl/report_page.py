@@ -319,6 +319,32 @@ folds. Subject and session are read in trials that the probe was not fitted on, 
 stimulus in other subjects, the label in the test windows. {{ shown(evaluation) }}</p>
 {% endif %}
 
+{% if evaluation.diagnosis.rows %}
+<h3>Features before and after pre-training</h3>
+{% for sentence in evaluation.diagnosis.sentences %}
+<p class="note">{{ sentence }}</p>
+{% endfor %}
+<div class="wide"><table>
+<thead><tr><th>pipeline</th>
+{% for name in evaluation.diagnosis.properties %}
+<th class="number">{{ name }}, before</th><th class="number">{{ name }}, after</th>
+{% endfor %}
+</tr></thead>
+<tbody>
+{% for name, cells in evaluation.diagnosis.rows.items() %}
+<tr><td>{{ name }}</td>
+{% for cell in cells %}
+<td class="number">{{ cell }}</td>
+{% endfor %}
+</tr>
+{% endfor %}
+</tbody></table></div>
+<p class="soft">Of training windows, averaged over folds. Rank: along how many
+directions the features vary (participation ratio). Subject and stimulus: balanced
+accuracy of a linear probe, in trials or subjects that it was not fitted on.
+{{ shown(evaluation) }}</p>
+{% endif %}
+
 <h3>Confusion of windows</h3>
 <p class="soft">Summed over subjects, seeds and folds. {{ shown(evaluation) }}</p>
 <div class="side">

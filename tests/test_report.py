@@ -298,8 +298,11 @@ def predict(subject, accuracy, rng):
     return pd.DataFrame(table | proba)
 
 
-def store_folds(folder, pipelines, *, seeds=(None,), numbers=(None,), run=RUN):
+def store_folds(
+    folder, pipelines, *, seeds=(None,), numbers=(None,), run=RUN, diagnosis=None
+):
     """Store the folds of pipelines, given the accuracy and target access of each."""
+    diagnosis = diagnosis or {}
     rng = np.random.default_rng(0)
     store = FoldStore(folder, run, 3)
     for name, (accuracy, access) in pipelines.items():
@@ -310,9 +313,9 @@ def store_folds(folder, pipelines, *, seeds=(None,), numbers=(None,), run=RUN):
                 less = 0 if number is None else 0.2 / number
                 for index, subject in enumerate((1, 2, 3)):
                     table = predict(subject, accuracy - less, rng)
-                    folds.write(
-                        "all", index, 3, FoldResult(table, [], 1.0, 9, 4, access)
-                    )
+                    result = FoldResult(table, [], 1.0, 9, 4, access)
+                    result.diagnosis = diagnosis.get(name)
+                    folds.write("all", index, 3, result)
     return folder
 
 
@@ -378,6 +381,27 @@ def test_target_access_is_never_ranked_together(tmp_path):
     assert "must not be ranked together" in " ".join(page.text.split())
     pairs = [row[1] for row in page.rows if row[2:3] == [["windows"]]]
     assert pairs == [["a \N{MINUS SIGN} b"]]
+
+
+def test_features_that_identify_the_subject_are_noted(tmp_path):
+    """The report did not show what pre-training had made of the features."""
+    names = ("rank", "subject", "stimulus")
+    columns = [f"{name}_{stage}" for name in names for stage in ("before", "after")]
+    diagnosis = {
+        "worse": dict(
+            zip(columns, (6.1, 2.3, 0.88, 0.94, np.nan, np.nan), strict=True)
+        ),
+        "better": dict(zip(columns, (6.1, 8.2, 0.88, 0.9, 0.2, 0.3), strict=True)),
+    }
+    kinds = dict.fromkeys(("worse", "better", "linear"), (0.7, "none"))
+    store_folds(tmp_path, kinds, diagnosis=diagnosis)
+    page = read_page(tmp_path, tmp_path / "report.html")
+    rows = {row[0][0]: row[1:] for row in page.rows if len(row) == 7 and row[0]}
+    assert rows["worse"] == [["6.100"], ["2.300"], ["0.880"], ["0.940"], [], []]
+    assert rows["better"][-2:] == [["0.200"], ["0.300"]] and "linear" not in rows
+    says = "identify the subject better after pre-training (0.940) than before (0.880)"
+    assert f"The features of worse {says}" in page.text
+    assert page.text.count("identify the subject better") == 1
 
 
 def test_pipelines_with_one_name_are_distinguished(tmp_path):

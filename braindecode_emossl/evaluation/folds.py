@@ -24,7 +24,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
 
 from braindecode_emossl.errors import LeakageError
-from braindecode_emossl.evaluation.probes import ProbeJob, probe_pipeline, thin_out
+from braindecode_emossl.evaluation.probes import (
+    ProbeJob,
+    probe_pipeline,
+    read_diagnosis,
+    thin_out,
+)
 from braindecode_emossl.evaluation.protocols import KEYS, Parts, Protocol
 from braindecode_emossl.evaluation.splitters import TrialKFold, check_disjoint
 from braindecode_emossl.paradigms.labels import UNLABELED
@@ -221,6 +226,8 @@ class FoldResult:
         The part of a control, see :class:`Fold`.
     probes : dict of str to float, or None
         What linear probes read from features; None if they were not asked for.
+    diagnosis : dict of str to float, or None
+        Features before and after pre-training; None without pre-training.
     """
 
     predictions: pd.DataFrame
@@ -231,6 +238,7 @@ class FoldResult:
     target_access: str = "none"
     part: str = ""
     probes: dict[str, float] | None = None
+    diagnosis: dict[str, float] | None = None
 
 
 @dataclass
@@ -597,6 +605,8 @@ class Predicted:
         Time to fit.
     probes : dict of str to float, or None
         What linear probes read from the features.
+    diagnosis : dict of str to float, or None
+        Features before and after pre-training.
     """
 
     proba: np.ndarray
@@ -604,6 +614,7 @@ class Predicted:
     scores: list[dict[str, float]]
     seconds: float
     probes: dict[str, float] | None = None
+    diagnosis: dict[str, float] | None = None
 
 
 def make_job(
@@ -773,6 +784,7 @@ def run_fold(X, job: FoldJob) -> Predicted | FailedFold:
         seconds = perf_counter() - start
         del train, fit_params
         predicted = _predict(estimator, X, job, seconds)
+        predicted.diagnosis = read_diagnosis(estimator)
         if job.probe is not None:
             predicted.probes = probe_pipeline(estimator, X, job.probe)
         return predicted

@@ -12,7 +12,10 @@ from sklearn.pipeline import Pipeline
 
 from braindecode_emossl.features.linear_probe import PROBED, ProbeScore, probe
 
-__all__ = ["ProbeScore", "probe"]
+__all__ = ["DIAGNOSED", "ProbeScore", "probe", "read_diagnosis"]
+
+#: Properties of features that a pre-training records before and after it.
+DIAGNOSED = ("rank", "subject", "stimulus")
 
 # Training windows and test windows whose features are probed.
 _MOST_WINDOWS = 2000
@@ -155,3 +158,30 @@ def _run_network(network, X) -> np.ndarray:
             )
             outputs.append(found["features"].flatten(1).cpu().numpy())
     return np.concatenate(outputs)
+
+
+def read_diagnosis(estimator) -> dict[str, float] | None:
+    """Return what the pre-training of a fitted pipeline recorded of its features.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted classifier or pipeline, or a search that refitted one.
+
+    Returns
+    -------
+    dict of str to float, or None
+        ``<property>_before`` and ``<property>_after`` for each property of
+        ``DIAGNOSED``, NaN where it is not known; None if nothing was pre-trained.
+    """
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
+    history = getattr(getattr(estimator, "pretrainer_", None), "history", None)
+    if not history or "after_rank" not in history[-1]:
+        return None
+    return {
+        f"{name}_{stage}": float(history[-1].get(f"{stage}_{name}", np.nan))
+        for name in DIAGNOSED
+        for stage in ("before", "after")
+    }

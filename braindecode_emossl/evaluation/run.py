@@ -181,7 +181,11 @@ def evaluate(
         ``n_trials_test``, ``seed``, ``n_labeled_trials`` (missing where all trials are
         labelled), ``target_access``, ``regime``, ``control`` (empty for results),
         ``control_part``, and the scores of :func:`score_predictions` over all folds
-        together. With ``probes`` there are ``probe_<target>`` and ``probe_de_<target>``
+        together. Where an :class:`~braindecode_emossl.pretraining.SSLClassifier` was
+        pre-trained there are ``rank_before`` and ``rank_after``, and the same of
+        ``subject`` and ``stimulus``: the features of training windows before and after
+        pre-training, as of :meth:`SSLPretrainer.diagnose`, averaged over folds. With
+        ``probes`` there are ``probe_<target>`` and ``probe_de_<target>``
         (features of the pipeline, and differential entropy) for ``subject``,
         ``session``, ``stimulus`` and ``label``, with ``probe_<target>_chance`` and the
         ratios to it (``probe_<target>_ratio``, ``probe_de_<target>_ratio``); see Notes.
@@ -781,7 +785,8 @@ class _Run:
                     "target_access": folds[0].target_access,
                     "control": variant.control.name if variant.control else "",
                     "control_part": part,
-                    **(_average_probes(folds) if variant.probes else {}),
+                    **_average(result.diagnosis for result in folds),
+                    **(_average(f.probes for f in folds) if variant.probes else {}),
                 }
             )
         return rows
@@ -820,6 +825,7 @@ def _make_result(data: FoldData, job, predicted: Predicted) -> FoldResult:
         target_access=job.target_access,
         part=data.part,
         probes=predicted.probes,
+        diagnosis=predicted.diagnosis,
     )
 
 
@@ -899,10 +905,10 @@ def _score_recording(
     }
 
 
-def _average_probes(folds: Sequence[FoldResult]) -> dict[str, float]:
-    """Return the mean of each probe over folds, without those that are undefined."""
-    probes = pd.DataFrame([result.probes for result in folds], dtype=float)
-    return probes.mean().to_dict()
+def _average(values_of_folds: Iterable[dict[str, float] | None]) -> dict[str, float]:
+    """Return the mean of each value over folds, without those that are undefined."""
+    values = [values for values in values_of_folds if values is not None]
+    return pd.DataFrame(values, dtype=float).mean().to_dict()
 
 
 def _join_tables(tables: list[pd.DataFrame]) -> pd.DataFrame:

@@ -247,6 +247,8 @@ class StoredPipeline:
         if the pipeline is not that of a control.
     probes : DataFrame
         What linear probes read from features, one row a fold that has probes.
+    diagnosis : DataFrame
+        Features before and after pre-training, one row a fold that pre-trained.
     target_access : {"none", "statistics", "unlabeled", "calibration"}
         The most that a fold was given of its test subject.
     complete : bool
@@ -259,6 +261,7 @@ class StoredPipeline:
     predictions: pd.DataFrame
     parts: np.ndarray
     probes: pd.DataFrame
+    diagnosis: pd.DataFrame
     target_access: str
     complete: bool
 
@@ -434,6 +437,9 @@ def _read_pipeline(file: Path) -> StoredPipeline | None:
         predictions=pd.concat([r.predictions for r in finished], ignore_index=True),
         parts=np.repeat([result.part for result in finished], lengths),
         probes=pd.DataFrame([r.probes for r in finished if r.probes is not None]),
+        diagnosis=pd.DataFrame(
+            [r.diagnosis for r in finished if r.diagnosis is not None]
+        ),
         target_access=max(granted, key=_ACCESS.index),
         complete=all(store.is_complete(unit) for unit in {f.unit for f in folds}),
     )

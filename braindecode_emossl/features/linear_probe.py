@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-__all__ = ["PROBED", "ProbeScore", "probe"]
+__all__ = ["NOTICEABLE", "PROBED", "ProbeScore", "probe"]
 
 #: What is probed, and the groups that a split keeps together.
 PROBED = {
@@ -23,6 +23,8 @@ PROBED = {
     "stimulus": "subject",
     "label": "trial",
 }
+#: Difference of two balanced accuracies from which a warning is due.
+NOTICEABLE = 0.05
 _N_SPLITS = 5
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from braindecode_emossl.features.linear_probe import PROBED, probe
+from braindecode_emossl.features.linear_probe import NOTICEABLE, PROBED, probe
 from braindecode_emossl.pretraining.windows import WindowDataset, gather_windows
 
 __all__ = ["Diagnosis", "diagnose_features"]
@@ -179,7 +179,7 @@ def _thin_out(n_windows: int, most: int) -> np.ndarray:
 
 def _warn(before: dict, after: dict) -> None:
     """Warn if the features identify the subject better, or have collapsed."""
-    if after["subject"] > before["subject"] + 0.05:
+    if after["subject"] > before["subject"] + NOTICEABLE:
         log.warning(
             "After pre-training, a linear probe reads the subject from the features "
             "with %.2f, before with %.2f (balanced accuracy): the objective may be met "

@@ -15,8 +15,17 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from braindecode_emossl import SSLClassifier
-from braindecode_emossl.evaluation import evaluate, probe, with_baselines
-from braindecode_emossl.evaluation.probes import extract_features, thin_out
+from braindecode_emossl.evaluation import (
+    evaluate,
+    probe,
+    read_evaluations,
+    with_baselines,
+)
+from braindecode_emossl.evaluation.probes import (
+    extract_features,
+    read_diagnosis,
+    thin_out,
+)
 from braindecode_emossl.features.linear_probe import PROBED
 
 LOSO = "leave-one-subject-out"
@@ -210,3 +219,56 @@ def test_folds_without_probes_are_run_again(toy, paradigm, tmp_path):
 def test_probes_must_be_a_bool(toy, paradigm):
     with pytest.raises(ValueError, match="probes must be True or False"):
         evaluate({"a": Counting()}, [toy], paradigm, LOSO, probes="all")
+
+
+# -- features before and after pre-training ------------------------------------
+
+
+def make_pretrained():
+    network = SSLClassifier(
+        "SCMM",
+        model__input_domain="de",
+        sfreq=128.0,
+        pretrain_steps=2,
+        finetune_steps=1,
+        random_state=0,
+    )
+    return make_pipeline(FunctionTransformer(), network)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_diagnosis_of_a_pipeline_is_that_of_its_pretrainer(toy, paradigm):
+    X, y, metadata = paradigm.get_data(toy)
+    network = make_pretrained()[-1].fit(X, y, metadata=metadata)
+    pipeline = make_pipeline(FunctionTransformer(), network)
+    # All windows, of which there are fewer than fit diagnoses at most.
+    found = network.pretrainer_.diagnose(X, metadata)
+    expected = {
+        f"{name}_{stage}": found[stage][name]
+        for name in ("rank", "subject", "stimulus")
+        for stage in ("before", "after")
+    }
+    assert read_diagnosis(pipeline) == pytest.approx(expected)
+    assert read_diagnosis(network.set_params(objective=None).fit(X, y)) is None
+    assert read_diagnosis(make_linear().fit(X, y)) is None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_table_has_the_diagnosis_of_pretraining(toy, paradigm, tmp_path):
+    """A falling loss was all that an evaluation showed of its pre-trainings."""
+    pipelines = {"SCMM": make_pretrained(), "linear": make_linear()}
+    tables = [
+        evaluate(pipelines, [toy], paradigm, LOSO, random_state=0, results_dir=tmp_path)
+        for _ in range(2)  # the second reads the folds
+    ]
+    assert_array_equal(*(table["rank_after"] for table in tables))
+    table = tables[0].set_index("pipeline")
+    names = ("rank_before", "rank_after", "subject_before", "subject_after")
+    assert table.loc["SCMM", [*names]].notna().all(axis=None)
+    assert table.loc["linear", [*names]].isna().all(axis=None)
+    (stored,) = read_evaluations(tmp_path)
+    first, second = stored.pipelines
+    assert len(first.diagnosis) == 3 and not len(second.diagnosis)
+    assert_allclose(
+        first.diagnosis["rank_after"], table.loc["SCMM", "rank_after"].unique()
+    )
