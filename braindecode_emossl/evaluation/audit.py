@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -30,6 +32,9 @@ from braindecode_emossl.datasets.base import EmotionDataset
 from braindecode_emossl.evaluation.folds import Windows, group_ids
 from braindecode_emossl.evaluation.protocols import KEYS
 from braindecode_emossl.evaluation.tasks import Task, make_tasks
+from braindecode_emossl.paradigms import Emotion
+from braindecode_emossl.paradigms.labels import UNLABELED
+from braindecode_emossl.paradigms.released import find_name
 from braindecode_emossl.pretraining.windows import join_corpora
 
 __all__ = ["AuditReport", "audit"]
@@ -39,12 +44,18 @@ __all__ = ["AuditReport", "audit"]
 _SPREAD = 0.5
 _DRIFT_SPREAD = 0.2
 _SECONDS_PER_DRIFT = 4.0
+_STEPS_PER_SECOND = 4
 # Volts; near that of real EEG, so that nothing is clipped or overflows.
 _SCALE = 2e-5
 # Gain of the trials that are changed to see whether others change with them.
 _CHANGE = 10.0
 # A window counts as changed with them beyond this part of the spread of features.
 _TOLERANCE = 0.02
+# Trials of either kind, changed and unchanged, by which this is seen.
+_N_CHANGED = 2
+# Windows of a trial, and of a training set, among which neighbours are looked for.
+_N_OF_TRIAL = 20
+_N_NEIGHBOURS = 4000
 # Draws of labels.
 _N_DRAWS = 1000
 # Splitters of MOABB's evaluations as they come.
@@ -124,6 +135,11 @@ def audit(paradigm, dataset, protocol, *, random_state=None, **options):
     The score exceeds chance if the training set holds other windows of a test trial,
     or is scaled together with them.
 
+    Only the table of trials and one recording of each corpus are read: the recordings
+    of noise have the channels and the rate of the first one, and end with their last
+    trial. Neighbours are looked for among at most 20 windows of a trial and 4,000 of a
+    training set, so that the cost is proportional to the number of windows.
+
     Shared subjects and stimuli are listed in ``shared``. Where the labels belong to the
     stimuli, as in SEED, a classifier can recognise the stimulus instead of the emotion;
     ``stimulus_score`` measures that.
@@ -151,8 +167,8 @@ def audit(paradigm, dataset, protocol, *, random_state=None, **options):
     Raises
     ------
     ValueError
-        If the protocol or an option is unknown, or several corpora are given where the
-        protocol takes one.
+        If the protocol or an option is unknown, several corpora are given where the
+        protocol takes one, or the features are those that the makers released.
 
     Examples
     --------
@@ -168,20 +184,31 @@ def audit(paradigm, dataset, protocol, *, random_state=None, **options):
         name, held_out = protocol, task.protocol.never_shared
     else:
         task, name, held_out = _Stock(paradigm, dataset), _name_of(protocol), ()
-    X, y, metadata = _load(task, seed, changed=False)
-    windows = Windows(X, y, metadata)
+    if find_name(getattr(paradigm, "features", None)) is not None:
+        raise ValueError(
+            f"features={paradigm.features!r} are read from the makers' files, but the "
+            'audit computes features from noise. Use features="de".'
+        )
+    corpora = [_LabelFree(dataset, seed) for dataset in task.corpora]
+    features, y, metadata = _load_features(task.paradigm, corpora)
+    windows = Windows(features, y, metadata)
     if isinstance(task, Task):
         folds = _folds_of(task, windows, seed)
     else:
         folds = _stock_folds(protocol, windows, seed, **options)
-    pairs, shared = _compare(X, metadata, folds, paradigm)
-    if fraction := _fraction_changed(X, metadata, task, seed):
+    ids = {
+        what: metadata.groupby(list(KEYS[what]), observed=True).ngroup().to_numpy()
+        for what in ("trial", "stimulus", "session", "subject")
+    }
+    shared = _find_shared(ids, metadata["window"].to_numpy(), folds, _span(paradigm))
+    if fraction := _fraction_changed(task.paradigm, corpora, windows.trials):
         standardized = getattr(paradigm, "standardize", None) is not None
         shared["recording statistics" if standardized else "scaler statistics"] = (
             fraction
         )
-    score, interval, chance = _score(pairs, y, group_ids(metadata, "trial"), rng)
-    stimulus_score, _, _ = _score(pairs, y, group_ids(metadata, "stimulus"), rng)
+    pairs = _find_neighbours(features, ids["trial"], folds)
+    score, interval, chance = _score(pairs, y, ids["trial"], rng)
+    stimulus_score, _, _ = _score(pairs, y, ids["stimulus"], rng)
     return AuditReport(
         protocol=name,
         score=score,
@@ -208,92 +235,149 @@ class _Stock:
 # -- signals -------------------------------------------------------------------
 
 
-def _load(task: Task | _Stock, seed: int, *, changed: bool):
-    """Return windows of label-free signals, labels and metadata."""
-    paradigm = copy.copy(task.paradigm)
-    paradigm.cache_dir = None  # these are not the signals of the corpus
-    return join_corpora(
-        [
-            paradigm.get_data(_Signer(seed, changed).stand_in(dataset))
-            for dataset in task.corpora
-        ]
-    )
+class _LabelFree:
+    """A corpus whose recordings hold noise with signatures, and no label."""
 
-
-class _Signer:
-    """Write label-free signals over those of a corpus."""
-
-    def __init__(self, seed: int, changed: bool):
-        self.seed = seed
-        self.changed = changed
-
-    def stand_in(self, dataset) -> EmotionDataset:
-        """Return a copy of the corpus with label-free signals."""
+    def __init__(self, dataset: EmotionDataset, seed: int):
         if not isinstance(dataset, EmotionDataset):
             raise ValueError(
                 f"dataset must be a corpus of this package, but got {dataset!r}."
             )
-        return dataset.map_raws(
-            lambda raw, subject, session, run: self._sign(
-                raw, f"{dataset.code} {subject}", f"{session} {run}"
-            )
-        )
+        self.dataset = dataset
+        self.seed = seed
+        # The only signals of the corpus that are read.
+        self.first = dataset.first_raw()
 
-    def _sign(self, raw, subject: str, recording: str):
-        sfreq, n_chans = raw.info["sfreq"], len(raw.ch_names)
-        noise = self._draw("noise", f"{subject} {recording}").standard_normal(
-            (n_chans, raw.n_times)
-        )
-        log_gain = np.repeat(
-            self._signature("subject", subject, n_chans)[:, None], raw.n_times, axis=1
-        )
-        for annotation in raw.annotations:
-            trial = annotation["extras"]
-            first = round(annotation["onset"] * sfreq)
-            last = round((annotation["onset"] + trial["length"]) * sfreq)
-            name = f"{subject} {recording} {trial['trial']}"
-            gain = self._signature("trial", name, n_chans)
-            gain += self._signature("stimulus", trial["stimulus"], n_chans)
-            if self.changed and trial["trial"] % 2:
-                gain += np.log(_CHANGE)
-            n_times = log_gain[:, first:last].shape[1]
-            log_gain[:, first:last] += gain[:, None]
-            log_gain[:, first:last] += self._drift(name, n_chans, n_times, sfreq)
-        signed = _SCALE * np.exp(log_gain) * noise
-        return raw.load_data(verbose=False).apply_function(
-            lambda _: signed, picks="all", channel_wise=False, verbose=False
-        )
+    def make(self, *, only=None, changed: bool = False) -> EmotionDataset:
+        """Return it with all trials, or with only some, every other one changed."""
+        corpus = copy.copy(self.dataset)
+        corpus._trials, corpus.raw_map = {}, None
+        corpus._read_runs = partial(self._write_runs, only=only, changed=changed)
+        return corpus
 
-    def _signature(self, kind, name, n_chans: int) -> np.ndarray:
+    def _write_runs(self, subject: int, only, changed: bool) -> Iterator[tuple]:
+        """Yield (session key, run key, recording), as the corpus itself does."""
+        for session, file in self.dataset._recordings(subject).items():
+            for run, trials in self.dataset._read_trials(file, session).items():
+                kept = [
+                    trial
+                    for trial in trials
+                    if only is None or (subject, session, trial.trial) in only
+                ]
+                if kept:
+                    data = self._draw_noise(kept, subject, f"{session} {run}", changed)
+                    yield session, run, self._make_raw(data, kept)
+
+    def _make_raw(self, data, trials):
+        first = self.first
+        names, types = first.ch_names, first.get_channel_types()
+        return self.dataset._make_raw(data, names, types, first.info["sfreq"], trials)
+
+    def _draw_noise(self, trials, subject: int, recording: str, changed: bool):
+        """Return noise (n_chans, n_times) that ends with the last trial."""
+        sfreq, n_chans = self.first.info["sfreq"], len(self.first.ch_names)
+        person = f"{self.dataset.code} {subject}"
+        # A gain for each step: an exponential of each sample takes seconds.
+        step = max(1, round(sfreq / _STEPS_PER_SECOND))
+        stops = [round((trial.onset + trial.length) * sfreq) for trial in trials]
+        noise = self._draw("noise", f"{person} {recording}").standard_normal(
+            (n_chans, max(stops)), dtype=np.float32
+        )
+        log_gain = np.log(_SCALE) + self._signature("subject", person)
+        noise *= np.exp(log_gain, dtype=np.float32)[:, None]
+        for trial, stop in zip(trials, stops, strict=True):
+            first = round(trial.onset * sfreq)
+            name = f"{person} {recording} {trial.trial}"
+            log_gain = self._signature("trial", name)
+            log_gain += self._signature("stimulus", trial.stimulus)
+            if changed and trial.trial % 2:
+                log_gain += np.log(_CHANGE)
+            log_gain = log_gain[:, None] + self._drift(name, stop - first, step)
+            gain = np.exp(log_gain).astype(np.float32)
+            noise[:, first:stop] *= np.repeat(gain, step, axis=1)[:, : stop - first]
+        return noise.astype(float)
+
+    def _signature(self, kind: str, name: str) -> np.ndarray:
+        n_chans = len(self.first.ch_names)
         return self._draw(kind, name).normal(0.0, _SPREAD, n_chans)
 
-    def _drift(self, name, n_chans: int, n_times: int, sfreq: float) -> np.ndarray:
-        """Return smooth log-gains (n_chans, n_times): close moments are alike."""
-        knots = np.arange(int(n_times / sfreq / _SECONDS_PER_DRIFT) + 2)
-        knots = knots * _SECONDS_PER_DRIFT
-        values = self._draw("drift", name).normal(
-            0.0, _DRIFT_SPREAD, (n_chans, len(knots))
-        )
-        times = np.arange(n_times) / sfreq
-        return np.stack([np.interp(times, knots, row) for row in values])
+    def _drift(self, name: str, n_times: int, step: int) -> np.ndarray:
+        """Return smooth log-gains (n_chans, n_steps): close moments are alike."""
+        places = np.arange(0, n_times, step) / self.first.info["sfreq"]
+        places /= _SECONDS_PER_DRIFT
+        size = len(self.first.ch_names), int(places[-1]) + 2
+        knots = self._draw("drift", name).normal(0.0, _DRIFT_SPREAD, size)
+        return np.stack([np.interp(places, np.arange(size[1]), row) for row in knots])
 
     def _draw(self, kind: str, name: str) -> np.random.Generator:
         return np.random.default_rng([self.seed, zlib.crc32(f"{kind} {name}".encode())])
 
 
-def _fraction_changed(X, metadata, task, seed) -> float:
+def _load_features(paradigm, corpora):
+    """Return features of all windows, labels and metadata, subject by subject."""
+    paradigm = copy.copy(paradigm)
+    paradigm.cache_dir = None  # these are not the signals of the corpus
+    parts = []
+    for corpus in corpora:
+        stand_in = corpus.make()
+        for subjects in _list_labeled(paradigm, corpus.dataset):
+            X, y, metadata = paradigm.get_data(stand_in, subjects=subjects)
+            parts.append((_reduce(X, paradigm), y, metadata))
+    return join_corpora(parts)
+
+
+def _list_labeled(paradigm, dataset) -> list:
+    """Return the subjects with a labelled trial, each in a list."""
+    if not isinstance(paradigm, Emotion):
+        return [None]
+    trials = paradigm.label_trials(dataset)
+    labeled = trials.loc[trials["label"] != UNLABELED, "subject"].unique()
+    return [[subject] for subject in labeled.tolist()] or [None]
+
+
+def _reduce(X, paradigm) -> np.ndarray:
+    """Return (n_windows, n_features): the log-power of signals, or the features."""
+    if getattr(paradigm, "features", None) is None:
+        return np.log(X.std(axis=-1) + np.finfo(float).tiny).astype(np.float32)
+    return X.reshape(len(X), -1).astype(np.float32)
+
+
+def _fraction_changed(paradigm, corpora, trials: pd.DataFrame) -> float:
     """Return the fraction of trials that change when other trials do."""
-    louder, _, _ = _load(task, seed, changed=True)
+    paradigm = copy.copy(paradigm)
+    paradigm.cache_dir = None
+    changes = [
+        _find_changes(paradigm, corpus, only)
+        for corpus in corpora
+        if (only := _choose_trials(trials[trials["corpus"] == corpus.dataset.code]))
+    ]
+    return float((np.concatenate(changes) > _TOLERANCE).mean()) if changes else 0.0
+
+
+def _choose_trials(trials: pd.DataFrame) -> set[tuple]:
+    """Return trials of even and of odd number of one recording, if one has both."""
+    for (subject, session), part in trials.groupby(["subject", "session"], sort=False):
+        numbers = np.sort(part["trial"].to_numpy())
+        kinds = [numbers[numbers % 2 == k][:_N_CHANGED] for k in (0, 1)]
+        if all(map(len, kinds)):
+            return {(subject, session, int(n)) for kind in kinds for n in kind}
+    return set()
+
+
+def _find_changes(paradigm, corpus: _LabelFree, only) -> np.ndarray:
+    """Return the change of each trial of even number as those of odd number do."""
+    subjects = [next(iter(only))[0]]
+    (X, _, metadata), (louder, _, _) = (
+        paradigm.get_data(corpus.make(only=only, changed=changed), subjects=subjects)
+        for changed in (False, True)
+    )
     same = (metadata["trial"] % 2 == 0).to_numpy()
-    if not same.any() or same.all():
-        return 0.0
     spread = X.std(axis=0).mean()
     axes = tuple(range(1, X.ndim))
     change = np.abs(louder[same] - X[same]).mean(axis=axes) / spread
     # The filter carries neighbours into the ends of a trial; shared statistics change
     # all of it.
-    by_trial = pd.Series(change).groupby(group_ids(metadata[same], "trial")).median()
-    return float((by_trial > _TOLERANCE).mean())
+    return pd.Series(change).groupby(metadata["trial"][same].to_numpy()).median()
 
 
 # -- folds ---------------------------------------------------------------------
@@ -345,52 +429,62 @@ def _name_of(protocol) -> str:
 # -- shared properties ---------------------------------------------------------
 
 
-def _compare(X, metadata, folds, paradigm):
-    """Return (nearest training row, test row) of all folds, and shared properties."""
-    features = _features(X, paradigm)
-    ids = {
-        what: group_ids(metadata, what)
-        for what in ("trial", "stimulus", "session", "subject")
-    }
-    span = _span(paradigm)
-    pairs = []
-    shared: dict[str, list] = {"window overlap": [], **{what: [] for what in ids}}
+def _find_shared(ids, numbers, folds, span: int) -> dict[str, float]:
+    """Return the fraction of test windows by what they share with training windows.
+
+    ``ids`` are numbers of trial, stimulus, session and subject, ``numbers`` those of
+    the windows within their trials.
+    """
+    # A number for each window whose neighbours within the span stay in its trial.
+    places = ids["trial"] * (int(numbers.max()) + 1 + 2 * span) + numbers + span
+    steps = range(-span, span + 1)
+    n_shared = dict.fromkeys(("window overlap", *ids), 0)
     for train, test in folds:
+        known = _flag(places[train], int(places.max()) + span + 1)
+        overlaps = [known[places[test] + step] for step in steps]
+        n_shared["window overlap"] += int(np.any(overlaps, axis=0).sum())
+        for what, codes in ids.items():
+            known = _flag(codes[train], int(codes.max()) + 1)
+            n_shared[what] += int(known[codes[test]].sum())
+    n_test = sum(len(test) for _, test in folds)
+    return {what: n / n_test for what, n in n_shared.items() if n}
+
+
+def _flag(values: np.ndarray, n: int) -> np.ndarray:
+    """Return which of the numbers below n are among the values."""
+    found = np.zeros(n, bool)
+    found[values] = True
+    return found
+
+
+def _find_neighbours(features, trials, folds) -> np.ndarray:
+    """Return (nearest training row, test row) of test windows of all folds."""
+    pairs = []
+    for train, test in folds:
+        train, test = (_sample(rows, trials) for rows in (train, test))
+        if len(train) > _N_NEIGHBOURS:
+            train = train[np.linspace(0, len(train) - 1, _N_NEIGHBOURS).astype(int)]
         scaler = StandardScaler().fit(features[train])
         nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(
             scaler.transform(features[train])
         )
         found = nearest.kneighbors(scaler.transform(features[test]))[1][:, 0]
         pairs.append(np.stack([train[found], test], axis=1))
-        for what, names in ids.items():
-            shared[what].append(np.isin(names[test], names[train]))
-        shared["window overlap"].append(
-            _overlaps(ids["trial"], metadata["window"].to_numpy(), train, test, span)
-        )
-    fractions = {what: np.concatenate(parts).mean() for what, parts in shared.items()}
-    return np.concatenate(pairs), {k: float(v) for k, v in fractions.items() if v}
+    return np.concatenate(pairs)
 
 
-def _features(X, paradigm) -> np.ndarray:
-    """Return (n_windows, n_features): the log-power of signals, or the features."""
-    if getattr(paradigm, "features", None) is None:
-        return np.log(X.std(axis=-1) + np.finfo(float).tiny).astype(np.float32)
-    return X.reshape(len(X), -1).astype(np.float32)
+def _sample(rows: np.ndarray, trials: np.ndarray) -> np.ndarray:
+    """Return evenly spaced rows of each trial, not more of any than a limit."""
+    by_trial = pd.Series(rows).groupby(trials[rows])
+    number = by_trial.cumcount().to_numpy()
+    wanted = np.minimum(by_trial.transform("size").to_numpy(), _N_OF_TRIAL)
+    share = wanted / by_trial.transform("size").to_numpy()
+    return rows[np.floor((number + 1) * share + 1e-9) > np.floor(number * share + 1e-9)]
 
 
 def _span(paradigm) -> int:
     """Return over how many windows a window still shares samples."""
     return int(np.ceil(round(paradigm.window / paradigm.stride, 9))) - 1
-
-
-def _overlaps(trials, windows, train, test, span) -> np.ndarray:
-    known = set(zip(trials[train], windows[train], strict=True))
-    return np.array(
-        [
-            any((trial, window + step) in known for step in range(-span, span + 1))
-            for trial, window in zip(trials[test], windows[test], strict=True)
-        ]
-    )
 
 
 def _score(pairs, y, units, rng):

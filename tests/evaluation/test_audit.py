@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from moabb.evaluations import (
     CrossSubjectEvaluation,
@@ -14,7 +17,9 @@ from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
 from braindecode_emossl.datasets import DEAP, SEED, write_replica
 from braindecode_emossl.evaluation import PROTOCOLS, audit
+from braindecode_emossl.evaluation.audit import _sample
 from braindecode_emossl.paradigms import Emotion
+from tests.evaluation.conftest import Toy
 
 ONE_CORPUS = [name for name, p in PROTOCOLS.items() if not p.across_corpora]
 
@@ -154,6 +159,56 @@ def test_the_corpus_itself_stays(toy, paradigm):
     X = paradigm.get_data(toy)[0]
     audit(paradigm, toy, "chronological", random_state=0)
     assert (paradigm.get_data(toy)[0] == X).all()
+
+
+def test_one_recording_is_read(toy, paradigm, monkeypatch):
+    """All signals of the corpus were read twice, only to be overwritten."""
+    sessions = []
+    read = type(toy)._read_recording
+
+    def count(self, file, session):
+        sessions.append(file.name)
+        return read(self, file, session)
+
+    monkeypatch.setattr(type(toy), "_read_recording", count)
+    assert audit(paradigm, toy, "leave-one-subject-out", random_state=0).passed
+    assert set(sessions) == {"1_0.eeg"}
+
+
+def test_neighbours_are_sampled_by_trial():
+    """Neighbours among all windows cost the square of their number."""
+    trials = np.repeat([0, 1, 2], [100, 7, 45])
+    rows = np.setdiff1d(np.arange(152), [0, 3])
+    kept = _sample(rows, trials)
+    assert set(kept) <= set(rows)
+    assert np.bincount(trials[kept]).tolist() == [20, 7, 20]
+    assert np.diff(kept[:20]).max() <= 6  # spread over the trial
+
+
+def test_released_features_are_refused(seed_root):
+    paradigm = Emotion(window=1.0, features="released:de_LDS")
+    with pytest.raises(ValueError, match="computes features from noise"):
+        audit(paradigm, SEED([1, 2], path=seed_root), "leave-one-subject-out")
+
+
+class Undecided(Toy):
+    """The ratings of subject 10 lie on the midpoint."""
+
+    def _read_trials(self, file, session):
+        runs = super()._read_trials(file, session)
+        if not file.name.startswith("10_"):
+            return runs
+        ratings = dict.fromkeys(self.ratings, self.rating_midpoint)
+        return {k: [replace(t, ratings=ratings) for t in v] for k, v in runs.items()}
+
+
+def test_subjects_without_a_label(make_toy, fast):
+    """Loading such a subject by itself is an error, but the others can be audited."""
+    paradigm, corpus = Emotion("valence", **fast, ties="drop"), make_toy(Undecided)
+    with pytest.raises(ValueError, match="has a label"):
+        paradigm.get_data(corpus, subjects=[10])
+    report = audit(paradigm, corpus, "leave-one-subject-out", random_state=0)
+    assert report.passed and report.shared == {"stimulus": 1.0}
 
 
 def test_readable(toy, paradigm):
