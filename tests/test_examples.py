@@ -112,6 +112,7 @@ def test_02_honest_and_leaky_splits():
     assert by_stimulus > found["chance"].threshold
 
 
+@pytest.mark.slow
 def test_03_scalp_maps():
     found = run("03")
     look_at_figures(3)
