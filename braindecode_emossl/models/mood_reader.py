@@ -329,6 +329,11 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
             )
         self.final_layer = self._make_head()
 
+    @property
+    def missing_chans(self) -> list[int]:
+        """Positions of the channels that may hold missing values, NaN: all but EEG."""
+        return sorted(set(range(self.n_chans)) - set(self.eeg_chans.tolist()))
+
     def forward(self, x: torch.Tensor, return_features: bool = False):
         """Classify windows, or return their representation.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ from braindecode_emossl.pretraining.signal_identity import (
 )
 from braindecode_emossl.pretraining.training_data import (
     WindowSet,
+    check_missing,
     check_weights,
     check_windows,
     concatenate,
@@ -57,8 +59,6 @@ from braindecode_emossl.pretraining.windows import find_metadata, read_epochs
 
 __all__ = ["SSLClassifier"]
 
-# How scikit-learn validates windows.
-_WINDOWS = {"dtype": np.float32, "allow_nd": True}
 # The parts whose arguments are written part__argument.
 _PARTS = ("model", "objective", "pretrainer", "finetuner")
 _DEFAULT_MODEL = "SCMM"
@@ -346,7 +346,9 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             If ``pretrained`` is not a checkpoint, or is of another model.
         ValueError
             If the model or objective is unknown, windows differ in shape, channels or
-            rate, are not finite, or there are fewer than two classes.
+            rate, are not finite, or there are fewer than two classes. NaN is accepted
+            in the channels that a model names as ``missing_chans``, such as the eye
+            features of MoodReader.
         FloatingPointError
             If training diverges.
         """
@@ -354,16 +356,18 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         with seeded(self.random_state, self.device):
             source = self._find_source()
             train = self._read_training(source, X, y, metadata, subjects, sample_weight)
-            unlabeled = self._read("X_unlabeled", X_unlabeled, None, metadata_unlabeled)
-            target = self._read("X_target_unlabeled", X_target_unlabeled)
-            calibration = self._read(
-                "X_target_labeled", X_target_labeled, y_target_labeled
-            )
-            validation = self._read("X_val", X_val, y_val)
+            read = partial(self._read, source)
+            unlabeled = read("X_unlabeled", X_unlabeled, None, metadata_unlabeled)
+            target = read("X_target_unlabeled", X_target_unlabeled)
+            calibration = read("X_target_labeled", X_target_labeled, y_target_labeled)
+            validation = read("X_val", X_val, y_val)
             labeled = self._choose_labeled(train, calibration)
             rows = self._hold_out(labeled, validation)
             settings = self._list_finetuner_settings(labeled)
             model = self._build_model(source)
+            for part in (train, unlabeled, target, calibration, validation):
+                if part is not None:
+                    check_missing(part.windows, part.name, model)
             self._check_leakage(model, [train, unlabeled], held_out)
             monitored = validation is not None or rows is not None
             check_finetuner(model, settings, monitored)
@@ -386,9 +390,12 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "net_")
         array, signal = read_epochs(X)
-        windows = validate_data(self, array, reset=False, **_WINDOWS)
+        model = self.net_.module_
+        windows = validate_data(self, array, reset=False, **_how_to_validate(model))
         check_windows(windows, "X", self.window_shape_)
-        return self.net_.predict_proba(self._align(windows, signal, "X"))
+        windows = self._align(windows, signal, "X")
+        check_missing(windows, "X", model)
+        return self.net_.predict_proba(windows)
 
     def predict(self, X):
         """Return the most probable class.
@@ -413,7 +420,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
     ) -> WindowSet:
         """Return the training windows; set the classes, the shape and the signal."""
         array, signal = read_epochs(X)
-        windows, y = validate_data(self, array, y, **_WINDOWS)
+        windows, y = validate_data(self, array, y, **_how_to_validate(source))
         check_windows(windows, "X")
         self._find_classes(y)
         metadata = find_metadata(X, len(windows), metadata, subjects)
@@ -452,13 +459,14 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
                 "windows."
             )
 
-    def _read(self, name: str, X, y=None, metadata=None) -> WindowSet | None:
+    def _read(self, source, name: str, X, y=None, metadata=None) -> WindowSet | None:
         """Return a further set of windows, with the channels of the training set."""
         has_labels = name in ("X_target_labeled", "X_val")
         if X is None or (not has_labels and not len(X)):
             return None
         array, signal = read_epochs(X)
-        windows = check_array(array, input_name=name, estimator=self, **_WINDOWS)
+        how = _how_to_validate(source)
+        windows = check_array(array, input_name=name, estimator=self, **how)
         check_windows(windows, name, self.window_shape_)
         windows = self._align(windows, signal, name)
         metadata = find_metadata(X, len(windows), metadata)
@@ -670,6 +678,17 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
                 "random_state must be an integer with memory, as results cannot be "
                 "reused without a fixed seed, but got None."
             )
+
+
+def _how_to_validate(model) -> dict[str, Any]:
+    """Return how scikit-learn validates the windows of a model, class or name."""
+    takes_missing = hasattr(find_model_class(model), "missing_chans")
+    return {
+        "dtype": np.float32,
+        "allow_nd": True,
+        # check_missing finds out whether NaN are where the model expects them.
+        "ensure_all_finite": "allow-nan" if takes_missing else True,
+    }
 
 
 def _is_of_part(name: str) -> bool:

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_array, check_consistent_length
 
 __all__ = [
     "WindowSet",
+    "check_missing",
     "check_weights",
     "check_windows",
     "concatenate",
@@ -181,6 +182,20 @@ def check_windows(windows, name: str, shape=None) -> None:
             f"{name} must be windows of {shape[0]} channels and {shape[1]} samples, as "
             f"in training, but got the shape {windows.shape}."
         )
+
+
+def check_missing(windows: np.ndarray, name: str, model) -> None:
+    """Raise ValueError for NaN in a channel where a model does not expect it."""
+    allowed = getattr(model, "missing_chans", None)
+    if allowed is None or not np.isnan(windows.sum(dtype=float)):
+        return  # without the attribute scikit-learn has refused all of them
+    for channel in range(windows.shape[1]):
+        if channel not in allowed and np.isnan(windows[:, channel].sum(dtype=float)):
+            raise ValueError(
+                f"Input {name} contains NaN in channel {channel}. "
+                f"{type(model).__name__} accepts missing values only in the channels "
+                f"{allowed}: repair or drop these windows."
+            )
 
 
 def check_weights(sample_weight, windows) -> np.ndarray | None:

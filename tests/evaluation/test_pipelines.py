@@ -178,6 +178,7 @@ def test_features_of_the_makers_meet_the_need_of_entropy(toy):
 # -- all modalities ------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("corpus", "n_chans"), [(DEAP, 40), (SEED_IV, 93)])
 def test_shipped_pipelines_run_on_all_modalities(corpus, n_chans, tmp_path):
     """DGCNN failed on NaN, and others took skin conductance for EEG."""

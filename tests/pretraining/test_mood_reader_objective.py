@@ -6,11 +6,20 @@ import mne
 import numpy as np
 import pytest
 import torch
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from braindecode_emossl.datasets import SEED_IV, write_replica
-from braindecode_emossl.evaluation import evaluate, load_pipelines, pipelines_folder
+from braindecode_emossl.errors import FoldError
+from braindecode_emossl.evaluation import (
+    EEGBandFeatures,
+    evaluate,
+    load_pipelines,
+    pipelines_folder,
+)
 from braindecode_emossl.features import differential_entropy
 from braindecode_emossl.models import SCMM, MoodReader
 from braindecode_emossl.models.mood_reader import make_positions
@@ -573,6 +582,93 @@ def test_the_shipped_pipeline_takes_eye_features_if_they_are_loaded(
     )
     assert len(results) == 2
     assert seen == {(62, 31)}
+
+
+QUICK = {
+    **{f"model__{name}": value for name, value in SMALL.items()},
+    "objective__decoder_dim": 16,
+    "objective__n_decoder_heads": 2,
+    "pretrain_steps": 2,
+    "finetune_steps": 2,
+    "batch_size": 16,
+    "random_state": 0,
+}
+
+
+def test_missing_eye_features_are_accepted_wherever_windows_are(multimodal):
+    """The model masked them, but the classifier refused the windows."""
+    epochs, y = multimodal
+    X = epochs.get_data(units={"eeg": "uV"}).astype(np.float32)
+    X[:20, 4:] = np.nan  # no eye data in some windows
+    X[20:40, 5, :60] = np.nan
+    classifier = SSLClassifier(
+        "MoodReader", sfreq=200.0, chs_info=epochs.info["chs"], **QUICK
+    )
+    classifier.fit(
+        X[:60],
+        y[:60],
+        X_unlabeled=X[:30],
+        X_target_unlabeled=X[10:50],
+        X_val=X[:40],
+        y_val=y[:40],
+    )
+    assert np.isfinite(classifier.pretrainer_.history_[:, "train_loss"]).all()
+    assert np.isfinite(classifier.predict_proba(X[:60])).all()
+
+
+@pytest.mark.parametrize("where", ["X", "X_unlabeled", "predict"])
+def test_missing_eeg_is_refused(multimodal, where):
+    epochs, y = multimodal
+    X = epochs.get_data(units={"eeg": "uV"}).astype(np.float32)[:60]
+    broken = X.copy()
+    broken[3, 2, 7] = np.nan
+    classifier = SSLClassifier(
+        "MoodReader", sfreq=200.0, chs_info=epochs.info["chs"], **QUICK
+    )
+    name = "X" if where == "predict" else where
+    says = rf"Input {name} contains NaN in channel 2\. .* channels \[4, 5, 6\]: repair"
+    with pytest.raises(ValueError, match=says):
+        classifier.fit(
+            broken if where == "X" else X,
+            y[:60],
+            X_unlabeled=broken if where == "X_unlabeled" else None,
+        ).predict(broken)
+
+
+def lose_eyes(raw, subject, session, run):
+    """Remove the eye features of every third trial, and the end of all others."""
+    eye = mne.pick_types(raw.info, eeg=False, misc=True)
+    first = 0 if int(run) % 3 == 0 else raw.n_times - 200
+    raw.load_data()[eye, first:] = np.nan
+    return raw
+
+
+def test_trials_without_eye_features_pass_through_an_evaluation(tmp_path):
+    root = write_replica(
+        "SEED-IV", tmp_path, subjects=[1, 2], seconds=4, seed=0, sessions=[0]
+    )
+    corpus = SEED_IV([1, 2], sessions=[0], path=root, return_all_modalities=True)
+    results = evaluate(
+        {
+            "MoodReader": SSLClassifier("MoodReader", **QUICK),
+            "most frequent": DummyClassifier(),
+            "DE": make_pipeline(EEGBandFeatures(), LogisticRegression(max_iter=1000)),
+        },
+        [corpus.map_raws(lose_eyes)],
+        Emotion(window=2.0, standardize="recording"),
+        "leave-one-subject-out",
+    )
+    assert len(results) == 6 and results["score"].notna().all()
+    X, _, metadata = Emotion(window=2.0).get_data(corpus.map_raws(lose_eyes))
+    missing = np.isnan(X[:, 62:]).all(axis=(1, 2))
+    assert set(metadata["trial"][missing]) == set(range(0, 24, 3))
+    with pytest.raises(FoldError, match="Input X contains NaN"):
+        evaluate(
+            {"MEMHACL": SSLClassifier("MEMHACL", random_state=0)},
+            [corpus.map_raws(lose_eyes)],
+            Emotion(window=1.0),
+            "leave-one-subject-out",
+        )
 
 
 @pytest.mark.parametrize(
