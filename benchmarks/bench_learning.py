@@ -1,278 +1,239 @@
-"""Whether pre-training without labels helps: a linear probe on frozen features.
+"""What pre-training without labels is worth, as a user of ``evaluate`` gets it.
 
     python benchmarks/bench_learning.py
-    python benchmarks/bench_learning.py --models SCMM MoodReader --seeds 5
-    python benchmarks/bench_learning.py --first-seed 100 --seeds 2
-    python benchmarks/bench_learning.py --quick
+    python benchmarks/bench_learning.py --models SCMM --seeds 0 1 2 --results learning
+    python benchmarks/bench_learning.py --models SCMM --replica-seed 100 --seeds 100 101
+    python benchmarks/bench_learning.py --models SCMM --subjects 3 --pretrain-steps 20
 
-For each model, a replica of a corpus is written whose signals depend on the labels.
-Each seed draws the weights and two test subjects of six. The model is pre-trained on
-the other subjects without labels. A logistic regression on its frozen, standardised
-features is trained on the labels of these subjects and scored on the two test subjects.
-The same is done with the initial weights: they are trained with a learning rate of
-zero, so that statistics of the windows (scaling, batch normalisation) are the same.
+Each model has a replica of one corpus, and its pipeline is the shipped one.
+``evaluate`` leaves out one subject in turn. Each training subject has the labels of so
+many trials per class; all other training windows are given without labels. The rows are
+those of ``with_baselines``, and two more: a frozen probe of random weights, and SimCLR
+[1]_ as the pre-training of the same network, for the same number of updates.
 
-The seeds from 0 are for the report, and are used once: settings chosen on them would
-make the gain look larger than it is. Choose settings on others, such as those from 100.
+The differences are means over subjects after averaging the seeds, with Student's
+interval over subjects. The replicas are synthetic and say nothing about emotion.
 
-The settings and the preprocessing are not those that a user of ``evaluate`` gets. Each
-channel is standardised by recording. Where ``SETTINGS`` say so, all its frequencies are
-brought to the same power, because heads differ more in their spectra than emotions do,
-and contrasts or clusters would separate the subjects.
+The seeds from 0, of replica and of weights, are for the report. Settings must be chosen
+on other replicas and seeds, such as those from 100.
 
-The table has the balanced accuracy over seeds, and the mean of the differences with its
-95 % interval by Student's t. The networks are small, to take minutes on two cores. The
-signals are synthetic and say nothing about emotion.
+.. [1] Chen, T., Kornblith, S., Norouzi, M., & Hinton, G. (2020). A Simple Framework for
+   Contrastive Learning of Visual Representations. ICML.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import tempfile
-import time
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import mne
-import numpy as np
-import pandas as pd
 import torch
-from braindecode.models.util import models_dict
-from rich.box import MARKDOWN
+import torch.nn.functional as F
+from learning_tables import (
+    DE_BASELINE,
+    add_options,
+    describe_updates,
+    open_folder,
+    parse_number,
+    run_folds,
+    set_lengths,
+    tabulate_differences,
+    tabulate_scores,
+)
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
-from scipy import stats
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import GroupShuffleSplit
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.base import clone
+from torch import nn
 
 from braindecode_emossl.datasets import DEAP, SEED, SEED_IV, write_replica
+from braindecode_emossl.evaluation import (
+    load_pipelines,
+    pipelines_folder,
+    with_baselines,
+)
 from braindecode_emossl.paradigms import Emotion
-from braindecode_emossl.pretraining import SSLPretrainer
-from braindecode_emossl.pretraining.registry import OBJECTIVES
-from braindecode_emossl.samplers import StimulusGroupSampler
+from braindecode_emossl.pretraining import PretrainingObjective, PretrainingOutput
 
-N_SUBJECTS, N_TEST_SUBJECTS = 6, 2
-SECONDS = 12
 
-#: For each model the corpus, with all modalities if the model uses more than EEG, the
-#: paradigm, whether the spectra are flattened, and the arguments of model, objective
-#: and pre-trainer.
-SETTINGS = {
-    "SCMM": {
-        "corpus": SEED,
-        "effect_size": 1.0,
-        "paradigm": {"window": 1.0},
-        "flatten": True,
-        "model": {},
-        "objective": {"normalize": True, "temperature": 0.2},
-        "trainer": {"max_epochs": 60, "batch_size": 64, "lr": 1e-3},
-    },
-    "MaskedClusterTransformer": {
-        "corpus": SEED,
-        "effect_size": 2.0,
-        "paradigm": {"window": 2.0, "resample": 100.0},
-        "flatten": True,
-        "model": {
-            "pre_emphasis": 0.0,  # in flat spectra, slow rhythms are not the strongest
-            "n_filters": 64,
-            "emb_dim": 64,
-            "n_layers": 3,
-            "n_heads": 4,
-            "dim_feedforward": 128,
-        },
-        "objective": {
-            "n_clusters": (10, 20),
-            "code_dim": 32,
-            "recluster_every": None,
-        },
-        "trainer": {"max_epochs": 16, "batch_size": 16, "lr": 1e-3},
-    },
-    "MEMHACL": {
-        "corpus": DEAP,
-        "effect_size": 1.0,
-        "paradigm": {"window": 2.0, "resample": 64.0, "fmax": 31.0},
-        "model": {"n_filters": (8, 16, 24, 32), "normalization": None},
-        "objective": {"projector_widths": (128, 128)},
-        "trainer": {"max_epochs": 16, "batch_size": 16, "lr": 1e-3},
-    },
-    "MoodReader": {
-        "corpus": SEED_IV,
-        "effect_size": 1.0,
-        "paradigm": {"window": 2.0, "resample": 100.0},
-        "model": {"patch_size": 50, "embed_dim": 64, "n_layers": 3, "n_heads": 4},
-        "objective": {"decoder_dim": 32, "n_decoder_layers": 1, "n_decoder_heads": 4},
-        "trainer": {"max_epochs": 60, "batch_size": 32, "lr": 1e-3},
-    },
+class Bed(NamedTuple):
+    """The corpus on which a shipped pipeline is measured."""
+
+    corpus: type
+    folder: str | None  # of the pipelines
+    paradigm: dict
+
+
+BEDS = {
+    "SCMM": Bed(SEED, "de", {"features": "de", "window": 1.0}),
+    "MaskedClusterTransformer": Bed(SEED, None, {}),
+    "MEMHACL": Bed(SEED, None, {"window": 1.0}),
+    "MEMHACL, all modalities": Bed(
+        DEAP, "all_modalities", {"window": 1.0, "target": "valence"}
+    ),
+    "MoodReader": Bed(SEED_IV, None, {}),
 }
-#: Corpora of which all modalities are used.
 WITH_MODALITIES = (DEAP, SEED_IV)
 
 
-def main() -> None:
-    """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--models", nargs="+", choices=OBJECTIVES, default=[*OBJECTIVES]
-    )
-    parser.add_argument("--seeds", type=int, default=5, help="at least 2 (default 5)")
-    parser.add_argument(
-        "--first-seed", type=int, default=0, help="0 for the report, others for trials"
-    )
-    parser.add_argument("--quick", action="store_true", help="two seeds, two epochs")
-    options = parser.parse_args()
-    n_seeds = 2 if options.quick else options.seeds
-    seeds = range(options.first_seed, options.first_seed + n_seeds)
-    table = Table(
-        *("model", "corpus", "effect", "chance", "random weights", "pre-trained"),
-        *("difference", "95 % interval", "s per seed"),
-        box=MARKDOWN,
-    )
-    for name in options.models:
-        settings = SETTINGS[name]
-        if options.quick:
-            trainer = {**settings["trainer"], "max_epochs": 2}
-            settings = {**settings, "trainer": trainer}
-        with tempfile.TemporaryDirectory() as folder:
-            windows = load(settings, Path(folder, "replica"))
-        start = time.perf_counter()
-        scores = np.array(
-            [
-                compare(name, settings, *windows, seed)
-                for seed in track(seeds, name, transient=True)
-            ]
-        )  # (n_seeds, 2)
-        seconds = (time.perf_counter() - start) / n_seeds
-        add_row(table, name, settings, windows[1], scores, seconds)
-    Console(width=140).print(table)
+class SimCLR(PretrainingObjective):
+    """Contrast of two augmented copies of each window [1]_, temperature 0.5.
 
-
-def load(settings: dict, root: Path):
-    """Return windows, labels, metadata and channels of a replica."""
-    corpus = settings["corpus"]
-    subjects = list(range(1, N_SUBJECTS + 1))
-    write_replica(
-        corpus.code_name,
-        root,
-        subjects=subjects,
-        seconds=SECONDS,
-        seed=0,
-        sessions=[0],
-        effect_size=settings["effect_size"],
-    )
-    dataset = corpus(
-        subjects, path=root, return_all_modalities=corpus in WITH_MODALITIES
-    )
-    paradigm = Emotion(**settings["paradigm"])
-    X, y, metadata = paradigm.get_data(dataset)
-    info = paradigm.get_info(dataset)
-    X = standardize(X, metadata, settings.get("flatten", False))
-    return X, y, metadata.reset_index(drop=True), info
-
-
-def standardize(X: np.ndarray, metadata: pd.DataFrame, flatten: bool) -> np.ndarray:
-    """Return windows whose channels have mean 0 and variance 1 in each recording.
-
-    With ``flatten``, every frequency of a channel has the same power there as well.
+    A copy has noise of a tenth of each channel's standard deviation over the batch, and
+    a fifth of its channels are set to their mean.
     """
-    X = X.astype(np.float32)
-    for rows in metadata.reset_index().groupby(["subject", "session"]).indices.values():
-        recording = X[rows]
-        if flatten:
-            spectrum = np.fft.rfft(recording)  # (n_windows, n_chans, n_frequencies)
-            power = (np.abs(spectrum) ** 2).mean(axis=0)
-            # Do not amplify frequencies that the filters of the corpus have removed.
-            power[power <= 1e-3 * power.mean(axis=1, keepdims=True)] = np.inf
-            recording = np.fft.irfft(spectrum / np.sqrt(power), X.shape[2])
-        mean = recording.mean(axis=(0, 2), keepdims=True)
-        std = recording.std(axis=(0, 2), keepdims=True)
-        X[rows] = (recording - mean) / np.where(std > 0, std, 1)
-    return X
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__(encoder)
+        window = torch.zeros(1, encoder.n_chans, encoder.n_times)
+        with torch.no_grad():
+            n_features = extract(encoder.eval(), window).shape[1]
+        self.projector = nn.Sequential(
+            nn.Linear(n_features, 256), nn.ReLU(), nn.Linear(256, 128)
+        )
+
+    def prepare(self, X, metadata=None) -> None:
+        """Scale the windows as the model's own objective does."""
+        if hasattr(self.encoder, "fit_normalization"):
+            self.encoder.fit_normalization(X)
+
+    def forward(self, x: torch.Tensor) -> PretrainingOutput:
+        """Return the loss of windows ``x (batch, n_chans, n_times)``."""
+        features = extract(self.encoder, torch.cat([augment(x), augment(x)]))
+        z = F.normalize(self.projector(features), dim=1)  # (2 * batch, 128)
+        similarity = z @ z.T / 0.5  # (2 * batch, 2 * batch)
+        similarity.fill_diagonal_(-torch.inf)
+        positives = torch.arange(len(z), device=z.device).roll(len(x))
+        loss = F.cross_entropy(similarity, positives)
+        return PretrainingOutput(loss, {"contrastive": loss.detach()})
 
 
-def compare(
-    name: str, settings: dict, X, y, metadata, info, seed: int
-) -> tuple[float, float]:
-    """Return the scores of random and of pre-trained weights on new subjects."""
-    splitter = GroupShuffleSplit(1, test_size=N_TEST_SUBJECTS, random_state=seed)
-    train, test = next(splitter.split(X, groups=metadata["subject"]))
-    torch.manual_seed(seed)
-    model = models_dict[name](
-        n_outputs=2,  # of the head, which is not used
-        chs_info=info["chs"],
-        n_times=X.shape[2],
-        sfreq=info["sfreq"],
-        **settings["model"],
+def extract(encoder: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Return the representation (batch, n_features) of windows."""
+    return encoder(x, return_features=True)["features"].flatten(1)
+
+
+def augment(x: torch.Tensor) -> torch.Tensor:
+    """Return a copy of windows with noise, in which some channels are constant."""
+    mean = x.mean(dim=(0, 2), keepdim=True)  # (1, n_chans, 1)
+    noise = 0.1 * x.std(dim=(0, 2), keepdim=True) * torch.randn_like(x)
+    dropped = torch.rand(len(x), x.shape[1], 1, device=x.device) < 0.2
+    return torch.where(dropped, mean, x + noise)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure the models and print the tables."""
+    options = make_parser().parse_args(arguments)
+    console = Console(width=140)
+    with open_folder(options.results) as folder:
+        for name in options.models:
+            bed = BEDS[name]
+            dataset = open_replica(bed, folder, options)
+            pipelines = make_rows(name, bed, folder / "memory", options)
+            paradigm = Emotion(**bed.paradigm)
+            results = run_folds(pipelines, dataset, paradigm, folder, options)
+            console.print(describe(name, dataset, paradigm, options), highlight=False)
+            console.print(tabulate_scores(results))
+            console.print(tabulate_differences(results, make_pairs(name, pipelines)))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    objective = OBJECTIVES[name](model, **settings["objective"])
-    batches = make_items(name, X[train], metadata.iloc[train], seed)
-    scores = []
-    for lr in (0.0, settings["trainer"]["lr"]):
-        trainer = {**settings["trainer"], "lr": lr}
-        if not lr:  # sufficient for the statistics
-            trainer["max_epochs"] = min(trainer["max_epochs"], 3)
-        pretrainer = SSLPretrainer(
-            objective, sampler=None, random_state=seed, **trainer
-        ).fit(batches)
-        features = extract(pretrainer.module_.encoder, X)
-        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-        probe.fit(features[train], y[train])
-        scores.append(balanced_accuracy_score(y[test], probe.predict(features[test])))
-    return tuple(scores)
-
-
-def make_items(name: str, X: np.ndarray, metadata: pd.DataFrame, seed: int):
-    """Return the windows, or for MEMHACL groups of windows of the same second."""
-    if name != "MEMHACL":
-        return X
-    sampler = StimulusGroupSampler(
-        metadata.reset_index(drop=True), n_stimuli=1, random_state=seed
+    parser.add_argument("--models", nargs="+", choices=BEDS, default=[*BEDS])
+    parser.add_argument(
+        "--n-labeled",
+        nargs="+",
+        metavar="K",
+        type=parse_number,
+        default=[1, 2, 5, None],
+        help="numbers of labelled trials of each class and training subject, or all "
+        "(default: 1 2 5 all)",
     )
-    return X[np.array([item for item in sampler])]  # (n_items, 2Q, n_chans, n_times)
-
-
-@torch.no_grad()
-def extract(encoder: torch.nn.Module, X: np.ndarray) -> np.ndarray:
-    """Return the representation (n_windows, n_features) of a frozen model.
-
-    If a model has a class token, it is returned, because the features of MoodReader
-    also come from layers that only learn with labels.
-    """
-    encoder.eval()
-    found = []
-    for batch in torch.as_tensor(X).split(256):
-        output = encoder(batch, return_features=True)
-        token = output["cls_token"]
-        found.append(output["features"].flatten(1) if token is None else token)
-    return torch.cat(found).numpy()
-
-
-def add_row(table: Table, name: str, settings: dict, y, scores, seconds: float):
-    """Add the scores of a model over the seeds."""
-    differences = scores[:, 1] - scores[:, 0]
-    mean = differences.mean()
-    low, high = stats.t.interval(
-        0.95, len(differences) - 1, loc=mean, scale=stats.sem(differences)
+    parser.add_argument(
+        "--effect-size",
+        type=float,
+        default=2.0,
+        help="difference of the classes in the replica; 1 is as hard as the real "
+        "corpora (default: 2)",
     )
-    table.add_row(
-        name,
-        settings["corpus"].code_name,
-        f"{settings['effect_size']:.0f}",
-        f"{1 / len(np.unique(y)):.3f}",
-        *(f"{value:.3f}" for value in scores.mean(axis=0)),
-        f"{mean:+.3f}",
-        f"{low:+.3f} to {high:+.3f}",
-        f"{seconds:.0f}",
+    parser.add_argument(
+        "--subjects", type=int, metavar="N", help="number of subjects (default: all)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=24.0, help="length of a trial (default: 24)"
+    )
+    parser.add_argument(
+        "--replica-seed", type=int, default=0, help="seed of the signals (default: 0)"
+    )
+    add_options(parser)
+    parser.set_defaults(seeds=[0, 1, 2])
+    return parser
+
+
+def open_replica(bed: Bed, folder: Path, options: argparse.Namespace):
+    """Write a replica of one session, unless it is there, and return its data set."""
+    corpus = bed.corpus
+    subjects = corpus.all_subject_numbers[: options.subjects]
+    settings = f"{options.effect_size}-{options.seconds}-{options.replica_seed}"
+    root = folder / f"{corpus.code_name}-{settings}-{len(subjects)}"
+    if not root.exists():
+        write_replica(
+            corpus.code_name,
+            root,
+            subjects=subjects,
+            sessions=[0],
+            seconds=options.seconds,
+            seed=options.replica_seed,
+            effect_size=options.effect_size,
+        )
+    everything = corpus in WITH_MODALITIES
+    return corpus(list(subjects), path=root, return_all_modalities=everything)
+
+
+def make_rows(name: str, bed: Bed, memory: Path, options: argparse.Namespace) -> dict:
+    """Return the pipeline of a model with the rows that it is compared with."""
+    shipped, _ = load_pipelines(pipelines_folder(bed.folder), keep_sfreq=False)
+    pipeline = shipped[name]
+    set_lengths(pipeline, options, memory)
+    rows = with_baselines({name: pipeline})
+    (step,) = (key for key in pipeline.named_steps if key == "sslclassifier")
+    frozen = clone(rows[f"{name}, frozen"])
+    rows[f"{name}, random weights, frozen"] = frozen.set_params(
+        **{f"{step}__pretrain_steps": 0}
+    )
+    rows[f"{name}, SimCLR"] = clone(pipeline).set_params(
+        **{f"{step}__objective": SimCLR}
+    )
+    return rows
+
+
+def make_pairs(name: str, pipelines: dict) -> list[tuple[str, str]]:
+    """Return the pairs of rows whose difference answers a question."""
+    others = [f"{name}, random weights", DE_BASELINE, f"{name}, SimCLR"]
+    pairs = [(name, other) for other in others]
+    return [*pairs, (f"{name}, frozen", f"{name}, random weights, frozen")]
+
+
+def describe(name: str, dataset, paradigm, options: argparse.Namespace) -> str:
+    """Return the data and the settings in words."""
+    return "\n".join(
+        [
+            f"{name} on a replica of {dataset.code}, effect size "
+            f"{options.effect_size:g}, seed {options.replica_seed}",
+            f"{len(dataset.subject_list)} subjects, one session, trials of "
+            f"{options.seconds:g} s, {paradigm!r}",
+            describe_updates(options),
+        ]
     )
 
 
 if __name__ == "__main__":
     mne.set_log_level("ERROR")
-    logging.disable(logging.WARNING)  # a replica of one session lacks the others
+    logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     main()

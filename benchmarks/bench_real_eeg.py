@@ -26,44 +26,42 @@ from __future__ import annotations
 
 import argparse
 import re
-import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import edfio
 import mne
 import numpy as np
 import pandas as pd
-from rich.box import MARKDOWN
+from learning_tables import (
+    DE_BASELINE,
+    add_options,
+    describe_updates,
+    open_folder,
+    parse_number,
+    run_folds,
+    set_lengths,
+    tabulate_differences,
+    tabulate_scores,
+)
 from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 from sklearn.base import clone
 
 from braindecode_emossl.datasets.base import EmotionDataset, Trial
 from braindecode_emossl.errors import CorpusFormatError, EmosslError
 from braindecode_emossl.evaluation import (
-    compare_pipelines,
-    evaluate,
     load_pipelines,
     pipelines_folder,
-    score_interval,
-    summarize_results,
     with_baselines,
 )
 from braindecode_emossl.paradigms import Emotion
-from braindecode_emossl.pretraining import SSLClassifier
 
 CH_NAMES = "Fp1 Fp2 F3 F4 F7 F8 T3 T4 C3 C4 T5 T6 P3 P4 O1 O2 Fz Cz Pz".split()
 SFREQ = 500.0
 CONDITIONS = ("rest", "arithmetic")  # of the files _1 and _2
 BLOCK_SECONDS = 20
 
-SCORE = "balanced_accuracy"
-DE_BASELINE = "DE + logistic regression"
 REGULARIZED = f"{DE_BASELINE}, C=0.01, balanced"
 # MEMHACL groups windows by stimulus, but these recordings have no common stimulus.
 UNSUITED = "MEMHACL"
@@ -222,37 +220,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--subjects", nargs="+", type=int, help="subjects (default: all in FOLDER)"
     )
-    parser.add_argument(
-        "--seeds",
-        nargs="+",
-        type=int,
-        default=[0],
-        help="seeds of weights and labelled blocks (default: 0)",
-    )
-    for name, what in (("pretrain", "pre-training"), ("finetune", "fine-tuning")):
-        parser.add_argument(
-            f"--{name}-steps",
-            type=int,
-            metavar="N",
-            help=f"number of updates in {what}, to try the script out (default: that "
-            "of the package, whose methods other numbers do not represent)",
-        )
-    parser.add_argument(
-        "--results",
-        type=Path,
-        metavar="FOLDER",
-        help="folder that keeps finished folds and pre-trained weights, so that the "
-        "same command resumes an interrupted run (default: nothing is kept)",
-    )
-    parser.add_argument(
-        "--n-jobs", type=int, default=1, help="folds to run at a time (default: 1)"
-    )
+    add_options(parser)
     return parser
-
-
-def parse_number(text: str) -> int | None:
-    """Return a number of labelled blocks, None for all."""
-    return None if text == "all" else int(text)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -261,43 +230,21 @@ def run(options: argparse.Namespace) -> None:
     paradigm = Emotion()
     with open_folder(options.results) as folder:
         pipelines, grids = make_pipelines(options, folder / "memory")
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            update = partial(progress.update, progress.add_task("folds", total=None))
-            results = evaluate(
-                pipelines,
-                [dataset],
-                paradigm,
-                "leave-one-subject-out",
-                random_state=0,
-                seeds=options.seeds,
-                n_labeled_trials=options.n_labeled,
-                n_jobs=options.n_jobs,
-                results_dir=folder / "folds",
-                param_grid=grids,
-                on_fold=lambda _, done, n_folds: update(completed=done, total=n_folds),
-            )
+        results = run_folds(pipelines, dataset, paradigm, folder, options, grids)
     console = Console(width=140)
     console.print(describe(dataset, paradigm, results, options), highlight=False)
     console.print(tabulate_scores(results))
     learned = [name for name in options.pipelines if f"{name}, frozen" in pipelines]
     if learned:
-        console.print(tabulate_differences(results, learned))
+        others = ["{}, random weights", DE_BASELINE, REGULARIZED]
+        pairs = [(name, other.format(name)) for name in learned for other in others]
+        console.print(tabulate_differences(results, pairs))
 
 
 def open_dataset(folder: Path, subjects: list[int] | None) -> EEGMAT:
     """Return the data set of some subjects, by default all in the folder."""
     found = find_pairs(folder, subjects)
     return EEGMAT(sorted(found), path=folder)
-
-
-@contextmanager
-def open_folder(folder: Path | None) -> Iterator[Path]:
-    """Yield the folder of results, or a temporary one."""
-    if folder is not None:
-        yield folder
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        yield Path(temporary)
 
 
 def make_pipelines(options: argparse.Namespace, memory: Path) -> tuple[dict, dict]:
@@ -309,18 +256,9 @@ def make_pipelines(options: argparse.Namespace, memory: Path) -> tuple[dict, dic
             f"--pipelines must be among {[*shipped]}, but got {unknown}. {UNSUITED} "
             "is not, as it needs subjects that perceived the same stimuli."
         )
-    changes = {
-        "memory": memory,  # shared by the numbers of labels and the frozen probe
-        "pretrain_steps": options.pretrain_steps,
-        "finetune_steps": options.finetune_steps,
-    }
-    changes = {name: value for name, value in changes.items() if value is not None}
-    chosen = {}
-    for name in options.pipelines:
-        chosen[name] = pipeline = shipped[name]
-        for step in pipeline.named_steps.values():
-            if isinstance(step, SSLClassifier):
-                step.set_params(**changes)
+    chosen = {name: shipped[name] for name in options.pipelines}
+    for pipeline in chosen.values():
+        set_lengths(pipeline, options, memory)
     rows = with_baselines(chosen)
     rows[REGULARIZED] = clone(rows[DE_BASELINE]).set_params(
         logisticregression__C=0.01, logisticregression__class_weight="balanced"
@@ -339,79 +277,15 @@ def describe(dataset, paradigm, results: pd.DataFrame, options) -> str:
     lines = [f"{len(first)} subjects {dataset.subject_list}, one tested at a time"]
     for name, part in trials.groupby("label", sort=False):
         lines.append(f"{name}: {part['length'].sum():.0f} s in {len(part)} blocks")
-    steps = {
-        "pre-training": options.pretrain_steps,
-        "fine-tuning": options.finetune_steps,
-    }
-    updates = [f"{k} {'as shipped' if n is None else n}" for k, n in steps.items()]
     lines += [
         f"{first['samples_test'].sum():.0f} windows of {paradigm.window:g} s",
         f"trials are blocks of {BLOCK_SECONDS} s or more, not recordings",
         f"{len(info['ch_names'])} EEG channels in average reference, "
         f"{paradigm.fmin:g}-{paradigm.fmax:g} Hz, {info['sfreq']:g} Hz",
-        f"seeds {options.seeds}; updates of {', of '.join(updates)}",
+        describe_updates(options),
         f"access to the test subject: {', '.join(results['target_access'].unique())}",
     ]
     return "\n".join(lines)
-
-
-def tabulate_scores(results: pd.DataFrame) -> Table:
-    """Return the mean scores over subjects of each pipeline and number of labels."""
-    table = Table(
-        *("pipeline", "labelled blocks", "balanced accuracy", "95 % interval"),
-        *("AUC", "fit (s)"),
-        box=MARKDOWN,
-    )
-    scores = summarize_results(results, SCORE)
-    areas = summarize_results(results, "roc_auc")
-    for (_, row), area in zip(scores.iterrows(), areas["mean"], strict=True):
-        same = results[results["pipeline"] == row["pipeline"]]
-        same = same[is_number(same, row["n_labeled_trials"])]
-        table.add_row(
-            row["pipeline"],
-            name_number(row["n_labeled_trials"]),
-            f"{row['mean']:.3f} ± {row['sd']:.3f}",
-            f"{row['low']:.3f} to {row['high']:.3f}",
-            f"{area:.3f}",
-            f"{same['time'].mean():.1f}",
-        )
-    return table
-
-
-def tabulate_differences(results: pd.DataFrame, names: list[str]) -> Table:
-    """Return the paired differences of self-supervised pipelines to their baselines."""
-    table = Table(
-        *("pipeline", "minus", "labelled blocks", "difference", "95 % interval", "p"),
-        box=MARKDOWN,
-    )
-    for name in names:
-        for other in (f"{name}, random weights", DE_BASELINE, REGULARIZED):
-            pair = results[results["pipeline"].isin([name, other])]
-            compared = compare_pipelines(pair, score=SCORE, random_state=0)
-            for _, row in compared.iterrows():
-                same = pair[is_number(pair, row["n_labeled_trials"])]
-                scores = same.groupby(["subject", "pipeline"])[SCORE].mean().unstack()
-                low, high = score_interval(scores[name] - scores[other])
-                table.add_row(
-                    name,
-                    other,
-                    name_number(row["n_labeled_trials"]),
-                    f"{row['difference']:+.3f}",
-                    f"{low:+.3f} to {high:+.3f}",
-                    f"{row['p_value']:.3f}",
-                )
-    return table
-
-
-def is_number(results: pd.DataFrame, number) -> pd.Series:
-    """Return the rows with a number of labelled blocks, which is missing for all."""
-    column = results["n_labeled_trials"]
-    return column.isna() if pd.isna(number) else column.eq(number).fillna(False)
-
-
-def name_number(number) -> str:
-    """Return a number of labelled blocks as text."""
-    return "all" if pd.isna(number) else str(number)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
-from pathlib import Path
 
 import edfio
 import numpy as np
@@ -12,16 +11,12 @@ import pytest
 
 from braindecode_emossl.paradigms import Emotion
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bench_real_eeg.py"
 SECONDS = {1: 66, 2: 24}  # at rest and in arithmetic
 
 
 @pytest.fixture(scope="module")
 def bench():
-    spec = importlib.util.spec_from_file_location("bench_real_eeg", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("bench_real_eeg")
 
 
 @pytest.fixture
