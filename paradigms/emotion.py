@@ -36,6 +36,7 @@ from braindecode_emossl.paradigms.labels import (
     UNLABELED,
     Labeller,
     check_target,
+    warn_of_ignored_rules,
 )
 from braindecode_emossl.paradigms.passbands import describe_cut_bands, list_bands
 from braindecode_emossl.paradigms.recordings import Part, standardize_recordings
@@ -434,6 +435,9 @@ class Emotion(BaseParadigm):
     def _labeller(self, dataset) -> Labeller:
         by_class = self._has_valence_by_class(dataset)
         uses_ratings = self.target != "emotion" and not by_class
+        if by_class:
+            rules = self.threshold, self.ties, self.margin
+            warn_of_ignored_rules(dataset.code, *rules)
         of_stimuli = None
         if uses_ratings and self.label_source == "stimulus":
             of_stimuli = dataset.stimulus_table().to_dict("index")

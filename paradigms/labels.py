@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 __all__ = [
     "LABELS",
@@ -12,6 +14,7 @@ __all__ = [
     "Labeller",
     "check_target",
     "find_level",
+    "warn_of_ignored_rules",
 ]
 
 #: The label of windows whose trial has none for the target.
@@ -67,6 +70,21 @@ def find_level(
         else:
             level += ties == "high"
     return level
+
+
+@cache  # an evaluation asks for the labels of each subject
+def warn_of_ignored_rules(code: str, threshold, ties: str, margin: float) -> None:
+    """Warn of rules for ratings where the classes of a corpus have the valence."""
+    rules = {"threshold": threshold, "ties": ties, "margin": margin}
+    unset = {"threshold": None, "ties": "low", "margin": 0.0}
+    ignored = [f"{k}={value!r}" for k, value in rules.items() if value != unset[k]]
+    if ignored:
+        warnings.warn(
+            f"{' and '.join(ignored)} of Emotion cut ratings, and have no effect on "
+            f"{code}, where the class of the stimulus determines the valence. Leave "
+            'them out, or pass label_source="self-report" if the corpus has ratings.',
+            stacklevel=4,
+        )
 
 
 class Labeller:

@@ -14,7 +14,7 @@ from braindecode_emossl.datasets import DEAP, MAHNOB_HCI, SEED, SEED_IV
 from braindecode_emossl.datasets.base import EmotionDataset, Trial
 from braindecode_emossl.features import DifferentialEntropy
 from braindecode_emossl.paradigms import Emotion
-from braindecode_emossl.paradigms.labels import find_level
+from braindecode_emossl.paradigms.labels import find_level, warn_of_ignored_rules
 from braindecode_emossl.paradigms.passbands import describe_cut_bands, list_bands
 
 AS_IS = {"fmin": None, "fmax": None, "resample": None, "window": 1.0}
@@ -69,6 +69,15 @@ class Rated(EmotionDataset):
     def stimulus_table(self):
         names = [f"{k:02d}" for k in range(len(self.pairs))]
         return pd.DataFrame({"valence": self.online}, index=names)
+
+
+class Filmed(Rated):
+    """A corpus whose one class determines the valence."""
+
+    code_name = "Filmed"
+    path_key = "FILMED"
+    class_source = "stimulus"
+    valence_of_class = {"any": "positive"}  # noqa: RUF012
 
 
 def labels(corpus, target="valence", **kwargs):
@@ -195,6 +204,30 @@ def test_settings_of_labels_are_checked(settings, message):
 
 
 # -- source of the labels ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        ({"threshold": 4.0}, "threshold=4.0 of Emotion"),
+        ({"ties": "high", "margin": 0.5}, "ties='high' and margin=0.5 of Emotion"),
+    ],
+)
+def test_rules_for_ratings_without_effect_are_warned_of_once(rules, says):
+    """SEED's films have a valence, so that thresholds were ignored silently."""
+    warn_of_ignored_rules.cache_clear()
+    paradigm, corpus = Emotion("valence", **rules), Filmed((2.0, 5.0))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            found = paradigm.label_trials(corpus)["label"]
+    (warning,) = [w for w in caught if says in str(w.message)]
+    assert "no effect on Filmed" in str(warning.message)
+    assert found.tolist() == [HIGH]  # that of the class, not of the rating
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Emotion("valence").label_trials(corpus)
+        Emotion("valence", **rules).label_trials(Rated((2.0, 5.0), (8.0, 5.0)))
 
 
 def test_labels_of_the_stimulus():
