@@ -24,6 +24,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
 
 from braindecode_emossl.errors import LeakageError
+from braindecode_emossl.evaluation.mapped import map_rows
 from braindecode_emossl.evaluation.probes import (
     ProbeJob,
     probe_pipeline,
@@ -188,7 +189,8 @@ class FoldData(Fold):
         """Return a fold whose windows are changed when a pipeline receives them.
 
         All windows of ``X`` together may be too large for a second copy, so the change
-        is applied to those that are about to be passed to ``fit`` or ``predict``.
+        is applied to those that are about to be passed to ``fit`` or ``predict``, and
+        of large arrays to some at a time.
 
         Parameters
         ----------
@@ -540,6 +542,9 @@ class FoldJob:
         Changes windows before the pipeline receives them, see :class:`Fold`.
     probe : ProbeJob or None
         The windows whose features are probed.
+    is_mapped : bool
+        Whether the windows are mapped from a file, and those that ``fit`` is given
+        shall be, too.
     """
 
     pipeline: BaseEstimator
@@ -556,6 +561,24 @@ class FoldJob:
     target_access: str = "none"
     change: Change | None = None
     probe: ProbeJob | None = None
+    is_mapped: bool = False
+
+    def take_all(self, X, rows: np.ndarray) -> np.ndarray:
+        """Return the same as :meth:`take` for ``fit``, mapped where ``X`` is.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n_windows, ...)
+            All windows.
+        rows : ndarray of int
+            Row numbers.
+
+        Returns
+        -------
+        ndarray, shape (n_rows, ...)
+            The windows.
+        """
+        return map_rows(X, rows, self.take) if self.is_mapped else self.take(X, rows)
 
     def take(self, X, rows: np.ndarray) -> np.ndarray:
         """Return the windows of some rows as the pipeline receives them.
@@ -705,6 +728,7 @@ def make_job(
         if "X_target_unlabeled" in fit_rows
         else "none",
         change=fold.change,
+        is_mapped=isinstance(windows.X, np.memmap),
     )
 
 
@@ -775,9 +799,9 @@ def run_fold(X, job: FoldJob) -> Predicted | FailedFold:
     """
     try:
         estimator = _prepare(job)
-        fit_params = {k: job.take(X, rows) for k, rows in job.fit_rows.items()}
+        fit_params = {k: job.take_all(X, rows) for k, rows in job.fit_rows.items()}
         fit_params |= job.fit_params
-        train = job.take(X, job.train)
+        train = job.take_all(X, job.train)
         start = perf_counter()
         with config_context(enable_metadata_routing=bool(fit_params)):
             estimator.fit(train, job.labels, **fit_params)

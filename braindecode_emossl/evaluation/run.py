@@ -209,6 +209,11 @@ def evaluate(
     (arrays and weights included) and search, the metric, the seeds and the version of
     this package. Paths and times are not part of it.
 
+    Signals of more than 1 GiB in all are loaded subject by subject and kept as float32
+    in a temporary file, as is the training set of a fold that is running. Pipelines
+    receive arrays that are mapped from these files. The environment variable ``TMPDIR``
+    names the folder, which should not be in memory.
+
     Parameters ``sfreq`` and ``chs_info`` of pipelines, at any depth, are set where they
     are None, as arrays do not contain them.
 
@@ -265,7 +270,7 @@ def evaluate(
     if unlabeled is not None:
         _check_asked(pipelines)
     seed = _draw_seed(random_state)
-    with _results_folder(results_dir) as folder:
+    with _results_folder(results_dir) as folder, _scratch_folder() as scratch:
         tables = []
         tasks = make_tasks(protocol, options, datasets, paradigm, unlabeled)
         check_needs(pipelines, paradigm)
@@ -284,7 +289,9 @@ def evaluate(
                 for pipeline_seed in seeds
             ]
             _prepare([variant.folds for variant in variants], resume, overwrite)
-            run = _Run(task, variants, store.seed, n_folds, cache_config, on_error)
+            run = _Run(
+                task, variants, store.seed, n_folds, cache_config, on_error, scratch
+            )
             run.finish(n_jobs=n_jobs, shard=shard, on_fold=on_fold)
             tables += [run.tabulate(variant) for variant in variants]
     return _join_tables(tables)
@@ -409,6 +416,14 @@ def _results_folder(results_dir) -> Iterator[Path]:
         yield Path(results_dir).expanduser().absolute()
         return
     with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _scratch_folder() -> Iterator[Path]:
+    """Give a folder for windows that are too large for memory."""
+    # A file that is still mapped cannot be removed on Windows.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
@@ -553,13 +568,14 @@ class _PendingFold:
 class _Run:
     """Run those folds of a task that are not finished, and tabulate all."""
 
-    def __init__(self, task, variants, seed, n_folds, cache_config, on_error):
+    def __init__(self, task, variants, seed, n_folds, cache_config, on_error, scratch):
         self.task: Task = task
         self.variants: Sequence[_Variant] = variants
         self.seed = seed
         self.n_folds: dict[str, int] = n_folds
         self.cache_config = cache_config
         self.on_error = on_error
+        self.scratch: Path = scratch
         self._unlabeled = any(
             "X_unlabeled" in requested_by(v.pipeline) for v in variants
         )
@@ -580,7 +596,10 @@ class _Run:
             # A surrounding cluster takes the folds, not each step of loading.
             with joblib.parallel_config("sequential", n_jobs=1):
                 windows = self.task.load(
-                    unit, unlabeled=self._unlabeled, cache_config=self.cache_config
+                    unit,
+                    unlabeled=self._unlabeled,
+                    scratch=self.scratch,
+                    cache_config=self.cache_config,
                 )
             if windows is None:
                 continue

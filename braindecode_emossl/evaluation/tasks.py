@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from moabb.paradigms.base import BaseParadigm
 
 from braindecode_emossl.datasets.base import EmotionDataset
 from braindecode_emossl.errors import CorpusFormatError, LeakageWarning
+from braindecode_emossl.evaluation import mapped
 from braindecode_emossl.evaluation.folds import Windows, group_ids, make_folds
 from braindecode_emossl.evaluation.protocols import PROTOCOLS, Parts, Protocol
 from braindecode_emossl.hosts import selected_sessions
@@ -56,6 +58,7 @@ class Task:
     excluded: dict[str, str] = field(default_factory=dict)
     _loaded: Windows | None = None
     _extra_loaded: list[tuple] | None = None
+    _signal: dict[str, Any] | None = None
 
     @property
     def codes(self) -> list[str]:
@@ -144,7 +147,9 @@ class Task:
         self.excluded |= failed
         return counts
 
-    def load(self, unit: str, *, unlabeled: bool, cache_config=None) -> Windows | None:
+    def load(
+        self, unit: str, *, unlabeled: bool, scratch: Path, cache_config=None
+    ) -> Windows | None:
         """Return the windows of a unit, None if its subjects are left out.
 
         Parameters
@@ -153,6 +158,8 @@ class Task:
             One of ``units``.
         unlabeled : bool
             Whether to load windows of trials without a label, and ``extra``, too.
+        scratch : Path
+            Folder for signals that are too large for memory; the caller removes it.
         cache_config : CacheConfig or None
             MOABB's disk cache of signals.
 
@@ -165,6 +172,17 @@ class Task:
         if subjects is None and self._loaded is not None:
             return self._loaded
         how = {"cache_config": cache_config, "unlabeled": unlabeled}
+        if subjects is None:
+            size = self._estimate_size(unlabeled)
+            if size > mapped.LARGE and mapped.has_room(scratch, size):
+                self._loaded = self._load_mapped(how, scratch)
+            else:
+                self._loaded = self._load(None, how)
+            return self._loaded
+        return self._load(subjects, how)
+
+    def _load(self, subjects, how) -> Windows | None:
+        """Return the windows of some subjects, in memory."""
         parts = []
         for dataset in self.corpora:
             try:
@@ -180,19 +198,14 @@ class Task:
                     raise
                 return None
             parts.append(part)
-        extra = self._load_extra(how, parts) if unlabeled else []
+        extra = self._load_extra(how, parts) if how["unlabeled"] else []
         X, y, metadata = join_corpora([*parts, *extra])
-        windows = Windows(X, y, metadata, sum(len(part[1]) for part in extra))
-        if subjects is None:
-            self._loaded = windows
-        return windows
+        return Windows(X, y, metadata, sum(len(part[1]) for part in extra))
 
     def _load_extra(self, how, parts) -> list[tuple]:
         """Return the windows of ``extra``, without labels, that are not in parts."""
         if (loaded := self._extra_loaded) is None:
-            paradigm = copy.copy(self.paradigm)
-            # Of this target all trials have a label, so that all are loaded.
-            paradigm.target, paradigm.n_classes = "emotion", None
+            paradigm = self._paradigm_of_extra
             loaded = [paradigm.get_data(dataset, **how) for dataset in self.extra]
             if self.protocol.by_subject:  # else they are needed once
                 self._extra_loaded = loaded
@@ -205,17 +218,77 @@ class Task:
                 extra.append((X, np.full(len(X), UNLABELED), metadata[new]))
         return extra
 
+    @property
+    def _paradigm_of_extra(self) -> BaseParadigm:
+        """The paradigm with a target of which all trials have a label."""
+        paradigm = copy.copy(self.paradigm)
+        paradigm.target, paradigm.n_classes = "emotion", None
+        return paradigm
+
+    # -- signals that are too large for memory ---------------------------------
+
+    def _estimate_size(self, unlabeled: bool) -> int:
+        """Return at most how many bytes the signals take, 0 for features."""
+        corpora = [*self.corpora, *(self.extra if unlabeled else ())]
+        are_known = all(isinstance(dataset, EmotionDataset) for dataset in corpora)
+        if self.paradigm.features is not None or not are_known:
+            return 0
+        tables = [self.paradigm.label_trials(dataset) for dataset in corpora]
+        lengths = pd.concat(tables)["length"].to_numpy()
+        n_windows = int(np.ceil(lengths / self.paradigm.stride).sum())
+        signal = self.describe_signal()
+        n_times = round(self.paradigm.window * signal["sfreq"])
+        return 4 * n_windows * n_times * len(signal["chs_info"])
+
+    def _load_mapped(self, how, scratch: Path) -> Windows:
+        """Return the windows of all subjects, mapped from a file in a folder."""
+        kept: list[tuple] = []  # labels and metadata of each subject
+        more: list[tuple] = []
+        arrays = self._read_subjects(self.paradigm, self.corpora, how, kept)
+        if how["unlabeled"]:
+            extra = self._paradigm_of_extra, self.extra, how, more
+            arrays = chain(arrays, self._read_subjects(*extra, known=kept))
+        X = mapped.map_arrays(arrays, scratch)
+        labels = [y for y, _ in kept] + [np.full(len(y), UNLABELED) for y, _ in more]
+        metadata = pd.concat([rows for _, rows in [*kept, *more]], ignore_index=True)
+        n_extra = sum(len(y) for y, _ in more)
+        return Windows(X, np.concatenate(labels), metadata, n_extra)
+
+    def _read_subjects(self, paradigm, corpora, how, kept, known=()):
+        """Yield windows subject by subject; collect their labels and metadata.
+
+        Recordings that are among the metadata of ``known`` are left out.
+        """
+        for dataset in corpora:
+            trials = paradigm.label_trials(dataset)
+            if not how["unlabeled"]:
+                trials = trials[trials["label"] != UNLABELED]
+            names = None
+            for subject in trials["subject"].unique().tolist():
+                part = _read_subject(paradigm, dataset, subject, how)
+                if part is None:
+                    continue
+                names = _check_channels(paradigm, dataset, subject, names)
+                X, y, metadata = part
+                new = np.ones(len(y), bool)
+                for _, other in known:
+                    sessions = group_ids(other, "session")
+                    new &= ~np.isin(group_ids(metadata, "session"), sessions)
+                if new.any():
+                    kept.append((y[new], metadata[new]))
+                    yield X if new.all() else X[new]
+
     # -- description -----------------------------------------------------------
 
     def describe_signal(self) -> dict[str, Any]:
         """Return the ``sfreq`` and ``chs_info`` of the windows, which arrays lack."""
-        infos = [self.paradigm.get_info(dataset) for dataset in self.corpora]
-        channels = {ch["ch_name"]: ch for info in infos for ch in info["chs"]}
-        names = self.paradigm.channels or list(channels)
-        return {
-            "sfreq": infos[0]["sfreq"],
-            "chs_info": [channels[name] for name in names],
-        }
+        if self._signal is None:  # a recording of each corpus is read
+            infos = [self.paradigm.get_info(dataset) for dataset in self.corpora]
+            channels = {ch["ch_name"]: ch for info in infos for ch in info["chs"]}
+            names = self.paradigm.channels or list(channels)
+            chs_info = [channels[name] for name in names]
+            self._signal = {"sfreq": infos[0]["sfreq"], "chs_info": chs_info}
+        return self._signal
 
     def _digest_released(self) -> dict[str, list[str]]:
         """Return the digests of the makers' features by corpus, if they are read."""
@@ -240,6 +313,35 @@ class Task:
             "scoring": _readable(self.paradigm.scoring),
             "scoring_hash": hash_object(self.paradigm.scoring, "The paradigm's scorer"),
         }
+
+
+def _read_subject(paradigm, dataset, subject, how) -> tuple | None:
+    """Return the windows of one subject, None if nothing of it is intact."""
+    try:
+        return paradigm.get_data(dataset, subjects=[subject], **how)
+    except CorpusFormatError:
+        raise
+    except ValueError as error:
+        if dataset.on_error == "raise":
+            raise
+        warnings.warn(f"Left out: {error}", stacklevel=8)
+        return None
+
+
+def _check_channels(paradigm, dataset, subject, known: list | None) -> list:
+    """Return the channels of a subject, which must be the known ones."""
+    if paradigm.channels is not None:
+        return paradigm.channels
+    alone = copy.copy(dataset)
+    alone.subject_list = [subject]
+    names = paradigm.get_info(alone).ch_names
+    if known not in (None, names):
+        raise ValueError(
+            f"All recordings of {dataset.code} must have the same channels, but those "
+            f"of subject {subject} are {names}, and of the subjects before {known}. "
+            'Pass channels, or picks="eeg", to the paradigm.'
+        )
+    return names
 
 
 def _official_folds(dataset: BaseDataset) -> Mapping[tuple[str, int], int]:
