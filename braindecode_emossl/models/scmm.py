@@ -14,6 +14,7 @@ from braindecode_emossl.models.head import ReplaceableHead
 
 __all__ = ["SCMM"]
 
+_NORMALIZATIONS = ("standard", "minmax")
 _INPUT_DOMAINS = ("time", "de")
 
 
@@ -44,12 +45,13 @@ class SCMM(ReplaceableHead, EEGModuleMixin, nn.Module):
     ``input_domain="de"`` the input is the DE already, ``(batch, n_chans, n_bands)``:
     ``n_times`` is then the number of bands, and ``sfreq`` is not needed.
 
-    .. rubric:: Step 2 -- Scaling (``feature_min``, ``feature_range``)
+    .. rubric:: Step 2 -- Scaling (``feature_shift``, ``feature_scale``)
 
     Each channel and band is shifted and scaled by two buffers, which
-    :meth:`fit_normalization` sets so that the training windows fill [0, 1]. A masked
-    entry, which is zero, is then the smallest value seen. Until it is called, the
-    features pass unchanged.
+    :meth:`fit_normalization` sets from the training windows. With
+    ``normalization="standard"`` the features have mean 0 and variance 1, so a masked
+    one, which is 0, is the mean. With "minmax" they fill [0, 1], and a masked one is
+    the minimum. Until it is called, the features pass unchanged.
 
     .. rubric:: Step 3 -- Convolution Blocks (``blocks``)
 
@@ -69,6 +71,9 @@ class SCMM(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     Parameters
     ----------
+    normalization : {"standard", "minmax"}, default="standard"
+        How :meth:`fit_normalization` scales each channel and band: to mean 0 and
+        variance 1 [inferred], or to [0, 1] by the extremes [official code].
     input_domain : {"time", "de"}, default="time"
         What ``forward`` receives: the signal, or its DE. [inferred] The authors' code
         starts from DE; computing it in the model lets it read any window.
@@ -105,8 +110,9 @@ class SCMM(ReplaceableHead, EEGModuleMixin, nn.Module):
     * It expects DE of 1 s segments, prepared elsewhere. Here the DE of the window is
       computed in the model, unless ``input_domain="de"``.
     * It scales every file to [0, 1] by the file's own extremes, the test file included.
-      Here the extremes come from the training windows alone, and test features may
-      fall slightly outside [0, 1].
+      Here the scaling comes from the training windows alone. By default it is that of
+      ``normalization="standard"``, which pre-training gained more from on synthetic
+      EEG; with "minmax", test features may fall slightly outside [0, 1].
     * Its flattened size is right for five bands only. Here it follows from the number
       of bands.
 
@@ -127,6 +133,7 @@ class SCMM(ReplaceableHead, EEGModuleMixin, nn.Module):
         input_window_seconds=None,
         sfreq=None,
         *,
+        normalization: str = "standard",
         input_domain: str = "time",
         n_filters: tuple[int, ...] = (32, 64, 128),
         kernel_size: int = 8,
@@ -144,6 +151,11 @@ class SCMM(ReplaceableHead, EEGModuleMixin, nn.Module):
         )
         del n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
 
+        if normalization not in _NORMALIZATIONS:
+            raise ValueError(
+                f"normalization must be one of {_NORMALIZATIONS}, "
+                f"got {normalization!r}."
+            )
         if input_domain not in _INPUT_DOMAINS:
             raise ValueError(
                 f"input_domain must be one of {_INPUT_DOMAINS}, got {input_domain!r}."
@@ -156,6 +168,7 @@ class SCMM(ReplaceableHead, EEGModuleMixin, nn.Module):
         if kernel_size < 1:
             raise ValueError(f"kernel_size must be at least 1, got {kernel_size}.")
 
+        self.normalization = normalization
         self.input_domain = input_domain
         self.n_filters = n_filters
         self.kernel_size = kernel_size
@@ -165,8 +178,8 @@ class SCMM(ReplaceableHead, EEGModuleMixin, nn.Module):
 
         self.n_bands = self.n_times if input_domain == "de" else len(BANDS)
         self.differential_entropy = self._make_differential_entropy()
-        self.register_buffer("feature_min", torch.zeros(self.n_chans, self.n_bands))
-        self.register_buffer("feature_range", torch.ones(self.n_chans, self.n_bands))
+        self.register_buffer("feature_shift", torch.zeros(self.n_chans, self.n_bands))
+        self.register_buffer("feature_scale", torch.ones(self.n_chans, self.n_bands))
         widths = (self.n_chans, *n_filters)
         self.blocks = nn.Sequential(
             *(
@@ -209,11 +222,11 @@ class SCMM(ReplaceableHead, EEGModuleMixin, nn.Module):
         Returns
         -------
         torch.Tensor, shape (batch, n_chans, n_bands)
-            DE, minus ``feature_min``, over ``feature_range``.
+            DE, minus ``feature_shift``, over ``feature_scale``.
         """
-        scaled = (self._bands(x) - self.feature_min) / self.feature_range
+        scaled = (self._bands(x) - self.feature_shift) / self.feature_scale
         # The DE of a half-precision signal comes in single precision.
-        return scaled.to(self.feature_min.dtype)
+        return scaled.to(self.feature_shift.dtype)
 
     def encode(self, features: torch.Tensor) -> torch.Tensor:
         """Return the representation of scaled DE.
@@ -232,11 +245,11 @@ class SCMM(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     @torch.no_grad()
     def fit_normalization(self, x: torch.Tensor, chunk_size: int = 1024) -> SCMM:
-        """Set the scaling so that the features of these windows fill [0, 1].
+        """Set the scaling from windows, as ``normalization`` says.
 
-        Each channel and band is scaled on its own, as in the authors' code, so that a
-        masked entry, which is zero, is the minimum. Fit it on training windows alone;
-        the authors' code fits the test file separately, by the test file's own values.
+        Each channel and band is scaled on its own, as in the authors' code. Fit it on
+        training windows alone; the authors' code fits the test file separately, by the
+        test file's own values.
 
         Parameters
         ----------
@@ -258,21 +271,29 @@ class SCMM(ReplaceableHead, EEGModuleMixin, nn.Module):
         """
         if len(x) == 0:
             raise ValueError("fit_normalization needs at least one window, got none.")
-        low = torch.full_like(self.feature_min, torch.inf)  # (n_chans, n_bands)
-        high = torch.full_like(self.feature_min, -torch.inf)  # (n_chans, n_bands)
+        # On the CPU, as not every device has double precision.
+        total = torch.zeros(self.n_chans, self.n_bands, dtype=torch.float64)
+        squares = torch.zeros_like(total)
+        low, high = total + torch.inf, total - torch.inf
         for start in range(0, len(x), chunk_size):
             windows = torch.as_tensor(x[start : start + chunk_size])
-            features = self._bands(windows.to(low))  # (chunk, n_chans, n_bands)
-            low = torch.minimum(low, features.amin(dim=0))  # (n_chans, n_bands)
-            high = torch.maximum(high, features.amax(dim=0))  # (n_chans, n_bands)
-        span = high - low
-        if not span.isfinite().all():
+            features = self._bands(windows.to(self.feature_shift)).cpu().double()
+            low = torch.minimum(low, features.amin(dim=0))
+            high = torch.maximum(high, features.amax(dim=0))
+            total += features.sum(dim=0)
+            squares += features.square().sum(dim=0)
+        shift, scale = low, high - low
+        if not scale.isfinite().all():
             raise ValueError(
                 "fit_normalization needs finite features, but the windows give NaN or "
                 "infinite ones; drop or repair the windows that hold such samples."
             )
-        self.feature_min.copy_(low)
-        self.feature_range.copy_(span.masked_fill(span == 0, 1.0))
+        is_constant = scale == 0
+        if self.normalization == "standard":
+            shift = total / len(x)
+            scale = (squares / len(x) - shift.square()).clamp(min=0).sqrt()
+        self.feature_shift.copy_(shift)
+        self.feature_scale.copy_(scale.masked_fill(is_constant, 1.0))
         return self
 
     def _make_head(self) -> nn.Sequential:

@@ -22,8 +22,18 @@ __all__ = ["SCMMPretraining"]
 
 #: Defaults of each preset, for arguments of ``SCMMPretraining`` that are None.
 _PRESETS = {
-    "default": {"scaling": "global", "reconstruction_target": "original"},
-    "official": {"scaling": "column", "reconstruction_target": "input"},
+    "default": {
+        "temperature": 0.1,
+        "normalize": True,
+        "scaling": "global",
+        "reconstruction_target": "original",
+    },
+    "official": {
+        "temperature": 0.5,
+        "normalize": False,
+        "scaling": "column",
+        "reconstruction_target": "input",
+    },
 }
 _RECONSTRUCTION_TARGETS = ("original", "input")
 
@@ -50,8 +60,8 @@ class SCMMPretraining(PretrainingObjective):
     encoder : SCMM
         The model to pre-train. Its ``final_layer`` gets no gradient.
     preset : {"default", "official"}, default="default"
-        Values of ``scaling`` and ``reconstruction_target`` if these are None: "global"
-        and "original", or "column" and "input" as in the official code.
+        Values of the arguments that are None. "default" is what pre-training gained
+        most from on synthetic EEG, "official" what the official code does.
     upper_bound : float, default=0.5
         Weight of the closest negative pair. [official code] 0.5 for SEED-IV and DEAP
         to SEED and for SEED to DEAP, 0.75 for SEED to SEED-IV.
@@ -59,9 +69,9 @@ class SCMMPretraining(PretrainingObjective):
         How fast the weight of a negative pair falls with its distance. [official code]
         0.05 for SEED-IV and DEAP to SEED, 0.2 for SEED to DEAP, 0.5 for SEED to
         SEED-IV.
-    temperature : float, default=0.5
-        Temperature of the contrast and of the aggregation. [official code] 0.5, and
-        0.05 for SEED to DEAP.
+    temperature : float, optional
+        Temperature of the contrast and of the aggregation. By default 0.1 [inferred];
+        0.5 with the official preset [official code], where SEED to DEAP has 0.05.
     metric : {"cosine", "euclidean", "manhattan"}, default="cosine"
         Distance between views. [official code]
     mask_ratio : float, default=0.5
@@ -72,14 +82,14 @@ class SCMMPretraining(PretrainingObjective):
     n_masked_views : int, default=1
         Masked copies of each window. [official code]
     scaling : {"global", "column"}, optional
-        How the distances are scaled to [0, 1]. [inferred] "global" keeps the weights
-        symmetric; "column" follows the official code.
+        How the distances are scaled to [0, 1]. By default "global", which keeps the
+        weights symmetric [inferred]; "column" with the official preset.
     reconstruction_target : {"original", "input"}, optional
-        Whether the target of a masked view is its original [paper] or the masked view
-        itself [official code].
-    normalize : bool, default=False
+        Whether the target of a masked view is its original, the default [paper], or the
+        masked view itself, as in the official preset [official code].
+    normalize : bool, optional
         Whether to divide the projections by their norm, so that the temperature acts
-        on cosines. [official code] The authors' code does not.
+        on cosines. By default True [inferred]; False with the official preset.
 
     Attributes
     ----------
@@ -102,22 +112,19 @@ class SCMMPretraining(PretrainingObjective):
     The full text of the paper was not available. [official code] means the authors'
     public code, [paper] the paper's figures.
 
-    When to set ``normalize``: without it, the similarity of two windows depends on the
-    norms of their projections as well as on their patterns. On synthetic windows whose
-    subjects differ in the level of a band, pre-training without it did not improve a
-    linear readout of the features; with ``normalize=True`` and a temperature of 0.2 it
-    did. Both variants improved further when the level of each band was equalized
-    within each recording beforehand. Do both when pre-training on several subjects; the
-    default follows the authors.
+    Without ``normalize``, the similarity of two windows depends on the norms of their
+    projections as well as on their patterns, and so on the subject. Subjects also
+    differ in the level of each band; ``Emotion(standardize="recording")`` removes these
+    levels, by statistics of each recording, the tested one included.
 
     With ``preset="official"``, both terms, the loss and all gradients are those of the
     official code for the same weights and views. The other peculiarities of that code
     lie outside the loss and are left to the caller:
 
     * It pre-trains on the first 2,560 windows, shuffled, of the corpus: ``X[:2560]``.
-    * It scales each file by its own extremes, the test file included. :meth:`prepare`
-      takes those of the training windows; to follow the official code, call
-      ``encoder.fit_normalization(X_test)`` before predicting.
+    * It scales each file by its own extremes, the test file included. An encoder with
+      ``normalization="minmax"`` takes those of the training windows; to follow the
+      official code, call ``encoder.fit_normalization(X_test)`` before predicting.
     * Its cosine schedule receives the loss as the epoch number, so that the learning
       rate is constant, as without a schedule.
     * Its fine-tuning adds up the gradients of all batches, returns to the weights of
@@ -141,33 +148,27 @@ class SCMMPretraining(PretrainingObjective):
         preset: str = "default",
         upper_bound: float = 0.5,
         sharpness: float = 0.05,
-        temperature: float = 0.5,
+        temperature: float | None = None,
         metric: str = "cosine",
         mask_ratio: float = 0.5,
         mask_threshold: float = 0.1,
         n_masked_views: int = 1,
         scaling: str | None = None,
         reconstruction_target: str | None = None,
-        normalize: bool = False,
+        normalize: bool | None = None,
     ):
         if not isinstance(encoder, SCMM):
             raise TypeError(
                 f"encoder must be an SCMM model, already built, got {encoder!r:.80}."
             )
         super().__init__(encoder)
-        if preset not in _PRESETS:
-            raise ValueError(
-                f"preset must be one of {tuple(_PRESETS)}, got {preset!r}."
-            )
-        if scaling is None:
-            scaling = _PRESETS[preset]["scaling"]
-        if reconstruction_target is None:
-            reconstruction_target = _PRESETS[preset]["reconstruction_target"]
-        if reconstruction_target not in _RECONSTRUCTION_TARGETS:
-            raise ValueError(
-                f"reconstruction_target must be one of {_RECONSTRUCTION_TARGETS}, "
-                f"got {reconstruction_target!r}."
-            )
+        chosen = _fill_in(
+            preset,
+            temperature=temperature,
+            normalize=normalize,
+            scaling=scaling,
+            reconstruction_target=reconstruction_target,
+        )
         for name, value in (
             ("mask_ratio", mask_ratio),
             ("mask_threshold", mask_threshold),
@@ -182,8 +183,8 @@ class SCMMPretraining(PretrainingObjective):
         self.mask_ratio = mask_ratio
         self.mask_threshold = mask_threshold
         self.n_masked_views = n_masked_views
-        self.reconstruction_target = reconstruction_target
-        self.normalize = normalize
+        self.reconstruction_target = chosen["reconstruction_target"]
+        self.normalize = chosen["normalize"]
 
         self.projector = nn.Sequential(
             nn.Linear(encoder.n_features, 256),
@@ -193,7 +194,7 @@ class SCMMPretraining(PretrainingObjective):
         )
         self.decoder = nn.Linear(encoder.n_features, encoder.n_chans * encoder.n_bands)
         self.contrastive_loss = SoftContrastiveLoss(
-            upper_bound, sharpness, temperature, metric, scaling
+            upper_bound, sharpness, chosen["temperature"], metric, chosen["scaling"]
         )
         self.total_loss = AutomaticWeightedLoss(2)
 
@@ -356,6 +357,21 @@ class SCMMPretraining(PretrainingObjective):
         aggregated = attention.to(hidden) @ hidden  # (N, n_features)
         shape = (self.encoder.n_chans, self.encoder.n_bands)
         return self.decoder(aggregated).unflatten(1, shape)  # (N, n_chans, n_bands)
+
+
+def _fill_in(preset: str, **settings) -> dict:
+    """Return the settings, with those of a preset where they are None."""
+    if preset not in _PRESETS:
+        raise ValueError(f"preset must be one of {tuple(_PRESETS)}, got {preset!r}.")
+    defaults = _PRESETS[preset]
+    chosen = {k: defaults[k] if v is None else v for k, v in settings.items()}
+    target = chosen["reconstruction_target"]
+    if target not in _RECONSTRUCTION_TARGETS:
+        raise ValueError(
+            f"reconstruction_target must be one of {_RECONSTRUCTION_TARGETS}, "
+            f"got {target!r}."
+        )
+    return chosen
 
 
 def _group_by_layer(

@@ -85,40 +85,53 @@ def test_time_domain_computes_the_de_in_the_model():
     torch.testing.assert_close(time.extract_features(x), features)
 
 
-def test_fit_normalization_fills_the_unit_interval(model):
+def test_fit_normalization_standardizes(model):
+    x = 3 * make_input(model, 50) + 1
+    raw = model.extract_features(x)
+    assert model.fit_normalization(x) is model
+    scaled = model.extract_features(x)
+    torch.testing.assert_close(scaled, (raw - raw.mean(0)) / raw.std(0, correction=0))
+
+
+@pytest.mark.parametrize("input_domain", ["time", "de"])
+def test_minmax_fills_the_unit_interval(input_domain):
+    model = make_model(input_domain, normalization="minmax").eval()
     x = 3 * make_input(model, 50) + 1
     raw = model.extract_features(x)
     assert model.fit_normalization(x) is model
     scaled = model.extract_features(x)
     torch.testing.assert_close(scaled.amin(dim=0), torch.zeros(4, 5))
     torch.testing.assert_close(scaled.amax(dim=0), torch.ones(4, 5))
-    torch.testing.assert_close(model.feature_min, raw.amin(dim=0))
-    torch.testing.assert_close(model.feature_range, raw.amax(dim=0) - raw.amin(dim=0))
+    torch.testing.assert_close(model.feature_shift, raw.amin(dim=0))
+    torch.testing.assert_close(model.feature_scale, raw.amax(dim=0) - raw.amin(dim=0))
 
 
+@pytest.mark.parametrize("normalization", ["standard", "minmax"])
 @pytest.mark.parametrize("chunk_size", [1, 7, 50, 1024])
-def test_fit_normalization_in_chunks(chunk_size):
-    whole, chunked = make_model(), make_model()
+def test_fit_normalization_in_chunks(chunk_size, normalization):
+    whole, chunked = (make_model(normalization=normalization) for _ in range(2))
     x = make_input(whole, 50)
     whole.fit_normalization(x)
     chunked.fit_normalization(x.numpy(), chunk_size=chunk_size)
-    torch.testing.assert_close(whole.feature_min, chunked.feature_min)
-    torch.testing.assert_close(whole.feature_range, chunked.feature_range)
+    torch.testing.assert_close(whole.feature_shift, chunked.feature_shift)
+    torch.testing.assert_close(whole.feature_scale, chunked.feature_scale)
 
 
-def test_fit_normalization_sets_the_range_of_a_constant_feature_to_one():
-    model = make_model("de")
+@pytest.mark.parametrize("normalization", ["standard", "minmax"])
+def test_fit_normalization_sets_the_scale_of_a_constant_feature_to_one(normalization):
+    model = make_model("de", normalization=normalization)
     x = make_input(model)
     x[:, 1, 2] = 7.0
     model.fit_normalization(x)
-    assert model.feature_range[1, 2] == 1
+    assert model.feature_scale[1, 2] == 1
     assert (model.extract_features(x)[:, 1, 2] == 0).all()
 
 
 def test_fit_normalization_forgets_the_last_fit(model):
     x = make_input(model)
     model.fit_normalization(100 * x).fit_normalization(x)
-    assert model.extract_features(x).amax().item() == pytest.approx(1)
+    scaled = model.extract_features(x)
+    torch.testing.assert_close(scaled.mean(dim=0), torch.zeros(4, 5))
 
 
 def test_fit_normalization_rejects(model):
@@ -128,7 +141,7 @@ def test_fit_normalization_rejects(model):
     x[2, 1, 3] = torch.nan
     with pytest.raises(ValueError, match="finite features"):
         model.fit_normalization(x)
-    assert (model.feature_range == 1).all()
+    assert (model.feature_scale == 1).all()
 
 
 def test_final_layer():
@@ -150,10 +163,10 @@ def test_hub_round_trip(model, tmp_path):
     model.fit_normalization(5 * x)
     model._save_pretrained(tmp_path)
     other = SCMM.from_pretrained(tmp_path).eval()
-    torch.testing.assert_close(other.feature_range, model.feature_range)
+    torch.testing.assert_close(other.feature_scale, model.feature_scale)
     torch.testing.assert_close(other(x), model(x))
     other = SCMM.from_pretrained(tmp_path, n_outputs=7).eval()
-    torch.testing.assert_close(other.feature_min, model.feature_min)
+    torch.testing.assert_close(other.feature_shift, model.feature_shift)
     assert other(x).shape == (6, 7)
 
 

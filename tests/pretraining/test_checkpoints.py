@@ -496,18 +496,18 @@ def test_hostile_and_odd_entries_are_refused(path, place, value, message):
     ("change", "message"),
     [
         (
-            lambda state: state.pop("feature_min"),
-            "encoder.feature_min is missing in it",
+            lambda state: state.pop("feature_shift"),
+            "encoder.feature_shift is missing in it",
         ),
         (
-            lambda state: state.update(feature_min=torch.zeros(4, 6)),
-            r"encoder.feature_min is float32 \(4, 6\) in it, but float32 \(4, 5\) in",
+            lambda state: state.update(feature_shift=torch.zeros(4, 6)),
+            r"encoder.feature_shift is float32 \(4, 6\) in it, but float32 \(4, 5\) in",
         ),
         (
             lambda state: state.update(
-                feature_min=torch.zeros(4, 5, dtype=torch.int64)
+                feature_shift=torch.zeros(4, 5, dtype=torch.int64)
             ),
-            r"encoder.feature_min is int64 \(4, 5\) in it, but float32 \(4, 5\) in",
+            r"encoder.feature_shift is int64 \(4, 5\) in it, but float32 \(4, 5\) in",
         ),
         (
             lambda state: state.update(more=torch.zeros(2)),
