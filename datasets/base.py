@@ -10,8 +10,8 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cache, partial, reduce
+from dataclasses import dataclass, field, replace
+from functools import partial, reduce
 from itertools import chain
 from numbers import Integral, Real
 from pathlib import Path
@@ -26,6 +26,7 @@ from moabb.datasets.bids_interface import StepType
 from moabb.datasets.metadata.schema import DatasetMetadata
 from moabb.datasets.preprocessing import FixedPipeline, FixedTransformer
 
+from braindecode_emossl.datasets.signals import Channels, Signals
 from braindecode_emossl.errors import (
     CorpusFormatError,
     CorpusFormatWarning,
@@ -53,9 +54,6 @@ RATING_NAMES = (
     "joy",
     "tenderness",
 )
-
-# MNE 1.14 drops the old name of its 10-05 template; both carry the same positions.
-_MONTAGE_NAMES = ("colin27_1005", "standard_1005")
 
 # Names of unfinished downloads and of archives.
 _REMAINS = r"(?i).+\.(zip|rar|7z|tar|t?gz|zip\.\d+|part|partial|crdownload|html?)"
@@ -437,8 +435,8 @@ class EmotionDataset(BaseDataset):
     @abstractmethod
     def _read_recording(
         self, file: Recording, session: str
-    ) -> Iterator[tuple[str, mne.io.BaseRaw]]:
-        """Yield (run key, raw of `_make_raw`) of one file, one run at a time."""
+    ) -> Iterator[tuple[str, Signals]]:
+        """Yield (run key, signals of `_make_raw`) of one file, one run at a time."""
 
     @abstractmethod
     def _read_trials(self, file: Recording, session: str) -> dict[str, list[Trial]]:
@@ -464,24 +462,14 @@ class EmotionDataset(BaseDataset):
         trials: Sequence[Trial],
         positions: Mapping[str, str] | None = None,
         bads: Sequence[str] = (),
-    ) -> mne.io.RawArray:
-        """Build a raw of data (n_chans, n_times), with its trials as annotations."""
+    ) -> Signals:
+        """Return data (n_chans, n_times) with its channels and its trials."""
         # `data` is in volts if the channel type is a voltage. `positions` gives the
         # 10-05 sites of electrodes that the template does not know by name.
-        info = mne.create_info(list(ch_names), sfreq, list(ch_types))
-        raw = mne.io.RawArray(data, info, verbose=False)
-        electrodes = [n for n, t in zip(ch_names, ch_types, strict=True) if t == "eeg"]
-        raw.set_montage(_montage(electrodes, positions or {}), on_missing="ignore")
-        raw.info["bads"] = list(bads) if self.mark_bads else []
-        raw.set_annotations(
-            mne.Annotations(
-                onset=[trial.onset for trial in trials],
-                duration=[trial.length for trial in trials],
-                description=[trial.emotion for trial in trials],
-                extras=[trial.to_extras() for trial in trials],
-            )
-        )
-        return raw
+        sites = tuple((positions or {}).items())
+        channels = Channels(tuple(ch_names), tuple(ch_types), float(sfreq), sites)
+        data = np.ascontiguousarray(data, float)
+        return Signals(data, channels, trials, bads if self.mark_bads else ())
 
     # -- MOABB's interface -----------------------------------------------------
 
@@ -533,8 +521,10 @@ class EmotionDataset(BaseDataset):
                 f"{subjects!r}."
             )
         process = partial(reduce, _apply, [step for _, step in process_pipeline.steps])
+        as_raws = not getattr(process_pipeline, "takes_signals", False)
         found = Parallel(n_jobs=n_jobs)(
-            delayed(self._read_subject)(subject, process) for subject in subjects
+            delayed(self._read_subject)(subject, process, as_raws)
+            for subject in subjects
         )
         return _without_empty(dict(zip(subjects, found, strict=True)))
 
@@ -568,46 +558,49 @@ class EmotionDataset(BaseDataset):
     def _get_single_subject_data(self, subject):
         return self._read_subject(subject, lambda raw: raw)
 
-    def _read_subject(self, subject: int, process: Callable) -> dict:
-        """Return ``process(raw)`` of each run, by session and run key."""
+    def _read_subject(
+        self, subject: int, process: Callable, as_raws: bool = True
+    ) -> dict:
+        """Return ``process`` of each raw or its signals, by session and run key."""
         data: dict[str, dict] = {}
         trials = []
         with _Repetitions(f"{self.code}, subject {subject}") as repetitions:
-            for session, run, raw in self._read_runs(subject):
+            for session, run, found in self._read_runs(subject):
                 keys = {"subject": subject, "session": session, "run": run}
-                extras = filter(None, raw.annotations.extras)
-                trials += [keys | trial for trial in extras]
+                trials += [keys | trial.to_extras() for trial in found.trials]
                 try:
                     with repetitions.collect(session, run):
-                        found = process(self._finish_raw(raw, subject, session, run))
+                        found = self._finish(found, keys, as_raws)
+                        data.setdefault(session, {})[run] = process(found)
                 except ValueError as error:
                     raise ValueError(
                         f"{self.code}, subject {subject}, session {session}, "
                         f"run {run}: {error}"
                     ) from error
-                data.setdefault(session, {})[run] = found
         self._trials[subject] = self._make_trial_table(trials)
         return data
 
-    def _read_runs(self, subject: int) -> Iterator[tuple[str, str, mne.io.BaseRaw]]:
-        """Yield (session key, run key, raw) of a subject, one run at a time."""
+    def _read_runs(self, subject: int) -> Iterator[tuple[str, str, Signals]]:
+        """Yield (session key, run key, signals) of a subject, one run at a time."""
         recordings = self._recordings(subject)
         n_runs = 0
         for session, file in recordings.items():
-            for run, raw in self._read_recording(file, session):
+            for run, signals in self._read_recording(file, session):
                 n_runs += 1
-                yield session, run, raw
+                yield session, run, signals
         if recordings and not n_runs:  # all of it was broken, and on_error is "warn"
             warn_of_format(f"{self.code}: subject {subject} is left out.")
 
-    def _finish_raw(self, raw, subject: int, session: str, run: str):
-        """Return a raw with the subject's number, after the function of `map_raws`."""
+    def _finish(self, signals: Signals, keys: dict, as_raws: bool):
+        """Return signals of a subject, or a raw after the function of `map_raws`."""
+        # Labels may depend on the subject.
+        signals = replace(signals, subject=keys["subject"])
+        if self.raw_map is None and not as_raws:
+            return signals
+        raw = signals.to_raw()
         if self.METADATA is not None and self.METADATA.acquisition is not None:
             raw.info["line_freq"] = self.METADATA.acquisition.line_freq
-        # Labels may depend on the subject, whom a paradigm recognises by this entry.
-        known = raw.info["subject_info"] or {}
-        raw.info["subject_info"] = {**known, "his_id": str(subject)}
-        return raw if self.raw_map is None else self.raw_map(raw, subject, session, run)
+        return raw if self.raw_map is None else self.raw_map(raw, *keys.values())
 
     def _is_selected(self, session: str) -> bool:
         # MOABB filters sessions after loading; here only selected ones are read.
@@ -867,8 +860,8 @@ class EmotionDataset(BaseDataset):
         """
         for subject in self.subject_list:
             for session, file in self._recordings(subject).items():
-                for _, raw in self._read_recording(file, session):
-                    return raw
+                for _, signals in self._read_recording(file, session):
+                    return signals.to_raw()
         raise self._not_found(self.find_root(), "No recording in it can be read.")
 
     def _make_trial_table(self, rows) -> pd.DataFrame:
@@ -1030,29 +1023,3 @@ def _hint_at_remains(root: Path) -> str:
         f" But it contains {remains[0]} ({len(remains)} archives, web pages or "
         "unfinished downloads in all): unpack it, or fetch it again."
     )
-
-
-def template_positions(
-    ch_names: Sequence[str], sites: Mapping[str, str]
-) -> dict[str, np.ndarray]:
-    """Return the positions of the channels that MNE's 10-05 template knows."""
-    # `sites` gives the 10-05 site of a channel whose own name is unknown there.
-    known = _template().get_positions()["ch_pos"]
-    by_channel = {name: sites.get(name, name) for name in ch_names}
-    return {name: known[site] for name, site in by_channel.items() if site in known}
-
-
-@cache
-def _template() -> mne.channels.DigMontage:
-    known = mne.channels.get_builtin_montages()
-    name = next(name for name in _MONTAGE_NAMES if name in known)
-    return mne.channels.make_standard_montage(name)
-
-
-def _montage(
-    ch_names: Sequence[str], sites: Mapping[str, str]
-) -> mne.channels.DigMontage:
-    """Return the template positions of the channels, in the head's coordinates."""
-    template = _template().get_positions()
-    template["ch_pos"] = template_positions(ch_names, sites)
-    return mne.channels.make_dig_montage(**template)

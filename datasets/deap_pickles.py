@@ -14,6 +14,8 @@ import math
 import pickle
 import pickletools
 import re
+from collections.abc import Iterator
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 
@@ -48,6 +50,12 @@ _FORBIDDEN = {
     *("OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"),
     *("NEXT_BUFFER", "READONLY_BUFFER"),
 }
+
+_OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
+# Opcodes of bytes, or of Python 2's text, by the number of bytes of their length, and
+# the length from which they are long.
+_LENGTH_BYTES = {"BINSTRING": 4, "BINBYTES": 4, "BINBYTES8": 8, "BYTEARRAY8": 8}
+_LONG = 2**10
 
 _NUMBER = re.compile(r"[fiu][1248]")
 
@@ -109,7 +117,8 @@ def _make_array(content, dtype, shape, order) -> np.ndarray:
         raise ValueError(f"an array of it is in the order {_show(order)}")
     if isinstance(content, str):
         content = content.encode("latin-1")
-    if not isinstance(content, bytes | bytearray) or not isinstance(dtype, _DType):
+    is_bytes = isinstance(content, bytes | bytearray | memoryview)
+    if not is_bytes or not isinstance(dtype, _DType):
         raise ValueError("an array of it does not consist of plain numbers")
     if not isinstance(shape, tuple) or any(type(n) is not int or n < 0 for n in shape):
         raise ValueError("an array of it has no shape")
@@ -163,20 +172,45 @@ def parse_pickle(content: bytes, n_arrays: int) -> dict:
 def _parse(content: bytes, n_arrays: int):
     """Return the contents of a pickle, with stand-ins for arrays."""
     most = n_arrays * _OPCODES_PER_ARRAY
-    operations = list(islice(pickletools.genops(content), most + 1))
-    for opcode, argument, _ in operations:
-        if opcode.name in ("GLOBAL", "INST"):
+    operations = list(islice(_read_operations(content), most + 1))
+    for name, argument in operations:
+        if name in ("GLOBAL", "INST"):
             _name(argument)
-        if opcode.name in _FORBIDDEN or opcode.name == "INST":
+        if name in _FORBIDDEN or name == "INST":
             raise ForbiddenPickleError(
-                f"its pickle asks for an object by the opcode {opcode.name}."
+                f"its pickle asks for an object by the opcode {name}."
             )
     if len(operations) > most:
         raise ValueError(f"it has more parts than {n_arrays} arrays need")
     machine = _Machine()
-    for opcode, argument, _ in operations:
-        machine.run(opcode.name, argument)
+    for name, argument in operations:
+        machine.run(name, argument)
     return machine.result()
+
+
+def _read_operations(content: bytes) -> Iterator[tuple[str, object]]:
+    """Yield (name, argument) of each opcode; long contents are views of the file.
+
+    ``pickletools.genops`` copies the 103 MB of a file of DEAP three times.
+    """
+    stream, view = BytesIO(content), memoryview(content)
+    name = ""
+    while name != "STOP":
+        code = stream.read(1).decode("latin-1")
+        if code not in _OPCODES:
+            raise ValueError(
+                f"byte {stream.tell()} of its pickle is {code!r}, which is no opcode"
+            )
+        name, argument = _OPCODES[code].name, _OPCODES[code].arg
+        start = stream.tell() + _LENGTH_BYTES.get(name, 0)
+        n_bytes = int.from_bytes(view[stream.tell() : start], "little")
+        if n_bytes < _LONG:
+            yield name, argument and argument.reader(stream)
+        elif start + n_bytes <= len(view):
+            stream.seek(start + n_bytes)
+            yield name, view[start : start + n_bytes]
+        else:
+            raise ValueError(f"it ends within {n_bytes} bytes of {name}")
 
 
 def _as_dict(value) -> dict:

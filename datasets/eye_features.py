@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-import mne
 import numpy as np
+
+from braindecode_emossl.datasets.signals import Signals
 
 __all__ = ["add_eye_features", "are_requested", "fill_missing"]
 
 
 def add_eye_features(
-    raw: mne.io.BaseRaw, values: np.ndarray, names: Iterable[str], window: float
-) -> mne.io.BaseRaw:
+    signals: Signals, values: np.ndarray, names: Sequence[str], window: float
+) -> Signals:
     """Add features (n_features, n_windows) to a trial, held for ``window`` seconds.
 
     The last value lasts to the end of the trial.
     """
-    sfreq = raw.info["sfreq"]
-    places = np.arange(raw.n_times) // round(window * sfreq)
+    n_held = round(window * signals.channels.sfreq)
+    places = np.arange(signals.n_times) // n_held
     held = values[:, np.minimum(places, values.shape[1] - 1)]
-    info = mne.create_info(list(names), sfreq, "misc")
-    bads = raw.info["bads"]
-    eye = mne.io.RawArray(held, info, verbose=False)
-    raw = raw.add_channels([eye], force_update_info=True)
-    raw.info["bads"] = bads
-    return raw
+    return signals.add(held, names, "misc")
 
 
 def fill_missing(values: np.ndarray) -> tuple[np.ndarray, int]:

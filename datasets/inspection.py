@@ -182,9 +182,7 @@ def _count_trials(dataset, file, session, read_signals) -> int:
     if not read_signals:
         return sum(map(len, dataset._read_trials(file, session).values()))
     return sum(
-        "trial" in extras
-        for _, raw in dataset._read_recording(file, session)
-        for extras in raw.annotations.extras
+        len(signals.trials) for _, signals in dataset._read_recording(file, session)
     )
 
 

@@ -136,9 +136,13 @@ class RecordingQuality:
             unit = volts if is_voltage else 1.0
             if np.ptp(signal) * unit <= _SENSOR_RANGE[is_voltage]:
                 self._add(self.flat_sensors, channel, trial, "")
-            elif kind not in _NEVER_SATURATED:
+            elif (
+                kind not in _NEVER_SATURATED
+                and np.count_nonzero(signal[1:] == signal[:-1]) >= shortest - 1
+            ):
                 starts, lengths = _find_plateaus(signal)
-                extreme = np.isin(signal[starts], (signal.min(), signal.max()))
+                values = signal[starts]
+                extreme = (values == signal.max()) | (values == signal.min())
                 self._add_runs(
                     self.saturated_sensors,
                     channel,

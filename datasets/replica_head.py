@@ -9,7 +9,7 @@ from functools import cache
 import mne
 import numpy as np
 
-from braindecode_emossl.datasets.base import template_positions
+from braindecode_emossl.datasets.signals import template_positions
 
 __all__ = ["BANDS", "REGIONS", "SOURCES", "Head", "draw_lead_field", "make_pattern"]
 

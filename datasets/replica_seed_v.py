@@ -11,7 +11,6 @@ import numpy as np
 from scipy.signal import resample_poly
 
 from braindecode_emossl.datasets import seed_family, seed_v
-from braindecode_emossl.datasets.base import template_positions
 from braindecode_emossl.datasets.replica_artifacts import make_blinks
 from braindecode_emossl.datasets.replica_features import make_band_powers, to_entropy
 from braindecode_emossl.datasets.replica_head import Head
@@ -23,6 +22,7 @@ from braindecode_emossl.datasets.replica_signals import (
     make_subject,
     make_trial,
 )
+from braindecode_emossl.datasets.signals import template_positions
 
 __all__ = ["write_cnt", "write_seed_v"]
 

@@ -15,6 +15,7 @@ import numpy as np
 from braindecode_emossl.datasets.base import EmotionDataset, Trial, find_files
 from braindecode_emossl.datasets.mat_files import list_variables, read_variables
 from braindecode_emossl.datasets.quality import RecordingQuality
+from braindecode_emossl.datasets.signals import scale
 from braindecode_emossl.errors import CorpusFormatError, warn_of_format
 
 __all__ = ["CH_NAMES", "POSITIONS", "SFREQ", "SEEDFamilyDataset"]
@@ -103,7 +104,7 @@ class SEEDFamilyDataset(EmotionDataset):
                 continue
             n_times = round(trial.length * SFREQ)
             raw = self._make_raw(
-                data[:, :n_times] * 1e-6,  # microvolts to volts
+                scale(data[:, :n_times], 1e-6),  # microvolts to volts
                 CH_NAMES,
                 ["eeg"] * len(CH_NAMES),
                 SFREQ,

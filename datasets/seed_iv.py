@@ -447,10 +447,10 @@ class SEED_IV(SEEDFamilyDataset):
     # -- eye features ----------------------------------------------------------
 
     def _add_eye_features(self, recording, file: Path) -> Iterator:
-        """Yield (run key, raw) with the eye features of each trial added."""
-        runs = ((run, raw.n_times, raw) for run, raw in recording)
-        for run, raw, values in self._pair_with_eye(runs, file):
-            yield run, add_eye_features(raw, values, EYE_FEATURES, EYE_WINDOW)
+        """Yield (run key, signals) with the eye features of each trial added."""
+        runs = ((run, found.n_times, found) for run, found in recording)
+        for run, found, values in self._pair_with_eye(runs, file):
+            yield run, add_eye_features(found, values, EYE_FEATURES, EYE_WINDOW)
 
     def _pair_with_eye(self, runs, file: Path) -> Iterator:
         """Yield (run key, item, eye features) of (run key, n_times, item)."""

@@ -470,10 +470,10 @@ class SEED_V(EmotionDataset):
             return None
 
     def _add_eye(self, recording, file: Path, session: str) -> Iterator:
-        """Yield (run key, raw) with the eye features of each trial added."""
-        runs = ((run, raw.n_times / SFREQ, raw) for run, raw in recording)
-        for run, raw, values in self._pair_with_eye(runs, file, session):
-            yield run, add_eye_features(raw, values, EYE_FEATURES, FEATURE_WINDOW)
+        """Yield (run key, signals) with the eye features of each trial added."""
+        runs = ((run, found.n_times / SFREQ, found) for run, found in recording)
+        for run, found, values in self._pair_with_eye(runs, file, session):
+            yield run, add_eye_features(found, values, EYE_FEATURES, FEATURE_WINDOW)
 
     def _pair_with_eye(self, runs, file: Path, session: str) -> Iterator:
         """Yield (run key, item, values) of (run key, seconds, item)."""

@@ -888,10 +888,8 @@ class Emotion(BaseParadigm):
                     keys = {"subject": subject, "session": session, "run": run}
                     if not return_epochs and not return_raws:
                         _check_alike(known, keys, found)
-                    rows = pd.DataFrame(keys, index=range(len(labels)))
-                    rows["trial"] = labels["trial"]
-                    rows["window"] = labels["window"]
-                    parts.append(Part(X, labels, rows))
+                    places = {name: labels[name] for name in ("trial", "window")}
+                    parts.append(Part(X, labels, pd.DataFrame(keys | places)))
         parts = _add_trials(parts, dataset)
         if parts and not return_raws and isinstance(dataset, EmotionDataset):
             self._add_windows(parts, dataset)
@@ -1133,6 +1131,11 @@ class _IdentifiedPipeline(FixedPipeline):
         super().__init__(steps)
         self.identity = identity
         self.unlabeled = unlabeled
+
+    @property
+    def takes_signals(self):
+        """Whether a corpus need not make raws of MNE for it."""
+        return self.steps[-1][0] is StepType.ARRAY
 
 
 def _source_of(dataset) -> str:

@@ -1,4 +1,8 @@
-"""The steps from a recording to labelled windows, as MOABB's fixed transformers."""
+"""The steps from a recording to labelled windows, as MOABB's fixed transformers.
+
+They take a raw of MNE, as the caches and the corpora of others give it, or the
+`Signals` of a corpus of this package, which is many times faster.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from moabb.datasets.preprocessing import FixedTransformer, get_filter_pipeline
 from moabb.datasets.utils import pick_channels_for_modalities
 
 from braindecode_emossl.datasets.base import RATING_NAMES
+from braindecode_emossl.datasets.signals import Channels, Signals, Windows
 from braindecode_emossl.features import BANDS, BandPower, DifferentialEntropy
 from braindecode_emossl.paradigms.labels import UNLABELED, Labeller
 from braindecode_emossl.paradigms.recordings import VOLTAGE_TYPES
@@ -66,13 +71,25 @@ class Pick(FixedTransformer):
         self.picks = picks
         self.modalities = modalities
         self.fill_missing = fill_missing
+        self._picked: dict[Channels, list[str]] = {}
 
     def __repr__(self):
-        values = ", ".join(map(str, vars(self).values()))
-        return f"Pick({values})"
+        values = self.source, self.channels, self.picks, self.modalities
+        return f"Pick({', '.join(map(str, (*values, self.fill_missing)))})"
 
     def transform(self, raw, y=None):
         """Return the recording with the selected channels."""
+        if not isinstance(raw, Signals):
+            return self._pick(raw)
+        # All runs of a recording have the same channels: MNE picks once.
+        if raw.channels not in self._picked:
+            empty = mne.io.RawArray(
+                np.zeros((len(raw.channels.names), 1)), raw.info, verbose=False
+            )
+            self._picked[raw.channels] = self._pick(empty).ch_names
+        return raw.pick(self._picked[raw.channels])
+
+    def _pick(self, raw):
         raw.info["bads"] = []  # MNE would neither filter nor pick them
         if self.channels is not None:
             return self._pick_names(raw)
@@ -114,8 +131,11 @@ class FilterEEG(FixedTransformer):
 
     def transform(self, raw, y=None):
         """Return the filtered recording."""
-        if not len(mne.pick_types(raw.info, eeg=True)):
+        has_filter = (self.fmin, self.fmax) != (None, None)
+        if not has_filter or "eeg" not in raw.get_channel_types():
             return raw
+        if isinstance(raw, Signals):
+            return raw.filter(self.fmin, self.fmax)
         return get_filter_pipeline(self.fmin, self.fmax).transform(raw)
 
 
@@ -130,11 +150,22 @@ class SubtractBaseline(FixedTransformer):
 
     def transform(self, raw, y=None):
         """Return the recording with the baseline of each trial subtracted."""
-        if not len(mne.pick_types(raw.info, eeg=True)):
+        if "eeg" not in raw.get_channel_types():
             return raw
+        if isinstance(raw, Signals):
+            return raw.replace_eeg(self._subtract(raw))
+        return raw.load_data(verbose=False).apply_function(
+            lambda _: self._subtract(raw),
+            picks="eeg",
+            channel_wise=False,
+            verbose=False,
+        )
+
+    def _subtract(self, raw) -> np.ndarray:
+        """Return the EEG (n_eeg, n_times) of a recording without the baselines."""
         start, stop = self.interval
-        sfreq, data = raw.info["sfreq"], raw.get_data("eeg")
-        original = data.copy()  # a baseline may lie in the trial before
+        sfreq, original = raw.info["sfreq"], raw.get_data("eeg")
+        data = original.copy()  # a baseline may lie in the trial before
         for onset, trial in _trials_of(raw):
             first, last = (round((onset + t) * sfreq) for t in (start, stop))
             if not 0 <= first < last <= data.shape[1]:
@@ -147,9 +178,7 @@ class SubtractBaseline(FixedTransformer):
                 round(onset * sfreq), round((onset + trial["length"]) * sfreq)
             )
             data[:, inside] -= original[:, first:last].mean(axis=1, keepdims=True)
-        return raw.load_data(verbose=False).apply_function(
-            lambda _: data, picks="eeg", channel_wise=False, verbose=False
-        )
+        return data
 
 
 class Resample(FixedTransformer):
@@ -165,6 +194,8 @@ class Resample(FixedTransformer):
         """Return the recording at the sampling rate."""
         if raw.info["sfreq"] == self.sfreq:
             return raw
+        if isinstance(raw, Signals):
+            return raw.resample(self.sfreq)
         return raw.load_data(verbose=False).resample(self.sfreq, verbose=False)
 
 
@@ -274,7 +305,7 @@ class CutWindows(FixedTransformer):
         return f"CutWindows({self.trials}, window={self.window}, stride={self.stride})"
 
     def transform(self, raw, y=None):
-        """Return the windows as epochs with trial and window in their events."""
+        """Return the windows with trial and window in their events."""
         sfreq = raw.info["sfreq"]
         events = [
             event
@@ -284,6 +315,8 @@ class CutWindows(FixedTransformer):
         if not events:
             return None  # MOABB skips the run
         events = np.array(events, int)
+        if isinstance(raw, Signals):
+            return Windows(raw, events, round(self.window * sfreq))
         events[:, 0] += raw.first_samp
         return mne.Epochs(
             raw,
@@ -413,6 +446,8 @@ def without_addresses(text: str) -> str:
 
 def _subject_of(raw) -> int | None:
     """Return the number of the subject, which MOABB's raw cache calls "sub-1"."""
+    if isinstance(raw, Signals):
+        return raw.subject
     name = (raw.info["subject_info"] or {}).get("his_id", "")
     number = re.search(r"\d+$", name)
     return int(number[0]) if number else None
@@ -443,6 +478,10 @@ BAND_FEATURES = {"de": _differential_entropy, "psd": _power_density}
 
 def _trials_of(raw):
     """Yield (onset in seconds from the first sample, extras) of the trials of a raw."""
+    if isinstance(raw, Signals):
+        for trial in raw.trials:
+            yield trial.onset, _read_extras(trial.to_extras())
+        return
     shift = raw.first_time if raw.annotations.orig_time is not None else 0.0
     for annotation in raw.annotations:
         if extras := _read_extras(annotation["extras"]):

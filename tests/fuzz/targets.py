@@ -215,7 +215,7 @@ def _make_loader(cls, subjects, n_times=None, **options):
             for session, file in dataset._recordings(subject).items():
                 for run, raw in dataset._read_recording(file, session):
                     if not isinstance(raw, tuple):
-                        raw = (str(raw.annotations.extras), raw.get_data())
+                        raw = (str([t.to_extras() for t in raw.trials]), raw.get_data())
                     found[subject, session, run] = raw[0], raw[1][:, :n_times]
         return found
 
