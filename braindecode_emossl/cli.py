@@ -211,6 +211,9 @@ def _one_sentence_errors(command):
 
     @functools.wraps(command)
     def run(context: typer.Context, **options):
+        for name, value in options.items():
+            if isinstance(value, Path):  # a shell leaves --output=~/x as it is
+                options[name] = value.expanduser()
         try:
             return command(context, **options)
         except KeyboardInterrupt:
@@ -1258,7 +1261,7 @@ def _save_scores(table, folder: Path, chosen, corpora, extra, pipelines) -> list
     from braindecode_emossl.report import save_scores
     from braindecode_emossl.storage import hash_json
 
-    file = Path(pipelines).expanduser().absolute() if pipelines else None
+    file = pipelines.absolute() if pipelines else None
     identity = {
         **chosen,
         "corpora": [dataset.fingerprint() for dataset in corpora],

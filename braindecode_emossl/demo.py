@@ -91,7 +91,7 @@ def run_demo(
     OSError
         If a folder cannot be written, or holds a corpus that is not a replica.
     """
-    output = Path(output)
+    output = Path(output).expanduser()
     output.mkdir(parents=True, exist_ok=True)
     folder = nullcontext(corpora) if corpora else tempfile.TemporaryDirectory()
     subjects = list(range(1, n_subjects + 1))

@@ -162,32 +162,35 @@ def tabulate_scores(scores, protocol: str) -> Table:
 
 
 def tabulate_controls(scores) -> Table:
-    """Return a table of the accuracies of controls, compared with the results."""
+    """Return a table of the accuracies of controls, compared with the results.
+
+    Corpus and control are rows of their own, and the name of a pipeline is in its first
+    row, so that the table fits 80 columns.
+    """
     from pandas import isna
 
     from braindecode_emossl.evaluation import summarize_controls
 
     summary = summarize_controls(scores, "accuracy")
-    title = "Controls, accuracy of windows, mean over n subjects"
-    numbers = ("n", "control", "reference", "difference", "p", "p (Holm)")
+    title = "Controls and their reference: accuracy of windows, mean over n subjects"
+    numbers = ("n", "control", "ref.", "diff.", "p Holm")
     has_labels = summary["n_labeled_trials"].nunique(dropna=False) > 1
-    table = _make_table(
-        title, ("corpus", "control", "pipeline"), ("labels",) * has_labels + numbers
-    )
-    for _, rows in summary.groupby(["target_access", "control"], sort=False):
-        for row in rows.to_dict("records"):
-            p_values = (row["p_value"], row["p_corrected"])
+    table = _make_table(title, ("pipeline",), ("labels",) * has_labels + numbers)
+    by = ["target_access", "dataset", "control"]
+    for (_, corpus, control), rows in summary.groupby(by, sort=False):
+        table.add_row(Text(_fit(f"{corpus}: {control}", sys.stdout), style="bold"))
+        is_first = ~rows["pipeline"].duplicated()
+        for row in rows.assign(is_first=is_first).to_dict("records"):
+            p_value = row["p_corrected"]
             _add_row(
                 table,
-                row["dataset"],
-                row["control"],
-                row["pipeline"],
+                row["pipeline"] if row["is_first"] else "",
                 *(_format_group(row["n_labeled_trials"]),) * has_labels,
                 str(row["n_subjects"]),
                 f"{row['mean']:.3f}",
                 f"{row['reference']:.3f}",
                 f"{row['difference']:+.3f}",
-                *("" if isna(p) else f"{p:.4f}" for p in p_values),
+                "" if isna(p_value) else f"{p_value:.4f}",
             )
         table.add_section()
     return table

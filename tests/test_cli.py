@@ -210,6 +210,24 @@ def test_evaluate_prints_and_writes_its_tables(run, seed, quick, tmp_path):
     assert [row["score"] for row in rows] == pytest.approx(table["score"].tolist())
 
 
+def test_folders_may_begin_with_the_home_of_the_user(
+    run, seed, quick, tmp_path, monkeypatch
+):
+    """A shell leaves --results=~/out as it is: folds and tables were in two places."""
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(home))
+    monkeypatch.chdir(tmp_path)
+    arguments = ("evaluate", seed, *OPTIONS, "--pipelines", quick, "--no-baselines")
+    result = run(*arguments, "--results=~/out")
+    assert result.exit_code == 0, result.stderr
+    assert len(list((home / "out").glob("scores-*.csv"))) == 1
+    assert run("report", "~/out").exit_code == 0
+    assert (home / "out" / "report.html").is_file()
+    assert not (tmp_path / "~").exists()
+
+
 def test_shards_of_a_cluster_give_the_same_table(run, seed, quick, tmp_path):
     arguments = ("evaluate", seed, *OPTIONS, "--pipelines", quick, "--results-dir")
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
@@ -308,7 +326,7 @@ def test_controls_have_a_table_of_their_own(run, seed, quick, tmp_path):
     arguments += ("--controls", "permuted-labels:n_permutations=2", "--probes")
     result = run(*arguments, "--results", str(tmp_path))
     assert result.exit_code == 0, result.output
-    scores, controls = result.output.split("Controls, accuracy of windows")
+    scores, controls = result.output.split("Controls and their reference")
     assert "permuted-labels" not in scores and "permuted-labels" in controls
     (file,) = tmp_path.glob("scores*.parquet")
     table = pd.read_parquet(file)

@@ -102,3 +102,27 @@ def test_missing_numbers_are_null_in_json(capsys):
     terminal.print_json(content)
     output = json.loads(capsys.readouterr().out)
     assert output == [{"kappa": None, "seed": None}, [None, 1.5]]
+
+
+def test_controls_are_readable_in_80_columns():
+    """Names and numbers were cut or broken after a few letters."""
+    names = ("MaskedClusterTransformer, random weights", "DE + logistic regression")
+    scores = make_scores(names, numbers=(1, 5)).assign(control="", control_part="")
+    controlled = scores.assign(
+        control="injected-signal(snr=0.2)", accuracy=scores["accuracy"] + 0.25
+    )
+    table = terminal.tabulate_controls(pd.concat([scores, controlled]))
+    lines = [
+        [cell.strip() for cell in line.strip("│\n").split("│")]
+        for line in render(table, width=80).splitlines()
+        if line.startswith("│")
+    ]
+    assert lines == [
+        ["SEED:", "", "", "", "", "", ""],
+        ["injected-signal(snr=0.2)", "", "", "", "", "", ""],
+        ["MaskedClusterTransformer,", "1", "2", "0.800", "0.550", "+0.250", "1.0000"],
+        ["random weights", "", "", "", "", "", ""],
+        ["", "5", "2", "0.800", "0.550", "+0.250", "1.0000"],
+        ["DE + logistic regression", "1", "2", "0.800", "0.550", "+0.250", "1.0000"],
+        ["", "5", "2", "0.800", "0.550", "+0.250", "1.0000"],
+    ]

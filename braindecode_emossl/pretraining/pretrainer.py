@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -371,7 +370,7 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
 
     def save_trained(self) -> None:
         """Write the trained objective to ``checkpoint_dir``, as a checkpoint."""
-        trained = Path(self.checkpoint_dir, "trained")
+        trained = self.checkpoint_folder / "trained"
         save_checkpoint(trained, self.objective_, self.provenance_)
 
     def partial_fit(self, X, y=None, classes=None, *, metadata=None, **fit_params):

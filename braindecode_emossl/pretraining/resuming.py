@@ -71,8 +71,13 @@ class ResumableTraining:
     saved_: Any  # the state to resume from, or None
 
     @property
+    def checkpoint_folder(self) -> Path:
+        """The folder of ``checkpoint_dir``, which may begin with ``~``."""
+        return Path(self.checkpoint_dir).expanduser()
+
+    @property
     def _state_path(self) -> Path:
-        return Path(self.checkpoint_dir, "state.safetensors")
+        return self.checkpoint_folder / "state.safetensors"
 
     @contextmanager
     def hold_checkpoint_dir(self) -> Iterator[None]:
@@ -80,7 +85,7 @@ class ResumableTraining:
         if self.checkpoint_dir is None or id(self) in _holding:
             yield
             return
-        folder = Path(self.checkpoint_dir)
+        folder = self.checkpoint_folder
         busy = CheckpointError(
             f"Another training is using checkpoint_dir={str(folder)!r}, and the two "
             "would overwrite each other's state. Wait until it ends, or pass another "

@@ -238,6 +238,19 @@ def test_the_trained_objective_is_a_checkpoint_with_its_provenance(tmp_path, met
         assert torch.equal(tensor, state[name]), name
 
 
+def test_the_folder_may_begin_with_the_home_of_the_user(tmp_path, monkeypatch):
+    """checkpoint_dir="~/x" wrote to a folder that is called ~."""
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    objective, X = make_scmm()
+    for resume in (False, True):
+        make_pretrainer(objective, checkpoint_dir="~/x", resume=resume).fit(X)
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert (tmp_path / "x" / "state.safetensors").is_file()
+    assert load_checkpoint("~/x/trained")
+
+
 def test_an_objective_of_the_user_s_own_is_resumed_but_not_published(tmp_path, caplog):
     class Own(SCMMPretraining):
         pass
