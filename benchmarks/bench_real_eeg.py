@@ -230,7 +230,9 @@ def run(options: argparse.Namespace) -> None:
     paradigm = Emotion()
     with open_folder(options.results) as folder:
         pipelines, grids = make_pipelines(options, folder / "memory")
-        results = run_folds(pipelines, dataset, paradigm, folder, options, grids)
+        results = run_folds(
+            pipelines, dataset, paradigm, folder, options, param_grid=grids
+        )
     console = Console(width=140)
     console.print(describe(dataset, paradigm, results, options), highlight=False)
     console.print(tabulate_scores(results))

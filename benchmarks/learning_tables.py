@@ -84,23 +84,30 @@ def set_lengths(pipeline, options: argparse.Namespace, memory: Path) -> None:
 
 
 def run_folds(
-    pipelines: dict, dataset, paradigm, folder: Path, options, grids: dict | None = None
+    pipelines: dict,
+    dataset,
+    paradigm,
+    folder: Path,
+    options: argparse.Namespace,
+    *,
+    protocol: str = "leave-one-subject-out",
+    **kwargs,
 ) -> pd.DataFrame:
-    """Leave out each subject in turn, with a progress bar."""
+    """Evaluate the pipelines with a progress bar."""
     with Progress(console=Console(stderr=True), transient=True) as progress:
         update = partial(progress.update, progress.add_task("folds", total=None))
         return evaluate(
             pipelines,
             [dataset],
             paradigm,
-            "leave-one-subject-out",
+            protocol,
             random_state=0,
             seeds=options.seeds,
             n_labeled_trials=options.n_labeled,
             n_jobs=options.n_jobs,
             results_dir=folder / "folds",
-            param_grid=grids,
             on_fold=lambda _, done, n_folds: update(completed=done, total=n_folds),
+            **kwargs,
         )
 
 

@@ -53,6 +53,7 @@ def make_classifier(**settings):
         "sfreq": SFREQ,
         "pretrain_steps": 4,
         "finetune_steps": 40,
+        "finetune_lr": 1e-3,
         "batch_size": 16,
         "random_state": 0,
         **settings,
@@ -875,12 +876,23 @@ def test_metadata_of_epochs_reach_pre_training(windows, pretrained_on):
 # -- MOABB and memory ------------------------------------------------------------
 
 
+#: Differential entropy of the recordings as they are: to filter and resample is slow.
+UNFILTERED = {
+    "target": "valence",
+    "window": 2.0,
+    "features": "de",
+    "fmin": None,
+    "fmax": None,
+    "resample": None,
+}
+
+
 def test_each_fold_of_moabb_pretrains_on_its_training_subjects_alone(
     deap_root, tmp_path, monkeypatch
 ):
     """No window of the test subject may reach pre-training, in any fold."""
     dataset = DEAP(subjects=[1, 2], path=deap_root)
-    paradigm = Emotion("valence", window=2.0, features="de")
+    paradigm = Emotion(**UNFILTERED)
     X, _, metadata = paradigm.get_data(dataset)
     rows = {row.tobytes(): i for i, row in enumerate(X.astype(np.float32))}
     fits = []
@@ -931,7 +943,7 @@ def test_variants_of_fine_tuning_share_their_pre_training(
 @pytest.mark.slow
 def test_folds_in_parallel_are_the_folds_one_by_one(deap_root, tmp_path):
     """Two pipelines of two folds each, in processes of their own, with a scaler."""
-    paradigm = Emotion("valence", window=2.0, features="de")
+    paradigm = Emotion(**UNFILTERED)
     pipelines = {
         finetune: make_pipeline(
             SubjectScaler(),
