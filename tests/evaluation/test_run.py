@@ -26,7 +26,7 @@ from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from braindecode_emossl.datasets import DEAP, SEED, write_replica
+from braindecode_emossl.datasets import SEED, write_replica
 from braindecode_emossl.errors import FoldError
 from braindecode_emossl.evaluation import (
     PROTOCOLS,
@@ -553,10 +553,9 @@ def test_channels_of_a_pipeline_must_be_those_of_the_windows(toy, paradigm):
         run(pipeline, toy, paradigm)
 
 
-def test_a_bids_copy_counts_by_its_contents(tmp_path, fast, classifier):
+def test_a_bids_copy_counts_by_its_contents(make_toy, tmp_path, fast, classifier):
     """It counted by its path: a copy ran again, and changed signals went unnoticed."""
-    write_replica("DEAP", tmp_path / "deap", subjects=[1, 2], seconds=1, seed=0)
-    corpus = DEAP([1, 2], path=tmp_path / "deap")
+    corpus = make_toy(subjects=[1, 2], sessions=[0])
     root = corpus.convert_to_bids(path=tmp_path / "a")
     copied = shutil.copytree(root, tmp_path / "b")
     finished = []
@@ -567,7 +566,7 @@ def test_a_bids_copy_counts_by_its_contents(tmp_path, fast, classifier):
             events=corpus.event_id,
             interval=corpus.interval,
             paradigm="emotion",
-            code="LocalBIDSDataset-DEAP",
+            code="LocalBIDSDataset-Toy",
         )
         paradigm = Emotion(**fast)
         run(classifier, bids, paradigm, results_dir=tmp_path / "results")

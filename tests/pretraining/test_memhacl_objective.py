@@ -273,7 +273,7 @@ def corpus():
     time = np.arange(64) / 128
     wave = np.sin(2 * np.pi * np.where(y, 20, 8)[:, None] * time)
     X = 2 * course + rng.normal(size=course.shape)
-    X[:, :2] += 2 * wave[:, None]
+    X[:, :2] += 4 * wave[:, None]
     return X.astype(np.float32), y, metadata
 
 
@@ -290,7 +290,7 @@ def test_the_default_sampler_makes_items_of_one_stimulus_second(corpus):
     model = make_objective().encoder
     objective = Watched(model, projector_widths=(32, 32), drop_prob=0.0)
     pretrainer = SSLPretrainer(
-        objective, max_steps=60, lr=5e-3, random_state=0, device="cpu"
+        objective, max_steps=30, lr=1e-2, random_state=0, device="cpu"
     ).fit(X, metadata=metadata)
     losses = pretrainer.history[:, "train_loss"]
     assert losses[-1] < 0.8 * losses[0]
@@ -332,7 +332,7 @@ def make_classifier(**settings):
             "objective__projector_widths": (16, 16),
             "pretrain_steps": 6,
             "finetune_steps": 100,
-            "batch_size": 32,
+            "batch_size": 16,
             "finetune_lr": 1e-2,
             "random_state": 0,
             "device": "cpu",
@@ -345,7 +345,7 @@ def test_it_learns_from_windows_of_several_modalities(corpus):
     X, y, metadata = corpus
     test = (metadata["stimulus"].astype(int) >= 16).to_numpy()
     train = ~test
-    classifier = make_classifier(finetune_steps=200)
+    classifier = make_classifier(finetune_steps=80)
     classifier.fit(X[train], y[train], metadata=metadata[train])
     assert classifier.pretrainer_.n_steps_ == 6
     assert list(classifier.net_.module_.modalities) == ["eeg", "gsr", "resp"]
@@ -366,6 +366,7 @@ def test_it_learns_from_a_level(corpus, pretrain_steps):
     classifier = make_classifier(
         chs_info=make_chs_info(("eeg", "temperature")),
         pretrain_steps=pretrain_steps,
+        finetune_steps=40,
     ).fit(X[~test], y[~test], metadata=metadata[~test])
     assert classifier.score(X[test], y[test]) > 0.9  # it was 0.5
 

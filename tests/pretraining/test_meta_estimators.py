@@ -225,8 +225,8 @@ EXCEPTIONS = {
         FlatClassifier(
             **NETWORK,
             pretrain_steps=1,
-            finetune_steps=60,
-            finetune_lr=0.03,
+            finetune_steps=30,
+            finetune_lr=0.05,
             batch_size=32,
             random_state=0,
         )
