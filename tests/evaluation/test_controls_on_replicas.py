@@ -30,6 +30,7 @@ SHORT = {
     "pretrain_steps": 10,
     "finetune_steps": 300,
     "batch_size": 16,
+    "finetune_lr": 1e-3,  # five times the default, as the steps are few
     "validation": None,
 }
 # MaskedClusterTransformer, which has the most weights, needs more updates than a test
