@@ -127,7 +127,7 @@ def test_workflow(file):
         for step in job["steps"]:
             if "uses" in step:
                 assert re.search(r"@(v\d+|release/v\d+)$", step["uses"])
-            elif name := re.match(r"nox -s (\w+)$", step["run"]):
+            elif name := re.match(r"nox -s (\w+)( -- .+)?$", step["run"]):
                 assert name[1] in find_sessions()
             else:
                 assert step["run"] in ("pip install nox", ".ci/run")
