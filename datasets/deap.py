@@ -286,6 +286,8 @@ class DEAP(EmotionDataset):
         self.source = source
         self.rating_source = rating_source
         self._tables: dict[Path, tuple | None] = {}
+        # Labels and number of samples of the files that were read, by their stamp.
+        self._labels: dict[tuple, tuple[np.ndarray, int]] = {}
         if source == "original":
             # MOABB's caches and results are identified by the code.
             self.code_name = "DEAP-original"
@@ -345,11 +347,13 @@ class DEAP(EmotionDataset):
         if self.source == "original":
             recording = self._open_original(file)
             return {} if recording is None else {"00": recording[1]}
-        content = self._read_dat(file)
-        if content is None:
-            return {}
-        data, labels = content
-        return self._trials_of(labels, data.shape[2], file)
+        known = self._labels.get(_stamp(file))
+        if known is None:
+            content = self._read_dat(file)
+            if content is None:
+                return {}
+            known = content[1], content[0].shape[2]
+        return self._trials_of(*known, file)
 
     def _make_trial(self, shown: Presentation, onset: float, length: float) -> Trial:
         return Trial(
@@ -455,6 +459,7 @@ class DEAP(EmotionDataset):
 
     def _read_dat(self, file: Path) -> tuple[np.ndarray, np.ndarray] | None:
         """Return data (40, 40, n_times) and labels (40, 4) of a .dat or .mat file."""
+        stamp = _stamp(file)
         try:
             data, labels = read_preprocessed(file)
         except ForbiddenPickleError as error:
@@ -492,6 +497,8 @@ class DEAP(EmotionDataset):
                 f"{data.dtype} {data.shape} and {labels.dtype} {labels.shape}."
             )
             return None
+        # A copy, as the labels may be a view of the whole file.
+        self._labels[stamp] = labels.copy(), data.shape[2]
         return data, labels
 
     # -- original --------------------------------------------------------------
@@ -689,6 +696,14 @@ class DEAP(EmotionDataset):
             self._broken(message, cause)
         else:
             warn_of_format(f"{message} Fetch the file again. {_WITHOUT_TABLE}")
+
+
+def _stamp(file: Path) -> tuple:
+    """Return a file with its size and its time of change."""
+    if not file.exists():
+        return (file,)
+    stat = file.stat()
+    return file, stat.st_size, stat.st_mtime_ns
 
 
 def _subject_of(file: Path) -> int:
