@@ -133,6 +133,13 @@ def test_workflow(file):
                 assert step["run"] in ("pip install nox", ".ci/run")
 
 
+def test_a_job_runs_the_tests_that_pytest_leaves_out():
+    assert "-m=not slow" in SETTINGS["tool"]["pytest"]["ini_options"]["addopts"]
+    jobs = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text())["jobs"]
+    steps = [step.get("run") for job in jobs.values() for step in job["steps"]]
+    assert "nox -s tests -- -m slow" in steps
+
+
 def test_nothing_is_published_unless_asked():
     release = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
     publish = release["jobs"]["publish"]

@@ -71,8 +71,8 @@ def field(content, name, channel):
     """Return where a field of a channel is; the channel by name or number."""
     n_chans = int(content[252:256])
     if isinstance(channel, str):
-        labels = [content[256 + 16 * k :][:16].decode().strip() for k in range(n_chans)]
-        channel = labels.index(channel)
+        labels = content[256 : 256 + 16 * n_chans].decode("latin-1")
+        channel = [labels[16 * k :][:16].strip() for k in range(n_chans)].index(channel)
     offset, width = FIELDS[name]
     start = 256 + n_chans * offset + width * channel
     return slice(start, start + width)

@@ -166,7 +166,7 @@ def test_constant_windows_are_finite(model, value):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     n_chans=st.integers(1, 128),
     seconds=st.floats(0.5, 10),
@@ -391,7 +391,9 @@ def test_hugging_face_folder(model, n_outputs, tmp_path):
 # -- compilation ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("return_features", [False, True])
+@pytest.mark.parametrize(
+    "return_features", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_no_graph_breaks(model, return_features):
     """Traced as one graph, and run without the compiler, which takes long."""
     x = make_input(model)

@@ -394,6 +394,7 @@ def test_torchscript():
 """
 
 
+@pytest.mark.slow
 def test_a_checkout_sees_our_models_alone(tmp_path):
     """What the run above rests on, without braindecode's tests."""
     folder = tmp_path / "checkout/test/unit_tests/models"
