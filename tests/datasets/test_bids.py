@@ -34,6 +34,13 @@ CASES = {
     ),
     "MAHNOB-HCI": (MAHNOB_HCI, {"subjects": [1]}, EVERYTHING),
 }
+# Of each format, one corpus is enough for every day.
+PARAMS = [
+    pytest.param(case, marks=pytest.mark.slow)
+    if case in ("SEED-IV", "DEAP original")
+    else case
+    for case in CASES
+]
 
 
 class Copied:
@@ -60,7 +67,7 @@ class Copied:
         )
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=PARAMS)
 def copied(request, tmp_path_factory):
     return Copied(request.param, tmp_path_factory.mktemp("bids"))
 

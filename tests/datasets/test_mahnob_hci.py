@@ -619,6 +619,8 @@ def test_the_release_can_be_evaluated_with_its_known_gaps(
             "valence",
             window=8.0,
             channels=["Fz"],
+            fmin=None,
+            fmax=None,
             cache_dir=tmp_path / "cache" if cached else None,
         ),
         protocol,

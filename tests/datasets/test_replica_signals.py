@@ -240,8 +240,8 @@ def seeds(tmp_path_factory):
 @pytest.mark.parametrize(
     ("protocol", "effect"),
     [
-        ("within-session", 0),
-        ("cross-session", 0),
+        pytest.param("within-session", 0, marks=pytest.mark.slow),
+        pytest.param("cross-session", 0, marks=pytest.mark.slow),
         ("leave-one-subject-out", 0),
         ("leave-one-subject-out", 6),
     ],
@@ -271,6 +271,7 @@ def deaps(tmp_path_factory):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("picks", ["gsr", "resp", "emg"])
 def test_without_effect_every_modality_scores_chance(deaps, picks):
     paradigm = Emotion(
@@ -294,6 +295,7 @@ def test_without_effect_every_modality_scores_chance(deaps, picks):
     assert found[12] > 0.6
 
 
+@pytest.mark.slow
 def test_without_effect_eyes_score_chance(tmp_path):
     found = {}
     for effect in (0, 10):

@@ -19,6 +19,8 @@ from braindecode_emossl.features import BANDS, band_power
 from braindecode_emossl.paradigms import Emotion
 
 CORPORA = {"SEED": SEED, "SEED-IV": SEED_IV, "DEAP": DEAP, "MAHNOB-HCI": MAHNOB_HCI}
+#: Of signals that are not looked at.
+ONE_CHANNEL = {"channels": ["Fz"], "fmin": None, "fmax": None, "resample": None}
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +114,9 @@ def test_info_says_what_arrays_do_not(corpora):
 
 @pytest.mark.parametrize("code", ["DEAP", "MAHNOB-HCI"])
 def test_median_splits_the_ratings_of_each_subject(code, tmp_path):
-    path = write_replica(code, tmp_path, subjects=[1, 2], seconds=4, seed=3)
+    path = write_replica(code, tmp_path, subjects=[1, 2], seconds=1, seed=3)
     dataset = CORPORA[code]([1, 2], path=path)
-    paradigm = Emotion("arousal", threshold="median", window=4.0)
+    paradigm = Emotion("arousal", threshold="median", window=1.0, **ONE_CHANNEL)
     _, y, metadata = paradigm.get_data(dataset)
     for subject, rows in metadata.assign(label=y).groupby("subject"):
         median = dataset.trial_table(subject)["arousal"].median()
@@ -126,8 +128,8 @@ def test_median_splits_the_ratings_of_each_subject(code, tmp_path):
 
 
 def test_median_survives_the_raw_cache(tmp_path):
-    path = write_replica("DEAP", tmp_path / "a", subjects=[2], seconds=4, seed=3)
-    paradigm = Emotion("quadrant", threshold="median", window=4.0)
+    path = write_replica("DEAP", tmp_path / "a", subjects=[2], seconds=1, seed=3)
+    paradigm = Emotion("quadrant", threshold="median", window=1.0, **ONE_CHANNEL)
     fresh = paradigm.get_data(DEAP([2], path=path))[1]
     cache = {"use": True, "save_raw": True, "path": tmp_path / "cache"}
     for _ in range(2):

@@ -42,7 +42,15 @@ def reads(monkeypatch):
     return counts
 
 
-@pytest.mark.parametrize("code", CORPORA)
+@pytest.mark.parametrize(
+    "code",
+    [
+        code
+        if code in ("SEED", "FACED")
+        else pytest.param(code, marks=pytest.mark.slow)
+        for code in CORPORA
+    ],
+)
 def test_the_same_rows_without_reading_again(code, tmp_path, reads):
     dataset = copy_of(code, tmp_path)
     options = {"target": "valence", "window": 1.0, "features": "de"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 import warnings
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,19 @@ def load(roots, corpus, name=None, **options):
 # -- reading ------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def own(roots):
+    """Return a function: shape, labels and metadata of our features of the signals."""
+
+    @cache
+    def read(corpus, window):
+        dataset = CORPORA[corpus]([1], [0], path=roots[corpus])
+        X, y, metadata = Emotion(features="de", window=window).get_data(dataset)
+        return X.shape, y, metadata
+
+    return read
+
+
 @pytest.mark.parametrize(
     ("corpus", "name", "window"),
     [
@@ -83,11 +97,10 @@ def load(roots, corpus, name=None, **options):
         for window in windows
     ],
 )
-def test_metadata_and_labels_are_those_of_signals(corpus, name, window, roots):
+def test_metadata_and_labels_are_those_of_signals(corpus, name, window, roots, own):
     X, y, metadata = load(roots, corpus, name, window=window)
-    dataset = CORPORA[corpus]([1], [0], path=roots[corpus])
-    own, own_y, own_metadata = Emotion(features="de", window=window).get_data(dataset)
-    assert X.shape == own.shape
+    shape, own_y, own_metadata = own(corpus, window)
+    assert X.shape == shape
     np.testing.assert_array_equal(y, own_y)
     pd.testing.assert_frame_equal(metadata, own_metadata)
 
