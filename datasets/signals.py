@@ -73,7 +73,7 @@ class Signals:
 
     @property
     def info(self) -> mne.Info:
-        """MNE's description of the channels, which must not be changed."""
+        """The description of the channels by MNE, which must not be changed."""
         return self.channels.info
 
     def get_channel_types(self) -> list[str]:
@@ -172,12 +172,12 @@ class Windows:
 
     @property
     def info(self) -> mne.Info:
-        """MNE's description of the channels, which must not be changed."""
+        """The description of the channels by MNE, which must not be changed."""
         return self.signals.info
 
     @property
     def ch_names(self) -> list[str]:
-        """Names of the channels."""
+        """The names of the channels."""
         return list(self.signals.channels.names)
 
     def get_channel_types(self) -> list[str]:
