@@ -212,7 +212,7 @@ def test_neither_epochs_nor_changed_signals(roots):
         paradigm.get_data(dataset, return_epochs=True)
     with pytest.raises(ValueError, match="cannot be computed from changed signals"):
         paradigm.get_data(dataset.map_raws(lambda raw, *_: raw))
-    with pytest.raises(ValueError, match="cannot be computed from changed signals"):
+    with pytest.raises(ValueError, match="computes features from noise"):
         audit(paradigm, dataset, "within-session")
 
 
