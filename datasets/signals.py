@@ -39,7 +39,7 @@ class Channels:
 
     @property
     def info(self) -> mne.Info:
-        """MNE's description, the same object every time, which must not be changed."""
+        """The description by MNE, one object for all uses; do not change it."""
         return _make_info(self)
 
     def find(self, kind: str) -> list[int]:
