@@ -136,9 +136,11 @@ class Labeller:
         self.stimulus_ratings = stimulus_ratings and {
             _strip(name): ratings for name, ratings in stimulus_ratings.items()
         }
+        self._medians = {}  # by rating and subject
 
     def __repr__(self):
-        settings = {k: v for k, v in vars(self).items() if k != "dataset"}
+        hidden = ("dataset", "_medians")
+        settings = {k: v for k, v in vars(self).items() if k not in hidden}
         return f"Labeller({', '.join(f'{k}={v}' for k, v in settings.items())})"
 
     def __call__(self, trial: Mapping, subject: int | None) -> str | None:
@@ -162,13 +164,21 @@ class Labeller:
     def _level(self, trial: Mapping, rating: str, subject: int | None) -> int | None:
         cuts = self.cuts
         if cuts == ("median",):
-            cuts = (self.dataset.trial_table(subject)[rating].median(),)
+            cuts = (self._find_median(rating, subject),)
         rated = trial
         if self.stimulus_ratings is not None:
             rated = self.stimulus_ratings[_strip(trial["stimulus"])]
         return find_level(
             float(rated.get(rating, math.nan)), cuts, self.ties, self.margin
         )
+
+    def _find_median(self, rating: str, subject: int | None) -> float:
+        """Return the median of a subject's ratings, whose table is read once."""
+        key = rating, subject
+        if key not in self._medians:
+            ratings = self.dataset.trial_table(subject)[rating]
+            self._medians[key] = ratings.median()
+        return self._medians[key]
 
 
 def _strip(stimulus) -> str:
