@@ -16,6 +16,13 @@ Tables, each from one run:
   that take less than a worker's start;
 * load: peak memory of loading full-length replicas of SEED. What a further subject
   adds is extrapolated to all 15. Replicas take about 0.6 GB a subject.
+* resume: CPU time of a call that only gathers 15 finished folds of 152,730 windows;
+* audit: CPU time of audit() on one subject of SEED at full length, with the
+  differential entropy of 1-s windows, and of loading the same windows once;
+* raw: peak of anonymous memory, which the system cannot drop as it can pages of files,
+  of one fold of SCMM, and of differential entropy with logistic regression, on raw
+  signals of ``--subjects`` subjects (at least 3), as a multiple of one subject's
+  windows in float32. The signals are mapped from files, or all in memory.
 """
 
 from __future__ import annotations
@@ -24,6 +31,7 @@ import argparse
 import resource
 import statistics
 import tempfile
+import threading
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -42,8 +50,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from braindecode_emossl.datasets import SEED, write_replica
-from braindecode_emossl.evaluation import evaluate
+from braindecode_emossl.evaluation import audit, evaluate, mapped, with_baselines
+from braindecode_emossl.evaluation.baselines import DE_BASELINE
 from braindecode_emossl.paradigms import Emotion
+from braindecode_emossl.pretraining import SSLClassifier
 
 N_SUBJECTS = 15
 # Seconds of the 15 films, cut to the 3,394 windows that a session of SEED has.
@@ -232,19 +242,133 @@ def load(folder: Path, n_subjects: int) -> tuple[float, float]:
     return X.nbytes / MIB, (peak() - before) / MIB
 
 
+def run_resume(root: Path, folder: Path) -> float:
+    """Return the CPU time of gathering finished folds."""
+    corpus = SEED(path=root)
+    paradigm = Stored(window=1.0, features="de")
+    arguments = [{"NB": make_pipeline_()}, [corpus], paradigm, "leave-one-subject-out"]
+    how = {"results_dir": folder, "random_state": 0}
+    if not folder.exists():
+        Stored.windows = make_windows(corpus)
+        evaluate(*arguments, **how)
+    evaluate(*arguments, **how)  # imports what is needed
+    start = time.process_time()
+    evaluate(*arguments, **how)
+    return time.process_time() - start
+
+
+def measure_resume(folder: Path, n_rounds: int) -> Table:
+    """Return the median time of gathering finished folds."""
+    root = write_short(folder / "SEED", N_SUBJECTS)
+    found = [
+        in_fresh_process(run_resume, root, folder / "results") for _ in range(n_rounds)
+    ]
+    table = Table("15 finished folds, 152,730 windows", "CPU s", box=MARKDOWN)
+    table.add_row("gather", f"{statistics.median(found):.2f}")
+    return table
+
+
+def measure_audit(folder: Path) -> Table:
+    """Return the times of an audit and of loading."""
+    write_replica("SEED", folder, subjects=[1], seconds=None, seed=0)
+    corpus = SEED([1], path=folder)
+    paradigm = Emotion(window=1.0, features="de")
+    table = Table("one subject of SEED, 10,182 windows", "CPU s", box=MARKDOWN)
+    for name, function in (
+        ("load", lambda: paradigm.get_data(corpus)),
+        ("audit", lambda: audit(paradigm, corpus, "within-session", random_state=0)),
+    ):
+        start = time.process_time()
+        function()
+        table.add_row(name, f"{time.process_time() - start:.1f}")
+    return table
+
+
+class AnonymousPeak(threading.Thread):
+    """Look every few milliseconds how much memory cannot be dropped."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.stopped = threading.Event()
+        self.before = self.most = self.read()
+
+    @staticmethod
+    def read() -> int:
+        """Return the anonymous memory of this process in bytes."""
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("RssAnon:")[2].split()[0]) * 1024
+
+    def run(self):
+        """Look."""
+        while not self.stopped.wait(0.003):
+            self.most = max(self.most, self.read())
+
+
+def run_raw(folder: Path, n_subjects: int, name: str, limit: float) -> float:
+    """Return the peak of anonymous memory of one fold, as multiple of a subject."""
+    mapped.LARGE = limit
+    corpus = SEED(list(range(1, n_subjects + 1)), path=folder)
+    ssl = SSLClassifier("SCMM", pretrain_steps=2, finetune_steps=2, random_state=0)
+    pipelines = {"SCMM": ssl, DE_BASELINE: with_baselines({"SCMM": ssl})[DE_BASELINE]}
+    paradigm = Emotion(fmin=None, fmax=None, window=1.0)
+    n_train = n_subjects - 2
+    peak = AnonymousPeak()
+    peak.start()
+    evaluate(
+        {name: pipelines[name]},
+        [corpus],
+        paradigm,
+        "subject-split",
+        train=n_train,
+        validation=1,
+        test=1,
+        random_state=0,
+    )
+    peak.stopped.set()
+    lengths = paradigm.label_trials(corpus, [1])["length"]
+    return (peak.most - peak.before) / (lengths.sum() * 200 * 62 * 4)
+
+
+def measure_raw(folder: Path, counts: list[int], seconds: float) -> Table:
+    """Return peaks of folds on raw signals, mapped and in memory."""
+    numbers = list(range(1, max(counts) + 1))
+    write_replica("SEED", folder, subjects=numbers, seconds=seconds, seed=0)
+    columns = [f"{count} subjects" for count in counts]
+    table = Table("peak / windows of a subject", *columns, "a subject", box=MARKDOWN)
+    for name in ("SCMM", DE_BASELINE):
+        for where, limit in (("mapped", 0), ("in memory", np.inf)):
+            found = [
+                in_fresh_process(run_raw, folder, count, name, limit)
+                for count in counts
+            ]
+            step = (found[-1] - found[0]) / (counts[-1] - counts[0])
+            cells = [f"{value:.1f}" for value in found]
+            table.add_row(f"{name}, {where}", *cells, f"{step:+.2f}")
+    return table
+
+
 def main() -> None:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default 3)")
     parser.add_argument(
-        "--parts", nargs="+", default=["time", "jobs"], choices=["time", "jobs", "load"]
+        "--parts",
+        nargs="+",
+        default=["time", "jobs"],
+        choices=["time", "jobs", "load", "resume", "audit", "raw"],
     )
     parser.add_argument("--subjects", type=int, nargs=2, default=[1, 2])
+    parser.add_argument(
+        "--seconds", type=float, default=20, help="of each film for raw (default 20)"
+    )
     options = parser.parse_args()
     parts = {
         "time": lambda folder: compare(folder, options.rounds),
         "jobs": compare_jobs,
         "load": lambda folder: measure_loading(folder, options.subjects),
+        "resume": lambda folder: measure_resume(folder, options.rounds),
+        "audit": measure_audit,
+        "raw": lambda folder: measure_raw(folder, options.subjects, options.seconds),
     }
     console = Console(width=120)
     with tempfile.TemporaryDirectory() as folder:

@@ -14,13 +14,13 @@ while it is measured:
 * audit: of that protocol;
 * report: the page and the card of these results.
 
-With several corpora of the least number of windows, one of them is tested and the
-others train; loading and pre-training take all together.
+With several corpora, each of the least number of windows, one of them is tested and
+the others train; loading and pre-training take all together.
 
 Time is CPU time. Memory is the peak of resident memory beyond that before the work. The
 exponent is the slope of a straight line through the logarithms over those of the number
-of windows: 1 is linear. Less than 0.1 s and 10 MiB, which all sizes need alike, count as
-so much.
+of windows: 1 is linear. Less than 0.1 s counts as 0.1 s, less than 10 MiB as 10 MiB,
+as all sizes need so much alike.
 """
 
 from __future__ import annotations
@@ -104,25 +104,25 @@ class Noise(EmotionDataset):
             yield run, self._make_raw(data, CH_NAMES, types, SFREQ, trials)
 
 
-class Second(Noise):
+class NoiseB(Noise):
     """Another corpus."""
 
     code_name, path_key = "NoiseB", "NOISEB"
 
 
-class Third(Noise):
+class NoiseC(Noise):
     """Another corpus."""
 
     code_name, path_key = "NoiseC", "NOISEC"
 
 
-class Fourth(Noise):
+class NoiseD(Noise):
     """Another corpus."""
 
     code_name, path_key = "NoiseD", "NOISED"
 
 
-CORPORA = (Noise, Second, Third, Fourth)
+CORPORA = (Noise, NoiseB, NoiseC, NoiseD)
 
 
 class Measured:
@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument(
         "--windows", type=int, nargs="+", default=[10_000, 40_000, 160_000]
     )
-    parser.add_argument("--corpora", type=int, nargs="+", default=[2, 3, 4])
+    parser.add_argument("--corpora", type=int, nargs="+", default=[1, 2, 3, 4])
     options = parser.parse_args()
     console = Console(width=120)
     with tempfile.TemporaryDirectory() as folder:
