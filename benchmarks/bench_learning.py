@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> None:
             pipelines = make_rows(name, bed, folder / "memory", options)
             paradigm = Emotion(**bed.paradigm)
             results = run_folds(pipelines, dataset, paradigm, folder, options)
-            console.print(describe(name, dataset, paradigm, options), highlight=False)
+            console.print(describe(name, bed, dataset, options), highlight=False)
             console.print(tabulate_scores(results))
             console.print(tabulate_differences(results, make_pairs(name, pipelines)))
 
@@ -218,14 +218,14 @@ def make_pairs(name: str, pipelines: dict) -> list[tuple[str, str]]:
     return [*pairs, (f"{name}, frozen", f"{name}, random weights, frozen")]
 
 
-def describe(name: str, dataset, paradigm, options: argparse.Namespace) -> str:
+def describe(name: str, bed: Bed, dataset, options: argparse.Namespace) -> str:
     """Return the data and the settings in words."""
     return "\n".join(
         [
             f"{name} on a replica of {dataset.code}, effect size "
             f"{options.effect_size:g}, seed {options.replica_seed}",
             f"{len(dataset.subject_list)} subjects, one session, trials of "
-            f"{options.seconds:g} s, {paradigm!r}",
+            f"{options.seconds:g} s, Emotion with {bed.paradigm or 'its defaults'}",
             describe_updates(options),
         ]
     )

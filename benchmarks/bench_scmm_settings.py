@@ -20,6 +20,7 @@ import torch
 from bench_learning import BEDS, open_replica
 from learning_tables import (
     add_options,
+    describe_updates,
     open_folder,
     run_folds,
     tabulate_differences,
@@ -45,7 +46,7 @@ VARIANTS = {
 
 
 def main() -> None:
-    """Measure and print the tables, for both kinds of windows."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -58,39 +59,42 @@ def main() -> None:
         seconds=24.0,
         effect_size=2.0,
         replica_seed=100,
+        pretrain_steps=1000,
+        finetune_steps=500,
     )
     options = parser.parse_args()
     console = Console(width=140)
     with open_folder(options.results) as folder:
         dataset = open_replica(BEDS["SCMM"], folder, options)
-        for standardize in (None, "recording"):
-            paradigm = Emotion(features="de", window=1.0, standardize=standardize)
-            pipelines = make_pipelines(options, folder / "memory")
-            results = run_folds(
-                *(pipelines, dataset, paradigm, folder, options),
-                protocol="subject-kfold",
-                n_splits=2,
-            )
-            console.print(f"{paradigm!r}, seeds {options.seeds}", highlight=False)
-            console.print(tabulate_scores(results))
-            pairs = [(name, f"{name}, random") for name in options.variants]
-            console.print(tabulate_differences(results, pairs))
+        results = run_folds(
+            make_pipelines(options, folder / "memory"),
+            dataset,
+            Emotion(**BEDS["SCMM"].paradigm),
+            folder,
+            options,
+            protocol="subject-kfold",
+            n_splits=2,
+        )
+    console.print(describe_updates(options), highlight=False)
+    console.print(tabulate_scores(results))
+    pairs = [(name, f"{name}, random") for name in options.variants]
+    console.print(tabulate_differences(results, pairs))
 
 
 def make_pipelines(options: argparse.Namespace, memory) -> dict:
     """Return frozen probes of each variant, pre-trained and of random weights."""
-    steps = 1000 if options.pretrain_steps is None else options.pretrain_steps
     pipelines = {}
     for name in options.variants:
         settings = {
             "model__input_domain": "de",
             "finetune": "linear-probe",
+            "finetune_steps": options.finetune_steps,
             "batch_size": 64,
             "memory": memory,
             "random_state": 0,
             **VARIANTS[name],
         }
-        for suffix, length in (("", steps), (", random", 0)):
+        for suffix, length in (("", options.pretrain_steps), (", random", 0)):
             pipelines[name + suffix] = SSLClassifier(
                 "SCMM", pretrain_steps=length, **settings
             )

@@ -57,7 +57,7 @@ class Channels:
 class Signals:
     """The signals of one run (n_chans, n_times), in volts where they are voltages.
 
-    Loading corpora as arrays takes no object of MNE for each run, but these.
+    Corpora are loaded as arrays with these, without an object of MNE for each run.
     """
 
     data: np.ndarray
