@@ -278,7 +278,8 @@ def stimulus_seen(fold, rng, *, n_stimulus_splits=5):
     Raises
     ------
     ValueError
-        If there are too few stimuli, or a class is left without training windows.
+        If there are too few stimuli, or a class or the test stimuli are left without
+        training windows.
     """
     from braindecode_emossl.evaluation.folds import group_ids
     from braindecode_emossl.evaluation.splitters import StimulusKFold
@@ -307,6 +308,12 @@ def stimulus_seen(fold, rng, *, n_stimulus_splits=5):
                 f"classes {missing} if the {len(np.unique(stimuli[test]))} test "
                 f"stimuli are withheld: choose more n_stimulus_splits than "
                 f"{n_stimulus_splits}, or fewer classes."
+            )
+        if not tested[pairs["train"][0]].any():
+            raise ValueError(
+                "The control 'stimulus-seen' leaves no training windows of the test "
+                "stimuli: no subject has others of the same class, which they could "
+                f"replace. Choose more n_stimulus_splits than {n_stimulus_splits}."
             )
         for place, part in enumerate(("", REFERENCE)):
             sets = {role: pair[place] for role, pair in pairs.items()}

@@ -39,11 +39,11 @@ def test_copies_have_noise_and_constant_channels(bench):
 
 
 def test_main_prints_each_row_and_difference(bench, tmp_path, capsys):
-    bench.main(
-        ["--models", "SCMM", "--subjects", "2", "--seconds", "4", "--seeds", "0"]
-        + ["--n-labeled", "1", "--pretrain-steps", "2", "--finetune-steps", "2"]
-        + ["--results", str(tmp_path)]
+    options = (
+        "--models SCMM --subjects 2 --seconds 4 --seeds 0 --n-labeled 1 "
+        "--pretrain-steps 2 --finetune-steps 2"
     )
+    bench.main([*options.split(), "--results", str(tmp_path)])
     out = capsys.readouterr().out
     assert "updates of pre-training 2, of fine-tuning 2" in out
     for row in ("SCMM", "SCMM, SimCLR", "SCMM, random weights, frozen"):

@@ -513,6 +513,7 @@ def test_pretrained_and_fine_tuned_it_beats_chance():
         finetune_steps=40,
         batch_size=32,
         pretrain_lr=2e-3,
+        finetune_lr=1e-3,
         random_state=0,
     ).fit(X[:120], y[:120])
     assert len(classifier.pretrainer_.module_.reports) == 2
