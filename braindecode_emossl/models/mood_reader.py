@@ -331,7 +331,7 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     @property
     def missing_chans(self) -> list[int]:
-        """Indices of the channels that may hold NaN, all but EEG."""
+        """The indices of the channels that may hold NaN, all but EEG."""
         return sorted(set(range(self.n_chans)) - set(self.eeg_chans.tolist()))
 
     def forward(self, x: torch.Tensor, return_features: bool = False):
