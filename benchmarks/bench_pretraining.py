@@ -384,7 +384,6 @@ def run_fold(path: Path, subject: int, n_of_subject: int, options) -> None:
         model__input_domain="de",
         pretrain_steps=pretrain_steps,
         finetune_steps=finetune_steps,
-        batch_size=8 if options.smoke else BATCH_SIZE,
         device=options.device,
         random_state=0,
     )
