@@ -243,8 +243,14 @@ _STOPPED = "emossl.stopped"
 # -- the commands --------------------------------------------------------------
 
 
-@app.command()
-@_one_sentence_errors
+def _command(function):
+    """Register a command; the terminal wraps the paragraphs of its help."""
+    paragraphs = inspect.cleandoc(function.__doc__).split("\n\n")
+    text = "\n\n".join(" ".join(lines.split()) for lines in paragraphs)
+    return app.command(help=text)(_one_sentence_errors(function))
+
+
+@_command
 def demo(
     context: typer.Context,
     output: Annotated[
@@ -302,8 +308,7 @@ def demo(
         print_text(f"Saved {(output / name).absolute()}")
 
 
-@app.command()
-@_one_sentence_errors
+@_command
 def datasets(
     context: typer.Context,
     json: _Json = False,
@@ -328,8 +333,7 @@ def datasets(
         print_problems(inspection)
 
 
-@app.command()
-@_one_sentence_errors
+@_command
 def check(
     context: typer.Context,
     corpus: _Corpus,
@@ -360,8 +364,7 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command()
-@_one_sentence_errors
+@_command
 def labels(
     context: typer.Context,
     corpus: _Corpus,
@@ -406,8 +409,7 @@ def labels(
         print_text(str(found))
 
 
-@app.command()
-@_one_sentence_errors
+@_command
 def replica(
     context: typer.Context,
     corpus: _Corpus,
@@ -464,8 +466,7 @@ def replica(
     print_text(f"Wrote a replica of {corpus} to {root}")
 
 
-@app.command()
-@_one_sentence_errors
+@_command
 def pipelines(
     context: typer.Context,
     features: Annotated[
@@ -495,8 +496,7 @@ def pipelines(
     print_json({"folder": str(folder), "pipelines": names})
 
 
-@app.command()
-@_one_sentence_errors
+@_command
 def pretrain(
     context: typer.Context,
     model: Annotated[
@@ -614,8 +614,7 @@ def pretrain(
         _print_pretraining(pretrainer, model, len(loaded.X), output, json)
 
 
-@app.command()
-@_one_sentence_errors
+@_command
 def evaluate(
     context: typer.Context,
     corpora: _Corpora,
@@ -828,8 +827,7 @@ def evaluate(
         print_text(f"Saved {file.absolute()}")
 
 
-@app.command()
-@_one_sentence_errors
+@_command
 def audit(
     context: typer.Context,
     corpora: _Corpora,
@@ -886,8 +884,7 @@ def audit(
         raise typer.Exit(1)
 
 
-@app.command()
-@_one_sentence_errors
+@_command
 def report(
     context: typer.Context,
     results: Annotated[

@@ -114,6 +114,15 @@ def test_help_of_every_command_has_an_example(run):
         assert "Example: " in run(name, "--help").output
 
 
+def test_paragraphs_of_the_help_are_wrapped_to_the_terminal(run, monkeypatch):
+    """The lines of the docstring were kept, and broken again where they were longer."""
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = [line.strip() for line in run("evaluate", "--help").output.splitlines()]
+    assert ".json" not in lines
+    text = " ".join(" ".join(lines).split())
+    assert "the .json file of the same name records the settings" in text
+
+
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
