@@ -550,6 +550,35 @@ class EmotionDataset(BaseDataset):
         mapped.raw_map = process
         return mapped
 
+    def replace_signals(self, make):
+        """Return a copy of the dataset whose signals a function makes.
+
+        The files are read for their trials only.
+
+        Parameters
+        ----------
+        make : callable
+            Called as ``make(trials, subject, session, run)`` for each run; returns the
+            :class:`~braindecode_emossl.datasets.signals.Signals` of these trials or of
+            some of them, or None to leave out the run.
+
+        Returns
+        -------
+        EmotionDataset
+            The copy; a function of :meth:`map_raws` is not applied.
+        """
+        replaced = copy.copy(self)
+        replaced._trials, replaced.raw_map = {}, None
+        replaced._read_runs = partial(self._make_runs, make)
+        return replaced
+
+    def _make_runs(self, make, subject: int) -> Iterator[tuple[str, str, Signals]]:
+        """Yield what `_read_runs` does, with signals from a function."""
+        for session, file in self._recordings(subject).items():
+            for run, trials in self._read_trials(file, session).items():
+                if (signals := make(trials, subject, session, run)) is not None:
+                    yield session, run, signals
+
     @property
     def is_mapped(self):
         """Whether the dataset was made by :meth:`map_raws`."""

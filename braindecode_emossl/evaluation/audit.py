@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,6 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 
 from braindecode_emossl.datasets.base import EmotionDataset
+from braindecode_emossl.datasets.signals import Channels, Signals
 from braindecode_emossl.evaluation.folds import Windows, group_ids
 from braindecode_emossl.evaluation.protocols import KEYS
 from braindecode_emossl.evaluation.tasks import Task, make_tasks
@@ -250,28 +250,25 @@ class _LabelFree:
 
     def make(self, *, only=None, changed: bool = False) -> EmotionDataset:
         """Return it with all trials, or with only some, every other one changed."""
-        corpus = copy.copy(self.dataset)
-        corpus._trials, corpus.raw_map = {}, None
-        corpus._read_runs = partial(self._write_runs, only=only, changed=changed)
-        return corpus
+        return self.dataset.replace_signals(
+            partial(self._make_signals, only=only, changed=changed)
+        )
 
-    def _write_runs(self, subject: int, only, changed: bool) -> Iterator[tuple]:
-        """Yield (session key, run key, recording), as the corpus itself does."""
-        for session, file in self.dataset._recordings(subject).items():
-            for run, trials in self.dataset._read_trials(file, session).items():
-                kept = [
-                    trial
-                    for trial in trials
-                    if only is None or (subject, session, trial.trial) in only
-                ]
-                if kept:
-                    data = self._draw_noise(kept, subject, f"{session} {run}", changed)
-                    yield session, run, self._make_raw(data, kept)
-
-    def _make_raw(self, data, trials):
-        first = self.first
-        names, types = first.ch_names, first.get_channel_types()
-        return self.dataset._make_raw(data, names, types, first.info["sfreq"], trials)
+    def _make_signals(
+        self, trials, subject: int, session: str, run: str, *, only, changed: bool
+    ) -> Signals | None:
+        """Return the noise of a run, None if none of its trials is asked for."""
+        kept = [
+            trial
+            for trial in trials
+            if only is None or (subject, session, trial.trial) in only
+        ]
+        if not kept:
+            return None
+        names, types = self.first.ch_names, self.first.get_channel_types()
+        channels = Channels(tuple(names), tuple(types), self.first.info["sfreq"])
+        data = self._draw_noise(kept, subject, f"{session} {run}", changed)
+        return Signals(data, channels, kept)
 
     def _draw_noise(self, trials, subject: int, recording: str, changed: bool):
         """Return noise (n_chans, n_times) that ends with the last trial."""
