@@ -559,8 +559,8 @@ class EmotionDataset(BaseDataset):
         ----------
         make : callable
             Called as ``make(trials, subject, session, run)`` for each run; returns the
-            :class:`~braindecode_emossl.datasets.signals.Signals` of these trials or of
-            some of them, or None to leave out the run.
+            ``Signals`` of these trials or of some of them, or None to leave out the
+            run.
 
         Returns
         -------

@@ -161,7 +161,7 @@ def _run_network(network, X) -> np.ndarray:
 
 
 def read_diagnosis(estimator) -> dict[str, float] | None:
-    """Return what the pre-training of a fitted pipeline recorded of its features.
+    """Return the diagnosis of features from the pre-training of a fitted pipeline.
 
     Parameters
     ----------
