@@ -238,6 +238,7 @@ class EmotionDataset(BaseDataset):
         self._trials: dict[int, pd.DataFrame] = {}
         self._offered: dict[Path, list[int]] = {}
         self.raw_map: Callable | None = None
+        self.signal_maker: Callable | None = None
         super().__init__(
             subjects=self.all_subject_numbers,
             sessions_per_subject=self.n_sessions_per_subject,
@@ -512,7 +513,7 @@ class EmotionDataset(BaseDataset):
             # MOABB would give each trial the one duration of `interval`.
             keep = _KeepAnnotations(self._cache_key())
             process_pipeline = FixedPipeline([(StepType.RAW, keep)])
-        if CacheConfig.make(cache_config) != CacheConfig() and self.raw_map is None:
+        if CacheConfig.make(cache_config) != CacheConfig() and not self.is_mapped:
             data = super().get_data(subjects, cache_config, process_pipeline, n_jobs)
             return _without_empty(data)
         if not set(subjects) <= {*self.subject_list}:
@@ -553,7 +554,7 @@ class EmotionDataset(BaseDataset):
     def replace_signals(self, make):
         """Return a copy of the dataset whose signals a function makes.
 
-        The files are read for their trials only.
+        The files are read for their trials only. Caches are not used for the copy.
 
         Parameters
         ----------
@@ -569,20 +570,21 @@ class EmotionDataset(BaseDataset):
         """
         replaced = copy.copy(self)
         replaced._trials, replaced.raw_map = {}, None
-        replaced._read_runs = partial(self._make_runs, make)
+        replaced.signal_maker = make
         return replaced
 
-    def _make_runs(self, make, subject: int) -> Iterator[tuple[str, str, Signals]]:
-        """Yield what `_read_runs` does, with signals from a function."""
+    def _make_runs(self, subject: int) -> Iterator[tuple[str, str, Signals]]:
+        """Yield (session key, run key, signals) with signals of `signal_maker`."""
         for session, file in self._recordings(subject).items():
             for run, trials in self._read_trials(file, session).items():
-                if (signals := make(trials, subject, session, run)) is not None:
+                signals = self.signal_maker(trials, subject, session, run)
+                if signals is not None:
                     yield session, run, signals
 
     @property
     def is_mapped(self):
-        """Whether the dataset was made by :meth:`map_raws`."""
-        return self.raw_map is not None
+        """Whether :meth:`map_raws` or :meth:`replace_signals` made the dataset."""
+        return self.raw_map is not None or self.signal_maker is not None
 
     def _get_single_subject_data(self, subject):
         return self._read_subject(subject, lambda raw: raw)
@@ -594,7 +596,8 @@ class EmotionDataset(BaseDataset):
         data: dict[str, dict] = {}
         trials = []
         with _Repetitions(f"{self.code}, subject {subject}") as repetitions:
-            for session, run, found in self._read_runs(subject):
+            read = self._read_runs if self.signal_maker is None else self._make_runs
+            for session, run, found in read(subject):
                 keys = {"subject": subject, "session": session, "run": run}
                 trials += [keys | trial.to_extras() for trial in found.trials]
                 try:

@@ -370,7 +370,8 @@ def _describe_corpus(dataset: BaseDataset) -> dict[str, Any]:
         described["contents"] = dataset.fingerprint()
         if dataset.is_mapped:  # its signals are not those of the files
             what = f"The function that maps the raws of {dataset.code}"
-            described["mapped"] = hash_object(dataset.raw_map, what)
+            function = dataset.raw_map or dataset.signal_maker
+            described["mapped"] = hash_object(function, what)
         # A replica says so by a file of its own.
         described["synthetic"] = any(dataset.find_root().glob("replica-*.json"))
     else:

@@ -353,7 +353,7 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         Raises
         ------
         ValueError
-            If there are no windows, or these channels hold NaN or infinite values.
+            If there are no windows, or if a value of these channels is NaN or infinite.
         """
         if len(x) == 0:
             raise ValueError("fit_normalization needs at least one window, got none.")

@@ -23,6 +23,7 @@ from braindecode_emossl.datasets import (
     SEED_VII,
     write_replica,
 )
+from braindecode_emossl.datasets.signals import Channels, Signals
 from braindecode_emossl.errors import (
     CorpusFormatError,
     CorpusFormatWarning,
@@ -458,6 +459,22 @@ def test_format_errors_are_value_errors(tmp_path):
     with pytest.raises(ValueError, match=r"s01\.dat") as error:
         DEAP(subjects=[1], path=tmp_path).get_data()
     assert type(error.value) is CorpusFormatError
+
+
+def test_replaced_signals_do_not_use_caches(deap_root, tmp_path):
+    """A cache took the signals of a copy for those of the corpus."""
+    dataset = DEAP([1], path=deap_root)
+
+    def silence(trials, subject, session, run):
+        names, seconds = ("Fz", "Cz"), max(t.onset + t.length for t in trials)
+        channels = Channels(names, ("eeg", "eeg"), 128.0)
+        return Signals(np.zeros((2, round(128 * seconds))), channels, trials)
+
+    replaced = dataset.replace_signals(silence)
+    raws = replaced.get_data([1], cache_config={"path": tmp_path, "save_raw": True})
+    assert not any(raw.get_data().any() for raw in raws[1]["0"].values())
+    assert replaced.is_mapped and not dataset.is_mapped
+    assert not any(tmp_path.iterdir())
 
 
 def test_map_raws_changes_signals_and_nothing_else(deap_root, tmp_path):
