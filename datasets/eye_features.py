@@ -8,7 +8,7 @@ import numpy as np
 
 from braindecode_emossl.datasets.signals import Signals
 
-__all__ = ["add_eye_features", "are_requested", "fill_missing"]
+__all__ = ["add_eye_features", "are_requested"]
 
 
 def add_eye_features(
@@ -22,18 +22,6 @@ def add_eye_features(
     places = np.arange(signals.n_times) // n_held
     held = values[:, np.minimum(places, values.shape[1] - 1)]
     return signals.add(held, names, "misc")
-
-
-def fill_missing(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """Fill NaN in features (n_features, n_windows) with medians; return their number.
-
-    The median is that of the feature over the trial, or 0 where it has no value.
-    """
-    values, missing = values.copy(), np.isnan(values)
-    for row in np.flatnonzero(missing.any(axis=1)):
-        known = values[row, ~missing[row]]
-        values[row, missing[row]] = np.median(known) if len(known) else 0.0
-    return values, int(missing.sum())
 
 
 def are_requested(names: Iterable[str], modalities: bool | Mapping) -> bool:

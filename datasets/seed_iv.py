@@ -23,7 +23,6 @@ from braindecode_emossl.datasets.base import find_files
 from braindecode_emossl.datasets.eye_features import (
     add_eye_features,
     are_requested,
-    fill_missing,
 )
 from braindecode_emossl.datasets.mat_files import list_variables
 from braindecode_emossl.datasets.seed import RELEASED
@@ -187,9 +186,9 @@ class SEED_IV(SEEDFamilyDataset):
     4 s at the rate of the EEG, the last one to the end of the trial. The smoothing
     uses the neighbouring windows of the trial. The values keep the makers' units
     (pixels, milliseconds, degrees), although MNE treats ``misc`` channels as volts. The
-    files may contain NaN if a window had no such event: it is replaced by the median of
-    the feature over the trial, or by 0 if the whole trial has none, with a warning that
-    gives their number for each recording. An infinite value is an error.
+    files may contain NaN if a window had no such event: it stays, as a missing value,
+    with a warning that gives the number for each recording. An infinite value is an
+    error.
 
     The channels are, in the order of the rows: ``pupil_x_mean``, ``pupil_x_std``, its
     differential entropy (``pupil_x_de_0-.2`` to ``pupil_x_de_.6-1``, in Hz), the same
@@ -470,15 +469,14 @@ class SEED_IV(SEEDFamilyDataset):
             values = self._read_eye_features(variables, eye_file, number, n_times)
             if values is None:
                 continue
-            values, n_missing = fill_missing(values)
-            if n_missing:
+            if n_missing := int(np.isnan(values).sum()):
                 missing[number] = n_missing
             yield run, item, values
         if missing:
             warn_of_format(
-                f"SEED-IV: {sum(missing.values())} values of {eye_file} are NaN "
-                f"(number by trial: {missing}) and were replaced by the median of the "
-                "feature over its trial, or by 0."
+                f"SEED-IV: {sum(missing.values())} values of {eye_file} are missing "
+                f"(number by trial: {missing}), and are NaN in the signals. MoodReader "
+                "masks them; other estimators need an imputer or the EEG alone."
             )
 
     def _expected_eye_file(self, file: Path) -> Path:

@@ -25,7 +25,6 @@ from braindecode_emossl.datasets.base import EmotionDataset, Trial, find_files
 from braindecode_emossl.datasets.eye_features import (
     add_eye_features,
     are_requested,
-    fill_missing,
 )
 from braindecode_emossl.datasets.quality import RecordingQuality
 from braindecode_emossl.datasets.seed_family import CH_NAMES, POSITIONS
@@ -166,8 +165,7 @@ class SEED_V(EmotionDataset):
     window of 4 s, here repeated for these 4 s. They are named ``eye_01`` to ``eye_33``,
     by column: the makers list pupil diameter (12), dispersion (4), the durations of
     fixations (2) and blinks (2), saccades (4) and statistics of events (9), but not the
-    order of the columns [unsure]. NaN is replaced by the median of the feature over the
-    trial, or by 0, with a warning.
+    order of the columns [unsure]. NaN stays, as a missing value, with a warning.
 
     References
     ----------
@@ -497,16 +495,16 @@ class SEED_V(EmotionDataset):
             if flaw := _find_flaw(values, expected):
                 self._broken(f"SEED-V: trial {number} (from 0) of {eye_file} {flaw}.")
                 continue
-            values, n_missing = fill_missing(np.asarray(values, float).T)
-            if n_missing:
+            values = np.asarray(values, float).T
+            if n_missing := int(np.isnan(values).sum()):
                 missing[int(run) + 1] = n_missing
             yield run, item, values
         if missing:
             warn_of_format(
                 f"SEED-V: {sum(missing.values())} values of session "
-                f"{int(session) + 1} in {eye_file} are NaN (number by trial: "
-                f"{missing}) and were replaced by the median of the feature over its "
-                "trial, or by 0."
+                f"{int(session) + 1} in {eye_file} are missing (number by trial: "
+                f"{missing}), and are NaN in the signals. MoodReader masks them; other "
+                "estimators need an imputer or the EEG alone."
             )
 
     # -- features of the makers ------------------------------------------------

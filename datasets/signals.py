@@ -15,7 +15,15 @@ from scipy.signal import sosfiltfilt
 if TYPE_CHECKING:
     from braindecode_emossl.datasets.base import Trial
 
-__all__ = ["Channels", "Signals", "Windows", "scale", "template_positions"]
+__all__ = [
+    "Channels",
+    "Signals",
+    "Windows",
+    "find_missing",
+    "hold",
+    "scale",
+    "template_positions",
+]
 
 # MNE 1.14 drops the old name of its 10-05 template; both carry the same positions.
 _MONTAGE_NAMES = ("colin27_1005", "standard_1005")
@@ -134,6 +142,8 @@ class Signals:
         data = mne.filter.resample(
             self.data, sfreq, self.channels.sfreq, npad="auto", verbose=False
         )
+        rows = find_missing(self.data)
+        data[rows] = hold(self.data[rows], data.shape[1])
         return replace(self, data=data, channels=replace(self.channels, sfreq=sfreq))
 
     def to_raw(self) -> mne.io.RawArray:
@@ -150,6 +160,19 @@ class Signals:
                 extras=[trial.to_extras() for trial in self.trials],
             )
         )
+
+
+def find_missing(data: np.ndarray) -> np.ndarray:
+    """Return the rows of signals (n_chans, n_times) that hold NaN."""
+    return np.flatnonzero(np.isnan(data.sum(axis=1)))
+
+
+def hold(values: np.ndarray, n_times: int) -> np.ndarray:
+    """Return rows at another rate, each value that of the nearest sample before.
+
+    It is for rows with NaN, all of which a Fourier transform would turn into NaN.
+    """
+    return values[:, np.arange(n_times) * values.shape[1] // n_times]
 
 
 def scale(data: np.ndarray, factor: float) -> np.ndarray:

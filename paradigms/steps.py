@@ -20,7 +20,13 @@ from moabb.datasets.preprocessing import FixedTransformer, get_filter_pipeline
 from moabb.datasets.utils import pick_channels_for_modalities
 
 from braindecode_emossl.datasets.base import RATING_NAMES
-from braindecode_emossl.datasets.signals import Channels, Signals, Windows
+from braindecode_emossl.datasets.signals import (
+    Channels,
+    Signals,
+    Windows,
+    find_missing,
+    hold,
+)
 from braindecode_emossl.features import BANDS, BandPower, DifferentialEntropy
 from braindecode_emossl.paradigms.labels import UNLABELED, Labeller
 from braindecode_emossl.paradigms.recordings import VOLTAGE_TYPES
@@ -196,7 +202,12 @@ class Resample(FixedTransformer):
             return raw
         if isinstance(raw, Signals):
             return raw.resample(self.sfreq)
-        return raw.load_data(verbose=False).resample(self.sfreq, verbose=False)
+        rows = find_missing(raw.load_data(verbose=False).get_data())
+        if not len(rows):
+            return raw.resample(self.sfreq, verbose=False)
+        missing = raw.get_data(rows)
+        raw.resample(self.sfreq, verbose=False)[rows] = hold(missing, raw.n_times)
+        return raw
 
 
 @dataclass(frozen=True)

@@ -268,6 +268,12 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         )
         self.final_layer = self._make_head()
 
+    @property
+    def missing_chans(self) -> list[int]:
+        """The indices of the channels that may hold NaN, those that are not used."""
+        used = {row for rows in self.modalities.values() for row in rows}
+        return sorted(set(range(self.n_chans)) - used)
+
     def forward(self, x: torch.Tensor, return_features: bool = False):
         """Classify windows, or return their representation.
 

@@ -191,10 +191,11 @@ def check_missing(windows: np.ndarray, name: str, model) -> None:
         return  # without the attribute scikit-learn has refused all of them
     for channel in range(windows.shape[1]):
         if channel not in allowed and np.isnan(windows[:, channel].sum(dtype=float)):
+            accepted = f"only in the channels {allowed}" if allowed else "in none"
             raise ValueError(
                 f"Input {name} contains NaN in channel {channel}. "
-                f"{type(model).__name__} accepts missing values only in the channels "
-                f"{allowed}: repair or drop these windows."
+                f"{type(model).__name__} accepts missing values {accepted}: repair or "
+                "drop these windows."
             )
 
 

@@ -335,13 +335,14 @@ def test_eye_features_are_aligned_with_the_eeg(root, data):
                 np.testing.assert_array_equal(held[:, sample], expected)
 
 
-def test_missing_eye_values_become_the_median(copied, format_warnings):
+def test_missing_eye_values_stay_missing(copied, format_warnings):
     def change(values):
         values[3][0, 5] = np.nan
 
     change_archive(copied / EYE, change)
     raw = read(copied, sessions=[0], return_all_modalities=True)["0"]["03"]
-    assert (raw.get_data("eye_06") == 0).all()
+    assert np.isnan(raw.get_data("eye_06")).all()
+    assert np.isfinite(raw.get_data("eye_07")).all()
     assert "1 values of session 1" in format_warnings.text
     assert "(number by trial: {4: 1})" in format_warnings.text
 

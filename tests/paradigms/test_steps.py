@@ -6,11 +6,13 @@ import mne
 import numpy as np
 import pytest
 
+from braindecode_emossl.datasets.signals import Channels, Signals
 from braindecode_emossl.paradigms.steps import (
     CutTrials,
     CutWindows,
     EventsToLabels,
     Pick,
+    Resample,
     UsedTrials,
 )
 
@@ -54,3 +56,18 @@ def test_bad_channels_are_picked(channels, picks):
     raw.info["bads"] = ["Cz"]
     found = Pick("", channels, picks, False, False).transform(raw)
     assert "Cz" in found.ch_names and not found.info["bads"]
+
+
+@pytest.mark.parametrize("as_raw", [False, True])
+def test_missing_values_do_not_spread_over_a_resampled_recording(as_raw):
+    """One NaN in a channel of eye features turned the whole channel into NaN."""
+    data = np.random.default_rng(0).normal(size=(3, 2000))
+    data[2] = np.repeat([1.0, 2.0, np.nan, 3.0, 4.0], 400)
+    channels = Channels(("Fz", "Cz", "pupil"), ("eeg", "eeg", "misc"), 200.0)
+    signals = Signals(data, channels, ())
+    whole = Signals(data[:2], channels.select(["Fz", "Cz"]), ())
+    resampled = Resample(80.0).transform(signals.to_raw() if as_raw else signals)
+    values = resampled.get_data() if as_raw else resampled.data
+    np.testing.assert_array_equal(values[:2], whole.resample(80.0).data)
+    expected = np.repeat([1.0, 2.0, np.nan, 3.0, 4.0], 160)
+    np.testing.assert_array_equal(values[2], expected)

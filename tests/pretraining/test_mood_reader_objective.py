@@ -13,7 +13,6 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from braindecode_emossl.datasets import SEED_IV, write_replica
-from braindecode_emossl.errors import FoldError
 from braindecode_emossl.evaluation import (
     EEGBandFeatures,
     evaluate,
@@ -662,13 +661,19 @@ def test_trials_without_eye_features_pass_through_an_evaluation(tmp_path):
     X, _, metadata = Emotion(window=2.0).get_data(corpus.map_raws(lose_eyes))
     missing = np.isnan(X[:, 62:]).all(axis=(1, 2))
     assert set(metadata["trial"][missing]) == set(range(0, 24, 3))
-    with pytest.raises(FoldError, match="Input X contains NaN"):
-        evaluate(
-            {"MEMHACL": SSLClassifier("MEMHACL", random_state=0)},
-            [corpus.map_raws(lose_eyes)],
-            Emotion(window=1.0),
-            "leave-one-subject-out",
-        )
+
+
+def test_missing_values_in_channels_that_memhacl_does_not_read(multimodal):
+    """MEMHACL for EEG alone refused windows because of NaN in eye features."""
+    epochs, y = multimodal
+    X = epochs.get_data(units={"eeg": "uV"}).astype(np.float32)[:60]
+    X[:20, 4:] = np.nan
+    settings = {"objective": None, "finetune_steps": 2, "random_state": 0}
+    settings |= {"sfreq": 200.0, "chs_info": epochs.info["chs"]}
+    eeg = SSLClassifier("MEMHACL", model__channel_types=["eeg"], **settings)
+    assert np.isfinite(eeg.fit(X, y[:60]).predict_proba(X)).all()
+    with pytest.raises(ValueError, match=r"channel 4\. MEMHACL accepts .* none"):
+        SSLClassifier("MEMHACL", **settings).fit(X, y[:60])
 
 
 @pytest.mark.parametrize(
