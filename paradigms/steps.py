@@ -206,7 +206,8 @@ class Resample(FixedTransformer):
         if not len(rows):
             return raw.resample(self.sfreq, verbose=False)
         missing = raw.get_data(rows)
-        raw.resample(self.sfreq, verbose=False)[rows] = hold(missing, raw.n_times)
+        raw.resample(self.sfreq, verbose=False)
+        raw[rows] = hold(missing, raw.n_times)
         return raw
 
 
