@@ -4,12 +4,14 @@
     python benchmarks/bench_learning.py --models SCMM --seeds 0 1 2 --results learning
     python benchmarks/bench_learning.py --models SCMM --replica-seed 100 --seeds 100 101
     python benchmarks/bench_learning.py --models SCMM --subjects 3 --pretrain-steps 20
+    python benchmarks/bench_learning.py --models MEMHACL --folds 3 --seeds 0
 
 Each model has a replica of one corpus, and its pipeline is the shipped one.
-``evaluate`` leaves out one subject in turn. Each training subject has the labels of so
-many trials per class; all other training windows are given without labels. The rows are
-those of ``with_baselines``, and two more: a frozen probe of random weights, and SimCLR
-[1]_ as the pre-training of the same network, for the same number of updates.
+``evaluate`` leaves out one subject in turn, or with --folds a group of them. Each
+training subject has the labels of so many trials per class; all other training windows
+are given without labels. The rows are those of ``with_baselines``, and two more: a
+frozen probe of random weights, and SimCLR [1]_ as the pre-training of the same network,
+for the same number of updates.
 
 The differences are means over subjects after averaging the seeds, with Student's
 interval over subjects. The replicas are synthetic and say nothing about emotion.
@@ -61,18 +63,18 @@ class Bed(NamedTuple):
     """The corpus on which a shipped pipeline is measured."""
 
     corpus: type
-    folder: str | None  # of the pipelines
+    folder: str  # of its pipeline, below that of the shipped ones
     paradigm: dict
 
 
 BEDS = {
     "SCMM": Bed(SEED, "de", {"features": "de", "window": 1.0}),
-    "MaskedClusterTransformer": Bed(SEED, None, {}),
-    "MEMHACL": Bed(SEED, None, {"window": 1.0}),
+    "MaskedClusterTransformer": Bed(SEED, "", {}),
+    "MEMHACL": Bed(SEED, "", {"window": 1.0}),
     "MEMHACL, all modalities": Bed(
         DEAP, "all_modalities", {"window": 1.0, "target": "valence"}
     ),
-    "MoodReader": Bed(SEED_IV, None, {}),
+    "MoodReader": Bed(SEED_IV, "", {}),
 }
 WITH_MODALITIES = (DEAP, SEED_IV)
 
@@ -124,7 +126,7 @@ def augment(x: torch.Tensor) -> torch.Tensor:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the models and print the tables."""
-    options = make_parser().parse_args(arguments)
+    options = make_parser(__doc__, [*BEDS]).parse_args(arguments)
     console = Console(width=140)
     with open_folder(options.results) as folder:
         for name in options.models:
@@ -132,18 +134,21 @@ def main(arguments: list[str] | None = None) -> None:
             dataset = open_replica(bed, folder, options)
             pipelines = make_rows(name, bed, folder / "memory", options)
             paradigm = Emotion(**bed.paradigm)
-            results = run_folds(pipelines, dataset, paradigm, folder, options)
+            protocol, settings = choose_protocol(options)
+            results = run_folds(
+                pipelines, dataset, paradigm, folder, options, protocol, **settings
+            )
             console.print(describe(name, bed, dataset, options), highlight=False)
             console.print(tabulate_scores(results))
             console.print(tabulate_differences(results, make_pairs(name, pipelines)))
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(description: str, models: list[str]) -> argparse.ArgumentParser:
     """Return the parser of the options."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", choices=BEDS, default=[*BEDS])
+    parser.add_argument("--models", nargs="+", choices=models, default=models)
     parser.add_argument(
         "--n-labeled",
         nargs="+",
@@ -169,9 +174,23 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--replica-seed", type=int, default=0, help="seed of the signals (default: 0)"
     )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help="groups of subjects, each of which is left out in turn (default: leave "
+        "out one subject at a time)",
+    )
     add_options(parser)
     parser.set_defaults(seeds=[0, 1, 2])
     return parser
+
+
+def choose_protocol(options: argparse.Namespace) -> tuple[str, dict]:
+    """Return the protocol that the options ask for, and its settings."""
+    if options.folds is None:
+        return "leave-one-subject-out", {}
+    return "subject-kfold", {"n_splits": options.folds}
 
 
 def open_replica(bed: Bed, folder: Path, options: argparse.Namespace):
@@ -194,11 +213,17 @@ def open_replica(bed: Bed, folder: Path, options: argparse.Namespace):
     return corpus(list(subjects), path=root, return_all_modalities=everything)
 
 
+def load_shipped(name: str, bed: Bed, memory: Path, options: argparse.Namespace):
+    """Return a shipped pipeline with the lengths that the options ask for."""
+    folder = pipelines_folder() / bed.folder
+    shipped, _ = load_pipelines(folder, keep_sfreq=False)
+    set_lengths(shipped[name], options, memory)
+    return shipped[name]
+
+
 def make_rows(name: str, bed: Bed, memory: Path, options: argparse.Namespace) -> dict:
     """Return the pipeline of a model with the rows that it is compared with."""
-    shipped, _ = load_pipelines(pipelines_folder(bed.folder), keep_sfreq=False)
-    pipeline = shipped[name]
-    set_lengths(pipeline, options, memory)
+    pipeline = load_shipped(name, bed, memory, options)
     rows = with_baselines({name: pipeline})
     (step,) = (key for key in pipeline.named_steps if key == "sslclassifier")
     frozen = clone(rows[f"{name}, frozen"])
@@ -225,7 +250,10 @@ def describe(name: str, bed: Bed, dataset, options: argparse.Namespace) -> str:
             f"{name} on a replica of {dataset.code}, effect size "
             f"{options.effect_size:g}, seed {options.replica_seed}",
             f"{len(dataset.subject_list)} subjects, one session, trials of "
-            f"{options.seconds:g} s, Emotion with {bed.paradigm or 'its defaults'}",
+            f"{options.seconds:g} s, Emotion with {bed.paradigm or 'its defaults'}; "
+            + (
+                f"{options.folds} groups left out" if options.folds else "each left out"
+            ),
             describe_updates(options),
         ]
     )

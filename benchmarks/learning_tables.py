@@ -89,7 +89,6 @@ def run_folds(
     paradigm,
     folder: Path,
     options: argparse.Namespace,
-    *,
     protocol: str = "leave-one-subject-out",
     **kwargs,
 ) -> pd.DataFrame:
