@@ -28,6 +28,9 @@ _PADDING_PERIODS = 10.0
 # the rounding errors of a constant, and electrodes have noise.
 _FLAT_SHARE = 3e-5
 _ROUNDING_STEPS = 10
+# Samples of the longest window that is filtered by a matrix product. Fourier transforms
+# are faster beyond.
+_LONGEST_PRODUCT = 400
 # Samples of the intermediate results at a time. On a CPU they then stay in its cache;
 # elsewhere many small steps would cost more than they save.
 _BLOCK_OF_CPU = 2**18
@@ -257,23 +260,37 @@ class _WindowFilter:
     def __init__(self, windows: _Windows, sfreq, bands):
         self.windows = windows
         # Within a window, the recursive filter is a finite one of the window's length.
-        impulse = np.zeros(windows.length)
+        n = windows.length
+        impulse = np.zeros(n)
         impulse[0] = 1.0
-        self.weights = np.stack(
+        responses = np.stack(
             [sosfilt(_causal_butterworth(sfreq, b), impulse) for b in bands.values()]
         )  # (n_bands, length)
-        self.n_fft = 2 * next_fast_len(windows.length, real=True)
+        self.n_fft = 2 * next_fast_len(n, real=True)
         self.n_samples = windows.n_windows * self.n_fft
+        short = n <= _LONGEST_PRODUCT
+        self.weights = _as_matrices(responses) if short else responses
 
     def variance(self, xp, x, weights):
         """Map (..., n_times) to (..., n_windows, n_bands)."""
-        fft = _fft(xp)
-        spectrum = fft.rfft(self.windows.cut(xp, x), n=self.n_fft)
-        variances = []
-        for response in fft.rfft(weights, n=self.n_fft):
-            band = fft.irfft(spectrum * response, n=self.n_fft)
-            variances.append(xp.var(band[..., : self.windows.length], axis=-1))
+        x = self.windows.cut(xp, x)
+        filtered = self._multiply if weights.ndim == 3 else self._convolve
+        variances = [xp.mean(band**2, axis=-1) for band in filtered(xp, x, weights)]
         return xp.stack(variances, axis=-1)
+
+    def _multiply(self, xp, x, matrices):
+        """Yield the filtered windows (..., length) of each band, without mean."""
+        for matrix in matrices:
+            yield _matmul(xp, x, matrix)
+
+    def _convolve(self, xp, x, responses):
+        """Yield the same by Fourier transforms, faster for long windows."""
+        fft = _fft(xp)
+        spectrum = fft.rfft(x, n=self.n_fft)
+        for response in fft.rfft(responses, n=self.n_fft):
+            band = fft.irfft(spectrum * response, n=self.n_fft)
+            band = band[..., : self.windows.length]
+            yield band - xp.mean(band, axis=-1, keepdims=True)
 
 
 _METHODS = {
@@ -356,6 +373,25 @@ def _causal_butterworth(sfreq, band):
     if high == sfreq / 2:
         return butter(_WINDOW_FILTER_ORDER, low, "highpass", fs=sfreq, output="sos")
     return butter(_WINDOW_FILTER_ORDER, band, "bandpass", fs=sfreq, output="sos")
+
+
+def _as_matrices(responses):
+    """Return what filters windows and removes their mean, (n_bands, length, length).
+
+    A window times a matrix is its convolution with the response (length,).
+    """
+    n = responses.shape[1]
+    lags = np.arange(n) - np.arange(n)[:, None]
+    matrices = np.where(lags >= 0, responses[:, np.maximum(lags, 0)], 0.0)
+    return matrices - matrices.mean(axis=-1, keepdims=True)
+
+
+def _matmul(xp, x, matrix):
+    """Multiply in the precision of the arguments, also under autocast of torch."""
+    if not hasattr(xp, "autocast"):
+        return x @ matrix
+    with xp.autocast(x.device.type, enabled=False):
+        return x @ matrix
 
 
 def _fft(xp):

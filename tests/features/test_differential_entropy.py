@@ -201,9 +201,12 @@ def test_fft_equals_a_slow_loop(rng, sfreq, window, stride):
     )
 
 
-@pytest.mark.parametrize(("window", "stride"), [(1, None), (1.5, 0.5), (0.7, 1.1)])
+@pytest.mark.parametrize(
+    ("window", "stride"), [(1, None), (1.5, 0.5), (0.7, 1.1), (2, 0.5), (2.1, 0.5)]
+)
 @pytest.mark.parametrize("sfreq", [128, 200])
 def test_window_filter_equals_a_literal_loop(rng, sfreq, window, stride):
+    """Windows of more than 400 samples take another way."""
     x = 30 * rng.standard_normal((2, 3 * sfreq + 7)) + 1000.0
     n_window = round(window * sfreq)
     n_stride = n_window if stride is None else round(stride * sfreq)
