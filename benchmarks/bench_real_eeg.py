@@ -227,7 +227,7 @@ def make_parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> None:
     """Evaluate the pipelines and print the tables."""
     dataset = open_dataset(options.folder, options.subjects)
-    paradigm = Emotion()
+    paradigm = Emotion(standardize=options.standardize)
     with open_folder(options.results) as folder:
         pipelines, grids = make_pipelines(options, folder / "memory")
         results = run_folds(
@@ -284,6 +284,7 @@ def describe(dataset, paradigm, results: pd.DataFrame, options) -> str:
         f"trials are blocks of {BLOCK_SECONDS} s or more, not recordings",
         f"{len(info['ch_names'])} EEG channels in average reference, "
         f"{paradigm.fmin:g}-{paradigm.fmax:g} Hz, {info['sfreq']:g} Hz",
+        f"standardised by {paradigm.standardize or 'nothing'}",
         describe_updates(options),
         f"access to the test subject: {', '.join(results['target_access'].unique())}",
     ]
