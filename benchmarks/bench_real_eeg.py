@@ -220,6 +220,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--subjects", nargs="+", type=int, help="subjects (default: all in FOLDER)"
     )
+    parser.add_argument(
+        "--standardize",
+        choices=["recording"],
+        help="standardise each channel within each subject, which uses the signals of "
+        "the test subject (default: no)",
+    )
     add_options(parser)
     return parser
 
