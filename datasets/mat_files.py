@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 import struct
-import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from isal import isal_zlib  # inflates twice as fast as zlib
 
 __all__ = ["MatVariable", "list_variables", "read_variable", "read_variables"]
 
@@ -80,8 +81,8 @@ def list_variables(file: Path) -> list[MatVariable]:
 def read_variable(file: Path, variable: MatVariable) -> np.ndarray:
     """Return the values of a variable of `list_variables`, in MATLAB's column order.
 
-    Raises `ValueError` where its bytes are not what its header says, and
-    `zlib.error` where they cannot be inflated.
+    Raises `ValueError` where its bytes are not what its header says, or cannot be
+    inflated.
     """
     with file.open("rb") as stream:
         order = _read_order(stream)
@@ -244,13 +245,14 @@ def stored_types(n_class: int) -> set[int]:
 
 def _inflate_header(stream: BinaryIO, n_bytes: int, order: str) -> tuple[bytes, int]:
     """Return the start of the matrix in a compressed element, and its whole size."""
-    inflater, content = zlib.decompressobj(), b""
+    inflater, content = isal_zlib.decompressobj(), b""
     while len(content) < _HEADER_BYTES and n_bytes > 0 and not inflater.eof:
         chunk = stream.read(min(n_bytes, _CHUNK))
         if not chunk:
             break
         n_bytes -= len(chunk)
-        content += inflater.decompress(chunk, _HEADER_BYTES - len(content))
+        with _naming_damage():
+            content += inflater.decompress(chunk, _HEADER_BYTES - len(content))
     n_inner = _read_inner_size(content, order)
     return content[8:], n_inner
 
@@ -266,16 +268,28 @@ def _read_inner_size(content: bytes, order: str) -> int:
 
 def _inflate(content: bytes, order: str) -> memoryview:
     """Return the matrix in a compressed element, whose check sum must be right."""
-    n_inner = _read_inner_size(zlib.decompressobj().decompress(content, 8), order)
+    with _naming_damage():
+        tag = isal_zlib.decompressobj().decompress(content[:_CHUNK], 8)
+    n_inner = _read_inner_size(tag, order)
     if n_inner > _MAX_BYTES:
         raise ValueError(f"it has {n_inner} bytes, more than any of the corpora")
-    inflater = zlib.decompressobj()
-    inflated = inflater.decompress(content, 8 + n_inner)
-    if not inflater.eof:  # what is left may only be the check sum
-        inflated += inflater.decompress(inflater.unconsumed_tail, 1)
+    inflater = isal_zlib.decompressobj()
+    with _naming_damage():
+        inflated = inflater.decompress(content, 8 + n_inner)
+        if not inflater.eof:  # what is left may only be the check sum
+            inflated += inflater.decompress(inflater.unconsumed_tail, 1)
     if len(inflated) != 8 + n_inner or inflater.unconsumed_tail or inflater.unused_data:
         raise ValueError(f"it must inflate to {8 + n_inner} bytes, but does not")
     return memoryview(inflated)[8:]
+
+
+@contextmanager
+def _naming_damage() -> Iterator[None]:
+    """Raise ValueError for bytes that cannot be inflated."""
+    try:
+        yield
+    except isal_zlib.error as error:
+        raise ValueError(f"it cannot be inflated: {error}") from error
 
 
 def _read_numbers(content, order: str, variable: MatVariable) -> np.ndarray:

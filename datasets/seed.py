@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from functools import partial
 from pathlib import Path
 
@@ -258,7 +257,7 @@ class SEED(SEEDFamilyDataset):
     def _check_label_file(self, file: Path) -> None:
         try:
             labels = np.ravel(read_variables(file, ["label"])["label"])
-        except (OSError, ValueError, MemoryError, zlib.error) as error:
+        except (OSError, ValueError, MemoryError) as error:
             raise CorpusFormatError(
                 f"SEED: {file} must hold the variable 'label', but cannot be read "
                 f"({error}). Fetch the file again, or remove it: the labels are known "

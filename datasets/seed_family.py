@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -215,7 +214,7 @@ class SEEDFamilyDataset(EmotionDataset):
             return {}
         try:
             variables = [(found.name, found.shape) for found in list_variables(file)]
-        except (OSError, ValueError, zlib.error) as error:
+        except (OSError, ValueError) as error:
             self._broken(
                 f"{self.code}: {file} is no readable MATLAB 5 file ({error}).", error
             )
@@ -244,7 +243,7 @@ class SEEDFamilyDataset(EmotionDataset):
         """Return one variable of a file, None if it is broken and that may pass."""
         try:
             return read_variables(file, [name])[name]
-        except (OSError, ValueError, MemoryError, zlib.error) as error:
+        except (OSError, ValueError, MemoryError) as error:
             self._broken(
                 f"{self.code}: {name} of {file} cannot be read ({error}).", error
             )
@@ -288,7 +287,7 @@ class SEEDFamilyDataset(EmotionDataset):
     def _open_released(self, source, name, session):
         try:
             variables = {found.name: found for found in list_variables(source)}
-        except (OSError, ValueError, zlib.error) as error:
+        except (OSError, ValueError) as error:
             self._broken(
                 f"{self.code}: {source} is not a readable MATLAB 5 file ({error}).",
                 error,

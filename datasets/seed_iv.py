@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
@@ -410,7 +409,7 @@ class SEED_IV(SEEDFamilyDataset):
     def _check_readable(self, file: Path) -> None:
         try:
             list_variables(file)
-        except (OSError, ValueError, zlib.error) as error:
+        except (OSError, ValueError) as error:
             self._broken(
                 f"SEED-IV: {file} is no readable MATLAB 5 file ({error}).", error
             )

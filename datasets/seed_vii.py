@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -230,7 +229,7 @@ class SEED_VII(SEEDFamilyDataset):
             return {}
         try:
             names = {variable.name for variable in list_variables(file)}
-        except (OSError, ValueError, zlib.error):
+        except (OSError, ValueError):
             return dict.fromkeys(LABELS, file)  # which the reader reports
         present = [
             session
@@ -312,7 +311,7 @@ class SEED_VII(SEEDFamilyDataset):
                 for variable in list_variables(labels)
                 if variable.name in wanted
             }
-        except (OSError, ValueError, MemoryError, zlib.error) as error:
+        except (OSError, ValueError, MemoryError) as error:
             self._broken(f"SEED-VII: {labels} cannot be read ({error}).", error)
             return {}
         for number, course in courses.items():

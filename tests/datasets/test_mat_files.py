@@ -196,7 +196,7 @@ def test_damage_within_a_compressed_variable_is_found(tmp_path):
         damaged = bytearray(content)
         damaged[place] ^= 1 << rng.randrange(8)
         file.write_bytes(damaged)
-        with pytest.raises((ValueError, zlib.error)):
+        with pytest.raises(ValueError):
             read_variables(file, ["x"])
 
 
