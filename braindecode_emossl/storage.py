@@ -25,6 +25,7 @@ import secrets
 import shutil
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -53,9 +54,11 @@ __all__ = [
     "hash_bytes",
     "hash_json",
     "hash_object",
+    "is_mapped",
     "is_sealed",
     "lock",
     "make_folder",
+    "map_blocks",
     "read_json",
     "remove_leftovers",
     "seal",
@@ -392,6 +395,28 @@ def lock(path, *, busy: Exception | None = None) -> Iterator[None]:
         yield
     finally:
         holder.release()
+
+
+# -- mapped arrays ---------------------------------------------------------------
+
+
+def map_blocks(blocks: Iterable[np.ndarray], dtype, shape: tuple) -> np.memmap:
+    """Write blocks of an array into a file without a name, and map it.
+
+    The array may be changed. Its file goes with it.
+    """
+    with tempfile.TemporaryFile() as file:
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype).data)
+        file.flush()
+        return np.memmap(file, dtype, "r+", shape=shape)
+
+
+def is_mapped(array: np.ndarray) -> bool:
+    """Return whether an array lies in a file, as a view of a mapped array does."""
+    while array is not None and not isinstance(array, np.memmap):
+        array = getattr(array, "base", None)
+    return array is not None
 
 
 # -- digests -------------------------------------------------------------------

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from braindecode_emossl.storage import map_blocks
+
 __all__ = ["LARGE", "has_room", "map_arrays", "map_rows"]
 
 #: Signals of so many bytes are mapped. Features of any corpus are smaller.
@@ -40,11 +42,11 @@ def has_room(folder: Path, n_bytes: int) -> bool:
         False, with a warning, if there is too little space.
     """
     free = shutil.disk_usage(folder).free
-    if free > 2 * n_bytes:
+    if free > 3 * n_bytes:  # with the sets of a fold, and these joined
         return True
     warnings.warn(
-        f"The windows take {n_bytes / 2**30:.0f} GiB, and as much again for a fold, "
-        f"but only {free / 2**30:.0f} GiB are free in the temporary folder "
+        f"The windows take {n_bytes / 2**30:.0f} GiB, and up to twice as much for a "
+        f"fold, but only {free / 2**30:.0f} GiB are free in the temporary folder "
         f"{tempfile.gettempdir()}: they are loaded into memory instead. Let the "
         "environment variable TMPDIR name a folder on a larger disk.",
         stacklevel=5,
@@ -111,11 +113,7 @@ def map_rows(
     memmap, shape (n_rows, ...)
         The windows; they may be changed. The file goes with the array.
     """
-    shape = len(rows), *X.shape[1:]
     step = max(1, _BLOCK // max(1, X.itemsize * math.prod(X.shape[1:])))
-    with tempfile.TemporaryFile() as file:
-        for start in range(0, len(rows), step):
-            block = take(X, rows[start : start + step])
-            file.write(np.ascontiguousarray(block, X.dtype).data)
-        file.flush()
-        return np.memmap(file, X.dtype, "r+", shape=shape)
+    starts = range(0, len(rows), step)
+    blocks = (take(X, rows[start : start + step]) for start in starts)
+    return map_blocks(blocks, X.dtype, (len(rows), *X.shape[1:]))

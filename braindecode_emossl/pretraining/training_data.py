@@ -10,6 +10,8 @@ import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils.validation import check_array, check_consistent_length
 
+from braindecode_emossl.storage import is_mapped, map_blocks
+
 __all__ = [
     "WindowSet",
     "check_missing",
@@ -131,10 +133,17 @@ def hold_out_subjects(metadata: pd.DataFrame | None, share: float, seed: int):
 
 
 def concatenate(sets: list[WindowSet]) -> np.ndarray:
-    """Return the windows of all sets, without a copy if there is one set."""
-    if len(sets) == 1:
-        return sets[0].windows
-    return np.concatenate([part.windows for part in sets])
+    """Return the windows of all sets, without a copy if there is one set.
+
+    Windows that are mapped from files are too large for memory, and are joined in one.
+    """
+    arrays = [part.windows for part in sets]
+    if len(arrays) == 1:
+        return arrays[0]
+    if not any(is_mapped(array) for array in arrays):
+        return np.concatenate(arrays)
+    shape = sum(map(len, arrays)), *arrays[0].shape[1:]
+    return map_blocks(arrays, np.result_type(*arrays), shape)
 
 
 def drop_unsampled(sets: list[WindowSet], pretrainer) -> list[WindowSet]:
