@@ -304,8 +304,10 @@ class AnonymousPeak(threading.Thread):
             self.most = max(self.most, self.read())
 
 
-def run_raw(folder: Path, n_subjects: int, name: str, limit: float) -> float:
-    """Return the peak of anonymous memory of one fold, as multiple of a subject."""
+def run_raw(
+    folder: Path, n_subjects: int, name: str, limit: float, n_labeled: int | None = None
+) -> tuple[int, float]:
+    """Return the peak of anonymous memory of one fold, and a subject's windows."""
     mapped.LARGE = limit
     corpus = SEED(list(range(1, n_subjects + 1)), path=folder)
     ssl = SSLClassifier("SCMM", pretrain_steps=2, finetune_steps=2, random_state=0)
@@ -323,10 +325,11 @@ def run_raw(folder: Path, n_subjects: int, name: str, limit: float) -> float:
         validation=1,
         test=1,
         random_state=0,
+        n_labeled_trials=n_labeled,
     )
     peak.stopped.set()
     lengths = paradigm.label_trials(corpus, [1])["length"]
-    return (peak.most - peak.before) / (lengths.sum() * 200 * 62 * 4)
+    return peak.most - peak.before, lengths.sum() * 200 * 62 * 4
 
 
 def measure_raw(folder: Path, counts: list[int], seconds: float) -> Table:
@@ -337,13 +340,29 @@ def measure_raw(folder: Path, counts: list[int], seconds: float) -> Table:
     table = Table("peak / windows of a subject", *columns, "a subject", box=MARKDOWN)
     for name in ("SCMM", DE_BASELINE):
         for where, limit in (("mapped", 0), ("in memory", np.inf)):
-            found = [
+            peaks = [
                 in_fresh_process(run_raw, folder, count, name, limit)
                 for count in counts
             ]
+            found = [peak / subject for peak, subject in peaks]
             step = (found[-1] - found[0]) / (counts[-1] - counts[0])
             cells = [f"{value:.1f}" for value in found]
             table.add_row(f"{name}, {where}", *cells, f"{step:+.2f}")
+    return table
+
+
+def measure_whole_raw(folder: Path, n_subjects: int) -> Table:
+    """Return peaks of folds on raw signals of full length, as they are by default."""
+    numbers = list(range(1, n_subjects + 1))
+    write_replica("SEED", folder, subjects=numbers, seconds=None, seed=0)
+    columns = ("all labelled (GiB)", "a trial per class labelled (GiB)")
+    table = Table(f"raw signals of {n_subjects} subjects", *columns, box=MARKDOWN)
+    for name in (DE_BASELINE, "SCMM"):
+        peaks = [
+            in_fresh_process(run_raw, folder, n_subjects, name, mapped.LARGE, n_labeled)
+            for n_labeled in (None, 1)
+        ]
+        table.add_row(name, *(f"{peak / 2**30:.1f}" for peak, _ in peaks))
     return table
 
 
@@ -355,7 +374,7 @@ def main() -> None:
         "--parts",
         nargs="+",
         default=["time", "jobs"],
-        choices=["time", "jobs", "load", "resume", "audit", "raw"],
+        choices=["time", "jobs", "load", "resume", "audit", "raw", "raw-whole"],
     )
     parser.add_argument("--subjects", type=int, nargs=2, default=[1, 2])
     parser.add_argument(
@@ -369,6 +388,7 @@ def main() -> None:
         "resume": lambda folder: measure_resume(folder, options.rounds),
         "audit": measure_audit,
         "raw": lambda folder: measure_raw(folder, options.subjects, options.seconds),
+        "raw-whole": lambda folder: measure_whole_raw(folder, options.subjects[-1]),
     }
     console = Console(width=120)
     with tempfile.TemporaryDirectory() as folder:
