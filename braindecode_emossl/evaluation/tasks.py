@@ -324,7 +324,9 @@ def _read_subject(paradigm, dataset, subject, how) -> tuple | None:
     except ValueError as error:
         if dataset.on_error == "raise":
             raise
-        warnings.warn(f"Left out: {error}", stacklevel=8)
+        warnings.warn(
+            f"Subject {subject} of {dataset.code} is left out: {error}", stacklevel=8
+        )
         return None
 
 
