@@ -529,6 +529,40 @@ class EmotionDataset(BaseDataset):
         )
         return _without_empty(dict(zip(subjects, found, strict=True)))
 
+    def convert_to_bids(
+        self, path=None, subjects=None, overwrite=False, format="EDF", **kwargs
+    ):
+        """Write the recordings as a BIDS data set, as every data set of MOABB does.
+
+        Parameters
+        ----------
+        path, subjects, overwrite, **kwargs
+            As in :class:`moabb.datasets.base.BaseDataset`.
+        format : str, default="EDF"
+            Format of the recordings. Missing values of a peripheral signal, such as eye
+            features, need ``"BrainVision"``.
+
+        Returns
+        -------
+        Path
+            Folder of the data set.
+
+        Raises
+        ------
+        ValueError
+            If a format cannot hold a value of the recordings.
+        """
+        try:
+            return super().convert_to_bids(path, subjects, overwrite, format, **kwargs)
+        except ValueError as error:
+            if "NaN" not in str(error):
+                raise
+            raise ValueError(
+                f"The format {format} cannot hold the missing values (NaN) of "
+                f"{self.code}. Pass format='BrainVision', or convert the EEG alone "
+                "(return_all_modalities=False)."
+            ) from error
+
     def map_raws(self, process):
         """Return a copy of the dataset whose raws pass through a function.
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import kurtosis
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -212,7 +213,7 @@ def describe(X):
 
 CLASSIFIER = (StandardScaler(), LogisticRegression(max_iter=1000))
 FLAT = make_pipeline(FunctionTransformer(flatten), *CLASSIFIER)
-DESCRIBED = make_pipeline(FunctionTransformer(describe), *CLASSIFIER)
+DESCRIBED = make_pipeline(FunctionTransformer(describe), SimpleImputer(), *CLASSIFIER)
 
 
 def score(dataset, paradigm, protocol, pipeline):
