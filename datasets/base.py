@@ -536,11 +536,17 @@ class EmotionDataset(BaseDataset):
 
         Parameters
         ----------
-        path, subjects, overwrite, **kwargs
-            As in :class:`moabb.datasets.base.BaseDataset`.
+        path : path or None
+            Folder of the data set, by default that of MNE's data.
+        subjects : list of int or None
+            Subjects to convert, by default all.
+        overwrite : bool, default=False
+            Whether to replace the files of a subject.
         format : str, default="EDF"
             Format of the recordings. Missing values of a peripheral signal, such as eye
             features, need ``"BrainVision"``.
+        **kwargs
+            As in :class:`moabb.datasets.base.BaseDataset`.
 
         Returns
         -------

@@ -187,7 +187,7 @@ def test_two_copies_do_not_share_a_cache(copied, tmp_path):
 
 def test_a_format_that_cannot_hold_missing_values_is_named(tmp_path):
     """MNE said that it cannot convert NaN to an integer."""
-    options = {"subjects": [1], "sessions": [0], "seconds": 5}
+    options = {"subjects": [1], "sessions": [0], "seconds": 5, "seed": 0}
     folder = write_replica("SEED-IV", tmp_path / "corpus", **options)
     dataset = SEED_IV([1], sessions=[0], path=folder, return_all_modalities=True)
     with pytest.raises(ValueError, match="EDF cannot hold the missing values"):
