@@ -8,10 +8,10 @@
 
 Each model has a replica of one corpus, and its pipeline is the shipped one.
 ``evaluate`` leaves out one subject in turn, or with --folds a group of them. Each
-training subject has the labels of so many trials per class; all other training windows
-are given without labels. The rows are those of ``with_baselines``, and two more: a
-frozen probe of random weights, and SimCLR [1]_ as the pre-training of the same network,
-for the same number of updates.
+training subject has a given number of labelled trials per class; all other training
+windows are given without labels. The rows are those of ``with_baselines``, and two
+more: a frozen probe of random weights, and SimCLR [1]_ as the pre-training of the same
+network, for the same number of updates.
 
 The differences are means over subjects after averaging the seeds, with Student's
 interval over subjects. The replicas are synthetic and say nothing about emotion.
@@ -155,8 +155,8 @@ def make_parser(description: str, models: list[str]) -> argparse.ArgumentParser:
         metavar="K",
         type=parse_number,
         default=[1, 2, 5, None],
-        help="numbers of labelled trials of each class and training subject, or all "
-        "(default: 1 2 5 all)",
+        help="numbers of labelled trials of each class and training subject, or all, "
+        "which is None (default: %(default)s)",
     )
     parser.add_argument(
         "--effect-size",
@@ -245,15 +245,14 @@ def make_pairs(name: str, pipelines: dict) -> list[tuple[str, str]]:
 
 def describe(name: str, bed: Bed, dataset, options: argparse.Namespace) -> str:
     """Return the data and the settings in words."""
+    left_out = f"{options.folds} groups" if options.folds else "one subject at a time"
     return "\n".join(
         [
             f"{name} on a replica of {dataset.code}, effect size "
             f"{options.effect_size:g}, seed {options.replica_seed}",
             f"{len(dataset.subject_list)} subjects, one session, trials of "
-            f"{options.seconds:g} s, Emotion with {bed.paradigm or 'its defaults'}; "
-            + (
-                f"{options.folds} groups left out" if options.folds else "each left out"
-            ),
+            f"{options.seconds:g} s, Emotion with {bed.paradigm or 'its defaults'}",
+            f"left out: {left_out}",
             describe_updates(options),
         ]
     )

@@ -5,10 +5,11 @@
     python benchmarks/bench_modalities.py --subjects 3 --pretrain-steps 20
 
 The shipped pipelines are evaluated as by ``bench_learning.py``, on replicas of DEAP and
-of SEED-IV with all modalities: MEMHACL on EEG, GSR, respiration and temperature, on
-each of them alone, and with random weights; MoodReader on EEG and eye features, and on
-EEG alone. It has no branch for eye features alone: for these, there is a logistic
-regression on their means over a window, with missing values imputed.
+of SEED-IV with all modalities, by default with all labels: MEMHACL on EEG, GSR,
+respiration and temperature, on each of them alone, and with random weights; MoodReader
+on EEG and eye features, and on EEG alone. It has no branch for eye features alone: for
+these, there is a logistic regression on their means over a window, with missing values
+imputed.
 
 The replicas are synthetic. What a modality is worth in them follows from how they are
 made, and says nothing about emotion.

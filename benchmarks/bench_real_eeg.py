@@ -290,7 +290,7 @@ def describe(dataset, paradigm, results: pd.DataFrame, options) -> str:
         f"trials are blocks of {BLOCK_SECONDS} s or more, not recordings",
         f"{len(info['ch_names'])} EEG channels in average reference, "
         f"{paradigm.fmin:g}-{paradigm.fmax:g} Hz, {info['sfreq']:g} Hz",
-        f"standardised by {paradigm.standardize or 'nothing'}",
+        f"standardize={paradigm.standardize!r}",
         describe_updates(options),
         f"access to the test subject: {', '.join(results['target_access'].unique())}",
     ]

@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=int,
         default=[0],
-        help="seeds of weights and of labelled trials (default: 0)",
+        help="seeds of weights and of labelled trials (default: %(default)s)",
     )
     for name, what in (("pretrain", "pre-training"), ("finetune", "fine-tuning")):
         parser.add_argument(

@@ -403,10 +403,15 @@ def lock(path, *, busy: Exception | None = None) -> Iterator[None]:
 def map_blocks(blocks: Iterable[np.ndarray], dtype, shape: tuple) -> np.memmap:
     """Write blocks of an array into a file without a name, and map it.
 
-    The array may be changed. Its file goes with it.
+    The array may be changed. The file is deleted with it.
     """
     with tempfile.TemporaryFile() as file:
         for block in blocks:
+            if block.shape[1:] != shape[1:]:
+                raise ValueError(
+                    f"All blocks must have the shape {shape[1:]} after the first axis, "
+                    f"but one has {block.shape[1:]}."
+                )
             file.write(np.ascontiguousarray(block, dtype).data)
         file.flush()
         return np.memmap(file, dtype, "r+", shape=shape)

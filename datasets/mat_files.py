@@ -278,6 +278,8 @@ def _inflate(content: bytes, order: str) -> memoryview:
         inflated = inflater.decompress(content, 8 + n_inner)
         if not inflater.eof:  # what is left may only be the check sum
             inflated += inflater.decompress(inflater.unconsumed_tail, 1)
+    if not inflater.eof:
+        raise ValueError("its check sum is missing")
     if len(inflated) != 8 + n_inner or inflater.unconsumed_tail or inflater.unused_data:
         raise ValueError(f"it must inflate to {8 + n_inner} bytes, but does not")
     return memoryview(inflated)[8:]

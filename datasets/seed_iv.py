@@ -185,9 +185,8 @@ class SEED_IV(SEEDFamilyDataset):
     4 s at the rate of the EEG, the last one to the end of the trial. The smoothing
     uses the neighbouring windows of the trial. The values keep the makers' units
     (pixels, milliseconds, degrees), although MNE treats ``misc`` channels as volts. The
-    files may contain NaN if a window had no such event: it stays, as a missing value,
-    with a warning that gives the number for each recording. An infinite value is an
-    error.
+    files may contain NaN if a window had no such event. It is kept as a missing value,
+    and a warning gives the number for each recording. An infinite value is an error.
 
     The channels are, in the order of the rows: ``pupil_x_mean``, ``pupil_x_std``, its
     differential entropy (``pupil_x_de_0-.2`` to ``pupil_x_de_.6-1``, in Hz), the same

@@ -165,7 +165,7 @@ class SEED_V(EmotionDataset):
     window of 4 s, here repeated for these 4 s. They are named ``eye_01`` to ``eye_33``,
     by column: the makers list pupil diameter (12), dispersion (4), the durations of
     fixations (2) and blinks (2), saccades (4) and statistics of events (9), but not the
-    order of the columns [unsure]. NaN stays, as a missing value, with a warning.
+    order of the columns [unsure]. NaN is kept as a missing value, with a warning.
 
     References
     ----------

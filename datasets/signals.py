@@ -142,7 +142,7 @@ class Signals:
         data = mne.filter.resample(
             self.data, sfreq, self.channels.sfreq, npad="auto", verbose=False
         )
-        rows = find_missing(self.data)
+        rows = find_missing(self.data, self.channels.types)
         data[rows] = hold(self.data[rows], data.shape[1])
         return replace(self, data=data, channels=replace(self.channels, sfreq=sfreq))
 
@@ -162,15 +162,16 @@ class Signals:
         )
 
 
-def find_missing(data: np.ndarray) -> np.ndarray:
-    """Return the rows of signals (n_chans, n_times) that hold NaN."""
-    return np.flatnonzero(np.isnan(data.sum(axis=1)))
+def find_missing(data: np.ndarray, types: Sequence[str]) -> np.ndarray:
+    """Return the rows of signals (n_chans, n_times) with missing features, as NaN."""
+    rows = [k for k, kind in enumerate(types) if kind == "misc"]
+    return np.array([k for k in rows if np.isnan(data[k]).any()], dtype=int)
 
 
 def hold(values: np.ndarray, n_times: int) -> np.ndarray:
     """Return rows at another rate, each value that of the nearest sample before.
 
-    It is for rows with NaN, all of which a Fourier transform would turn into NaN.
+    A Fourier transform would turn a row with one NaN into NaN throughout.
     """
     return values[:, np.arange(n_times) * values.shape[1] // n_times]
 

@@ -202,12 +202,12 @@ class Resample(FixedTransformer):
             return raw
         if isinstance(raw, Signals):
             return raw.resample(self.sfreq)
-        rows = find_missing(raw.load_data(verbose=False).get_data())
+        data = raw.load_data(verbose=False).get_data()
+        rows = find_missing(data, raw.get_channel_types())
         if not len(rows):
             return raw.resample(self.sfreq, verbose=False)
-        missing = raw.get_data(rows)
         raw.resample(self.sfreq, verbose=False)
-        raw[rows] = hold(missing, raw.n_times)
+        raw[rows] = hold(data[rows], raw.n_times)
         return raw
 
 

@@ -45,8 +45,8 @@ def has_room(folder: Path, n_bytes: int) -> bool:
     if free > 3 * n_bytes:  # with the sets of a fold, and these joined
         return True
     warnings.warn(
-        f"The windows take {n_bytes / 2**30:.0f} GiB, and up to twice as much for a "
-        f"fold, but only {free / 2**30:.0f} GiB are free in the temporary folder "
+        f"The windows take {n_bytes / 2**30:.0f} GiB, and a fold up to twice as much "
+        f"more, but only {free / 2**30:.0f} GiB are free in the temporary folder "
         f"{tempfile.gettempdir()}: they are loaded into memory instead. Let the "
         "environment variable TMPDIR name a folder on a larger disk.",
         stacklevel=5,

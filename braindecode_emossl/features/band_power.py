@@ -259,17 +259,18 @@ class _WindowFilter:
 
     def __init__(self, windows: _Windows, sfreq, bands):
         self.windows = windows
-        # Within a window, the recursive filter is a finite one of the window's length.
-        n = windows.length
-        impulse = np.zeros(n)
-        impulse[0] = 1.0
-        responses = np.stack(
-            [sosfilt(_causal_butterworth(sfreq, b), impulse) for b in bands.values()]
-        )  # (n_bands, length)
-        self.n_fft = 2 * next_fast_len(n, real=True)
+        self.n_fft = 2 * next_fast_len(windows.length, real=True)
         self.n_samples = windows.n_windows * self.n_fft
-        short = n <= _LONGEST_PRODUCT
-        self.weights = _as_matrices(responses) if short else responses
+        self.weights = _design_window_filter(
+            windows.length, sfreq, tuple(bands.values())
+        )
+
+    # Signals of many lengths share the weights, which are large, on a device too.
+    def __hash__(self):
+        return id(self.weights)
+
+    def __eq__(self, other):
+        return isinstance(other, _WindowFilter) and self.weights is other.weights
 
     def variance(self, xp, x, weights):
         """Map (..., n_times) to (..., n_windows, n_bands)."""
@@ -279,7 +280,7 @@ class _WindowFilter:
         return xp.stack(variances, axis=-1)
 
     def _multiply(self, xp, x, matrices):
-        """Yield the filtered windows (..., length) of each band, without mean."""
+        """Yield the filtered windows (..., length) of each band, mean removed."""
         for matrix in matrices:
             yield _matmul(xp, x, matrix)
 
@@ -375,12 +376,20 @@ def _causal_butterworth(sfreq, band):
     return butter(_WINDOW_FILTER_ORDER, band, "bandpass", fs=sfreq, output="sos")
 
 
-def _as_matrices(responses):
-    """Return what filters windows and removes their mean, (n_bands, length, length).
+@lru_cache(maxsize=8)
+def _design_window_filter(n, sfreq, bands):
+    """Return the impulse responses (n_bands, n), or as matrices (n_bands, n, n).
 
-    A window times a matrix is its convolution with the response (length,).
+    Within a window of n samples, the recursive filter is a finite one of that length. A
+    short window times a matrix is its convolution with the response, mean removed.
     """
-    n = responses.shape[1]
+    impulse = np.zeros(n)
+    impulse[0] = 1.0
+    responses = np.stack(
+        [sosfilt(_causal_butterworth(sfreq, b), impulse) for b in bands]
+    )
+    if n > _LONGEST_PRODUCT:
+        return responses
     lags = np.arange(n) - np.arange(n)[:, None]
     matrices = np.where(lags >= 0, responses[:, np.maximum(lags, 0)], 0.0)
     return matrices - matrices.mean(axis=-1, keepdims=True)
@@ -388,7 +397,7 @@ def _as_matrices(responses):
 
 def _matmul(xp, x, matrix):
     """Multiply in the precision of the arguments, also under autocast of torch."""
-    if not hasattr(xp, "autocast"):
+    if not xp.__name__.endswith("torch") or x.device.type == "meta":
         return x @ matrix
     with xp.autocast(x.device.type, enabled=False):
         return x @ matrix

@@ -121,7 +121,9 @@ def differential_entropy(
     was re-implemented from this definition in second-order sections; the order is
     taken for that library's default [inferred]. Designed as a ratio of polynomials,
     the same filter loses digits at 200 Hz: the DE is then off by up to 3e-3 in delta
-    and 6e-6 in theta. Mind the unit in comparisons: nats are bits times ``ln(2)``.
+    and 6e-6 in theta. Windows of at most 400 samples are filtered by a matrix product,
+    which loses digits in torch if ``torch.set_float32_matmul_precision`` allows it.
+    Mind the unit in comparisons: nats are bits times ``ln(2)``.
 
     The DE of a flat channel, such as an electrode without contact, is minus infinity.
     It is replaced by the mean over the other channels of the same window and band, or

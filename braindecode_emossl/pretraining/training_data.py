@@ -135,7 +135,7 @@ def hold_out_subjects(metadata: pd.DataFrame | None, share: float, seed: int):
 def concatenate(sets: list[WindowSet]) -> np.ndarray:
     """Return the windows of all sets, without a copy if there is one set.
 
-    Windows that are mapped from files are too large for memory, and are joined in one.
+    Windows that are mapped from files are too large for memory: a file joins them.
     """
     arrays = [part.windows for part in sets]
     if len(arrays) == 1:
@@ -200,11 +200,12 @@ def check_missing(windows: np.ndarray, name: str, model) -> None:
         return  # without the attribute scikit-learn has refused all of them
     for channel in range(windows.shape[1]):
         if channel not in allowed and np.isnan(windows[:, channel].sum(dtype=float)):
-            accepted = f"only in the channels {allowed}" if allowed else "in none"
+            accepted = f"only in the channels {allowed}" if allowed else "in no channel"
             raise ValueError(
                 f"Input {name} contains NaN in channel {channel}. "
                 f"{type(model).__name__} accepts missing values {accepted}: repair or "
-                "drop these windows."
+                "drop these windows, or leave the channel out, for example by "
+                "picks='eeg' of Emotion."
             )
 
 

@@ -26,7 +26,7 @@ def test_main_prints_each_modality(bench, model, tmp_path, capsys):
     options = [*OPTIONS.split(), "--finetune-steps", "1"]
     bench.main(["--models", model, *options, "--results", str(tmp_path)])
     out = capsys.readouterr().out
-    assert "2 groups left out" in out
+    assert "left out: 2" in out
     for row in (f"{model}, random weights", *ROWS[model]):
         assert f"| {row} " in out
 

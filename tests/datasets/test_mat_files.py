@@ -233,3 +233,16 @@ def test_a_list_inflates_the_headers_alone(tmp_path):
     for _ in range(100):
         assert len(list_variables(file)) == 3
     assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("n_lost", [1, 4])
+def test_a_compressed_variable_without_its_check_sum_is_refused(tmp_path, n_lost):
+    """Damage in it could not have been noticed."""
+    file = tmp_path / "a.mat"
+    savemat(file, {"x": ARRAYS["djc_eeg1"]}, do_compression=True)
+    content = file.read_bytes()
+    size = len(content) - 136 - n_lost
+    tag = struct.pack("<II", 15, size)
+    file.write_bytes(content[:128] + tag + content[136 : 136 + size])
+    with pytest.raises(ValueError, match="check sum is missing"):
+        read_variables(file, ["x"])

@@ -71,3 +71,11 @@ def test_missing_values_do_not_spread_over_a_resampled_recording(as_raw):
     np.testing.assert_array_equal(values[:2], whole.resample(80.0).data)
     expected = np.repeat([1.0, 2.0, np.nan, 3.0, 4.0], 160)
     np.testing.assert_array_equal(values[2], expected)
+
+
+def test_eeg_with_missing_values_is_not_resampled_without_a_low_pass():
+    """Each value of such a channel was that of a sample before, with aliases."""
+    data = np.random.default_rng(0).normal(size=(2, 2000))
+    data[0, 7] = np.nan
+    signals = Signals(data, Channels(("Fz", "Cz"), ("eeg", "eeg"), 200.0), ())
+    assert np.isnan(Resample(80.0).transform(signals).data[0]).all()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from sklearn.utils import check_array
 
 from braindecode_emossl.pretraining.training_data import WindowSet, concatenate
-from braindecode_emossl.storage import is_mapped
+from braindecode_emossl.storage import is_mapped, map_blocks
 
 
 def make_sets(arrays):
@@ -33,3 +34,9 @@ def test_windows_in_memory_are_joined_there():
     joined = concatenate(make_sets(arrays))
     assert not is_mapped(joined) and joined.shape == (3, 3, 4)
     assert concatenate(make_sets(arrays[:1])) is arrays[0]
+
+
+def test_blocks_of_other_shapes_are_refused():
+    """They filled the file in a wrong order."""
+    with pytest.raises(ValueError, match=r"shape \(4,\) after the first axis"):
+        map_blocks([np.ones((2, 4)), np.ones((2, 2))], np.float32, (4, 4))
