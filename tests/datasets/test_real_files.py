@@ -347,7 +347,7 @@ def check(dataset, root):
 def test_check_says_which_eye_features_are_missing(iv_copy):
     find(iv_copy, "eye_feature_smooth/2/*.mat").unlink()
     found = check(SEED_IV, iv_copy)
-    (missing,) = [r for r in found.remarks if "missing" in r]
+    (missing,) = [r for r in found.remarks if "the eye features of" in r]
     assert "eeg_raw_data/2/1_20161125.mat" in missing
     shutil.rmtree(find(iv_copy, "eye_feature_smooth"))
     found = check(SEED_IV, iv_copy)
