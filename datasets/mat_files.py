@@ -276,7 +276,7 @@ def _inflate(content: bytes, order: str) -> memoryview:
     inflater = isal_zlib.decompressobj()
     with _naming_damage():
         inflated = inflater.decompress(content, 8 + n_inner)
-        if not inflater.eof:  # what is left may only be the check sum
+        if not inflater.eof:  # only the check sum may remain
             inflated += inflater.decompress(inflater.unconsumed_tail, 1)
     if not inflater.eof:
         raise ValueError("its check sum is missing")

@@ -21,7 +21,7 @@ def test_mapped_windows_are_joined_in_a_file(tmp_path):
     file = tmp_path / "windows"
     file.write_bytes(arrays[0].tobytes())
     mapped = np.memmap(file, np.float32, "r", shape=arrays[0].shape)
-    # scikit-learn returns a view, which is no np.memmap.
+    # scikit-learn returns a view whose type is ndarray, not memmap.
     checked = check_array(mapped, allow_nd=True, dtype=np.float32)
     assert is_mapped(checked) and not isinstance(checked, np.memmap)
     joined = concatenate(make_sets([checked, arrays[1]]))
