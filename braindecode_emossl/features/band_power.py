@@ -239,7 +239,7 @@ class _FilterBank:
         # One band at a time: all filtered copies at once would fill the memory.
         for gain in weights:
             band = _fft(xp).irfft(spectrum * gain, n=self.n_fft)[..., trial]
-            variances.append(xp.var(self.windows.cut(xp, band), axis=-1))
+            variances.append(_variance(xp, self.windows.cut(xp, band)))
         return xp.stack(variances, axis=-1)
 
     def _pad(self, xp, x):
@@ -401,6 +401,12 @@ def _matmul(xp, x, matrix):
         return x @ matrix
     with xp.autocast(x.device.type, enabled=False):
         return x @ matrix
+
+
+def _variance(xp, x):
+    """Return the variance along the last axis; that of torch is slow on short ones."""
+    x = x - xp.mean(x, axis=-1, keepdims=True)
+    return xp.mean(x * x, axis=-1)
 
 
 def _fft(xp):

@@ -242,6 +242,7 @@ class MaskedClusterPretraining(PretrainingObjective):
         # lowest loss of an epoch, the number of epochs that have not lowered it, and
         # the loss of guessing.
         self.register_buffer("progress", torch.zeros(5))
+        self._forget_targets(0)
 
     def prepare(self, X, metadata=None) -> None:
         """Find the first clusters, those of band power.
@@ -350,6 +351,7 @@ class MaskedClusterPretraining(PretrainingObjective):
             head.reset_codes()
         self.reports.append(report)
         self._set_progress(np.inf, 0, np.log(report.perplexity).sum())
+        self._forget_targets(len(X))
         return report
 
     @torch.no_grad()
@@ -364,6 +366,7 @@ class MaskedClusterPretraining(PretrainingObjective):
             As in :meth:`prepare`.
         """
         self._scale_recordings(X, self._current(), metadata)
+        self._forget_targets(len(X))
 
     def _scale_recordings(self, X, features: str, metadata) -> np.ndarray | None:
         """Fit the scaling of each recording, and return the windows' recordings."""
@@ -448,6 +451,7 @@ class MaskedClusterPretraining(PretrainingObjective):
         x: torch.Tensor,
         generator: torch.Generator | None = None,
         recordings: torch.Tensor | None = None,
+        windows: torch.Tensor | None = None,
     ) -> PretrainingOutput:
         """Find the targets of a batch, mask it and compute the loss.
 
@@ -460,18 +464,47 @@ class MaskedClusterPretraining(PretrainingObjective):
         recordings : torch.Tensor of int, shape (batch,), or None
             Number of the recording of each window, by its first appearance in the
             metadata of :meth:`prepare`; -1 for any other. None: they are not known.
+        windows : torch.Tensor of int on the CPU, shape (batch,), or None
+            Index of each window in the ``X`` of :meth:`prepare`. With it, the targets
+            of a window are computed once for each clustering, and not in each epoch.
 
         Returns
         -------
         PretrainingOutput
             As :meth:`compute_loss` returns it.
         """
-        targets = self.compute_targets(x, recordings)
+        targets = self._recall_targets(x, recordings, windows)
         output = self.compute_loss(x, targets, self.sample_mask(len(x), generator))
         if self.training:
             self.progress[0] += output.terms["prediction"]
             self.progress[1] += 1
         return output
+
+    # Which windows are new depends on the data, which a compiled graph cannot follow.
+    @torch.compiler.disable
+    def _recall_targets(self, x, recordings, windows) -> torch.Tensor:
+        """Return the targets of a batch, computed unless they are known."""
+        if windows is None:
+            return self.compute_targets(x, recordings)
+        new = (~self._has_targets[windows]).nonzero()[:, 0]
+        if len(new):
+            rows = new.to(x.device, non_blocking=True)
+            of_rows = None if recordings is None else recordings[rows]
+            found = self.compute_targets(x[rows], of_rows).to(self._targets.dtype)
+            self._targets[windows[new].to(x.device, non_blocking=True)] = found
+            self._has_targets[windows[new]] = True
+        return self._targets[windows.to(x.device, non_blocking=True)].long()
+
+    def _forget_targets(self, n_windows: int) -> None:
+        """Make room for the targets of the training windows, none of which is known."""
+        # No buffers: processes that train together know the targets of other windows.
+        self._targets = torch.zeros(
+            (n_windows, self.encoder.n_tokens, len(self.n_clusters)),
+            dtype=torch.int32,
+            device=self.mask_token.device,
+        )
+        # On the CPU, which asks for it before each batch.
+        self._has_targets = torch.zeros(n_windows, dtype=torch.bool)
 
     def compute_loss(
         self, X: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor

@@ -34,8 +34,9 @@ class PretrainingObjective(nn.Module):
     that maps a batch of windows to a :class:`PretrainingOutput`. If ``forward`` has an
     argument ``recordings``, it gets the number of each window's recording (corpus,
     subject and session), by first appearance in the training metadata, and -1 for
-    recordings that are not among them. After pre-training, ``encoder`` is the model to
-    keep.
+    recordings that are not among them. If it has an argument ``windows``, it gets the
+    indices of the training windows on the CPU, or nothing where the windows may be
+    augmented when they are read. After pre-training, ``encoder`` is the model to keep.
 
     Parameters
     ----------

@@ -13,12 +13,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from braindecode.datasets import BaseConcatDataset
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 from torch import nn
-from torch.utils.data import Subset
+from torch.utils.data import DataLoader, Subset
 
 from braindecode_emossl.pretraining.callbacks import (
     SCHEDULES,
@@ -284,8 +285,7 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         )
         self.sampler_ = None
         self.recordings_: dict[WindowDataset, Any] = {}
-        arguments = inspect.signature(self.objective.forward).parameters
-        self.takes_recordings_ = "recordings" in arguments
+        self.arguments_ = set(inspect.signature(self.objective.forward).parameters)
         return super().initialize()
 
     def __setstate__(self, state):
@@ -431,7 +431,20 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         batches = make(self.place(dataset, given), **{**defaults, **given})
         if training:
             self.n_batches_ = len(batches)
+            self.names_windows_ = "windows" in self.arguments_ and not (
+                self._may_change(dataset, given)
+            )
         return batches
+
+    def _may_change(self, dataset: WindowDataset, given: dict) -> bool:
+        """Return whether a window may be another one when it is read again."""
+        # All of these may augment it: a data loader or collate function of the user's,
+        # and the transform of a data set of braindecode.
+        return (
+            self.iterator_train is not DataLoader
+            or "collate_fn" in given
+            or isinstance(dataset.windows.X, BaseConcatDataset)
+        )
 
     def get_sampler(self) -> type | None:
         """Return the class of the sampler, None if the windows are shuffled.
@@ -491,18 +504,24 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
             return super().infer(x, **fit_params)
 
     def list_arguments(self, numbers, training):
-        """Return the recordings of a batch, if the objective takes them."""
-        if not self.takes_recordings_:
-            return {}
+        """Return the numbers that the objective takes along with a batch."""
+        arguments = {}
+        if training and self.names_windows_:
+            arguments["windows"] = numbers
+        if "recordings" in self.arguments_:
+            recordings = self._find_recordings(training)
+            if recordings is not None:
+                recordings = recordings[numbers].to(self.device, non_blocking=True)
+                arguments["recordings"] = recordings
+        return arguments
+
+    def _find_recordings(self, training: bool) -> torch.Tensor | None:
+        """Return the recording of each window that trains or validates."""
         dataset, (train, _) = self.parts_[not training], self.parts_
         if dataset not in self.recordings_:
             found = number_recordings(dataset.metadata, train.metadata)
             self.recordings_[dataset] = None if found is None else torch.tensor(found)
-        recordings = self.recordings_[dataset]
-        if recordings is None:
-            return {}
-        recordings = recordings[numbers].to(self.device, non_blocking=True)
-        return {"recordings": recordings}
+        return self.recordings_[dataset]
 
     def validation_step(self, batch, **fit_params):
         """Compute the loss of a batch that validates."""

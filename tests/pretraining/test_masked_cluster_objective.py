@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
+from torch.utils.data import DataLoader
 
 from braindecode_emossl.features import differential_entropy
 from braindecode_emossl.models import SCMM, MaskedClusterTransformer
@@ -405,6 +406,54 @@ def test_each_window_comes_with_the_number_of_its_recording(columns):
     assert trained.unique().tolist() == list(range(2 * n_recordings))
     validated = torch.cat([numbers for training, numbers in seen if not training])
     assert validated.unique().tolist() == [-1]
+
+
+class OtherLoader(DataLoader):
+    """A data loader of the user's, which might augment windows."""
+
+
+def test_remembered_targets_are_those_of_each_batch():
+    X = make_windows(40)
+    metadata = pd.DataFrame({"subject": np.repeat([1, 2, 3, 4], 10)})
+
+    def train(iterator):
+        trained = SSLPretrainer(
+            make_objective(recluster_every=2),
+            batch_size=8,
+            max_epochs=5,
+            validation=0.25,
+            iterator_train=iterator,
+            device="cpu",
+            random_state=0,
+        ).fit(X, metadata=metadata)
+        assert len(trained.module_.reports) == 3
+        return trained.history[:, ("train_loss", "valid_loss")]
+
+    np.testing.assert_allclose(train(DataLoader), train(OtherLoader), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("iterator", "n_epochs_computed"), [(DataLoader, 2), (OtherLoader, 4)]
+)
+def test_targets_of_a_window_are_computed_once_a_clustering(
+    iterator, n_epochs_computed
+):
+    """They were computed for every batch, three quarters of a small model's time."""
+    n_computed = 0
+
+    class Counting(MaskedClusterPretraining):
+        def compute_targets(self, X, recordings=None):
+            nonlocal n_computed
+            n_computed += len(X)
+            return super().compute_targets(X, recordings)
+
+    objective = Counting(
+        make_objective().encoder, n_clusters=(6, 4), code_dim=16, recluster_every=2
+    )
+    SSLPretrainer(
+        objective, batch_size=8, max_epochs=4, iterator_train=iterator, device="cpu"
+    ).fit(make_windows(40))
+    assert n_computed == n_epochs_computed * 40
 
 
 def test_training_is_seeded():
