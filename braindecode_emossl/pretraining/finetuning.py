@@ -11,6 +11,7 @@ import torch
 from braindecode import EEGClassifier
 from skorch.callbacks import EarlyStopping, GradientNormClipping
 from torch import nn
+from torch.utils.data import DataLoader
 
 from braindecode_emossl.pretraining.device_training import (
     DeviceTraining,
@@ -137,6 +138,7 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
     def initialize_module(self):
         """Take the model and find its layers."""
         self._check_settings()
+        self.reads_features_ = False
         super().initialize_module()
         self.layers_ = [] if self.finetune == "full" else find_layers(self.module_)
         # Weights that the model itself keeps frozen stay frozen.
@@ -199,7 +201,62 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
         self.n_steps_ = 0
         if self.max_steps is not None:
             epochs = math.ceil(self.max_steps / self._steps_per_round)
-        return super().fit_loop(X, y, epochs=epochs, **fit_params)
+        try:
+            return super().fit_loop(X, y, epochs=epochs, **fit_params)
+        finally:
+            self.reads_features_ = False
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        """Return what trains, as features if only the head does, and what validates."""
+        train, valid = super().get_split_datasets(X, y, **fit_params)
+        self.reads_features_ = False
+        if valid is None and self._reads_windows_often(train):
+            features = self._extract_features(train)
+            if features is not None:
+                train = LabeledWindows(features, train.labels, train.weights)
+                self.reads_features_ = True
+        return train, valid
+
+    def _reads_windows_often(self, train) -> bool:
+        """Return whether a linear probe reads its windows, the same ones, again."""
+        if self.finetune != "linear-probe" or not isinstance(train, LabeledWindows):
+            return False
+        # Other data loaders and collate functions may augment the windows.
+        settings = self.get_params_for("iterator_train")
+        if (
+            self.iterator_train is not DataLoader
+            or settings["collate_fn"] is not collate
+        ):
+            return False
+        if self.max_steps is None:
+            return self.max_epochs > 1
+        return self.max_steps * self.batch_size > len(train)
+
+    @torch.no_grad()
+    def _extract_features(self, dataset: LabeledWindows) -> WindowArray | None:
+        """Return the inputs of ``final_layer``, or None if they do not give the output.
+
+        Something may follow the last layer in a model, or enter beside the features.
+        """
+        self.module_.eval()
+        head = self.module_.final_layer
+        inputs: list[tuple] = []
+        features = []
+        hook = head.register_forward_pre_hook(lambda _, given: inputs.append(given))
+        try:
+            # A data loader draws a number; the random numbers stay as without it.
+            with torch.random.fork_rng(devices=[]):
+                for windows, _ in self.get_iterator(dataset):
+                    output = self.infer(windows)
+                    if [len(given) for given in inputs] != [1]:
+                        return None
+                    features.append(inputs.pop()[0])
+                    if not torch.equal(head(features[-1]), output):
+                        return None
+                    inputs.clear()
+        finally:
+            hook.remove()
+        return WindowArray(torch.cat(features))
 
     def get_iterator(self, dataset, training=False):
         """Return the batches of a data set."""
@@ -244,6 +301,8 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
             self.module_.eval()
             for name in self.layers_[-self._n_trained :]:
                 self.module_.get_submodule(name).train()
+        if self.reads_features_:
+            return self.module_.final_layer(x)
         return super().infer(x, **{**self.forward_arguments_, **fit_params})
 
     def get_loss(self, y_pred, y_true, *args, **kwargs):

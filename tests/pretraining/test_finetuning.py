@@ -13,8 +13,11 @@ from skorch.callbacks import Callback
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.helper import predefined_split
 from torch import nn
+from torch.utils.data import DataLoader
 
+from braindecode_emossl.pretraining.device_training import LabeledWindows
 from braindecode_emossl.pretraining.finetuning import FineTuner, find_layers
+from braindecode_emossl.pretraining.windows import WindowArray
 
 N_LAYERS = 4
 
@@ -114,6 +117,56 @@ def test_a_linear_probe_trains_the_head_on_the_features_of_prediction(model, dat
     alone = fit(head, (features.numpy(), y), max_epochs=3)
     np.testing.assert_allclose(
         probe.predict_proba(X), alone.predict_proba(features.numpy()), rtol=1e-4
+    )
+
+
+class OtherLoader(DataLoader):
+    """A data loader of the user's, which might augment windows."""
+
+
+class Halved(Toy):
+    """What follows the head makes the output another one than the head's."""
+
+    def forward(self, x):
+        return super().forward(x) / 2
+
+
+@pytest.mark.parametrize("weights", [None, np.linspace(0.5, 1.5, 32)])
+@pytest.mark.parametrize("length", [{"max_epochs": 5}, {"max_steps": 21}])
+@pytest.mark.parametrize(
+    ("kind", "iterator", "is_once"),
+    [(Toy, DataLoader, True), (Toy, OtherLoader, False), (Halved, DataLoader, False)],
+)
+def test_a_linear_probe_computes_features_once(
+    kind, iterator, is_once, length, weights, data
+):
+    """The frozen layers were run again for every batch, most of the probe's time."""
+    torch.manual_seed(0)
+    model = kind()
+    n_windows = 0
+
+    def count(_, inputs):
+        nonlocal n_windows
+        n_windows += len(inputs[0])
+
+    settings = {"finetune": "linear-probe", "batch_size": 8, "lr": 0.01, **length}
+
+    def train(iterator):
+        net = FineTuner(copy.deepcopy(model), iterator_train=iterator, **settings)
+        net.initialize()
+        net.module_.mix.register_forward_pre_hook(count)
+        torch.manual_seed(7)
+        return net.partial_fit(*net_data)
+
+    X, y = data
+    labels = torch.from_numpy(y)
+    parts = None if weights is None else torch.from_numpy(weights).float()
+    net_data = LabeledWindows(WindowArray(X), labels, parts), None
+    net = train(iterator)
+    assert (n_windows == len(X)) == is_once
+    reference = train(OtherLoader)
+    np.testing.assert_allclose(
+        net.predict_proba(X), reference.predict_proba(X), rtol=1e-5
     )
 
 
