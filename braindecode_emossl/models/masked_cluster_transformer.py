@@ -69,7 +69,7 @@ class MaskedClusterTransformer(ReplaceableHead, EEGModuleMixin, nn.Module):
         Part of each sample that is subtracted from the next, from 0 to 1. [inferred]
         The value of speech recognition; without it, small models did not learn the
         power of the fast rhythms on the synthetic corpora of this package.
-    n_filters : int, default=256
+    n_filters : int, default=64
         Number of filters of each convolution. [inferred]
     kernel_sizes : tuple of int, optional
         Length of the kernel of each convolution, in samples of its input and not less
@@ -79,15 +79,16 @@ class MaskedClusterTransformer(ReplaceableHead, EEGModuleMixin, nn.Module):
         Stride of each convolution; their product is ``token_stride``. By default
         (s, 2, 2), with the s that brings tokens closest to 125 ms: 4 at 128 Hz, 6 at
         200 Hz and 8 at 250 Hz. [inferred]
-    emb_dim : int, default=256
+    emb_dim : int, default=128
         Size of a token, a multiple of ``n_heads`` and of ``position_groups``.
-        [inferred]
-    n_layers : int, default=6
+        [inferred] The sizes are for a computer without a GPU; HuBERT has 768 in its
+        base size.
+    n_layers : int, default=4
         Number of Transformer layers. [inferred] HuBERT has 12 in its base size.
-    n_heads : int, default=8
-        Number of attention heads. [inferred]
-    dim_feedforward : int, default=1024
-        Width of the feed-forward part of a layer. [inferred]
+    n_heads : int, default=4
+        Number of attention heads. [inferred] HuBERT has 12.
+    dim_feedforward : int, default=256
+        Width of the feed-forward part of a layer. [inferred] HuBERT has 3072.
     position_kernel_size : int, default=31
         Number of tokens that the convolution for the position sees, odd. [inferred]
         HuBERT's 128 is longer than a window here.
@@ -143,13 +144,13 @@ class MaskedClusterTransformer(ReplaceableHead, EEGModuleMixin, nn.Module):
         sfreq=None,
         *,
         pre_emphasis: float = 0.97,
-        n_filters: int = 256,
+        n_filters: int = 64,
         kernel_sizes: tuple[int, ...] | None = None,
         strides: tuple[int, ...] | None = None,
-        emb_dim: int = 256,
-        n_layers: int = 6,
-        n_heads: int = 8,
-        dim_feedforward: int = 1024,
+        emb_dim: int = 128,
+        n_layers: int = 4,
+        n_heads: int = 4,
+        dim_feedforward: int = 256,
         position_kernel_size: int = 31,
         position_groups: int = 16,
         drop_prob: float = 0.1,

@@ -79,9 +79,9 @@ class MaskedClusterPretraining(PretrainingObjective):
         may refer to this loss or to the clustering of such a layer.
     feature_penalty : float, default=0.0
         Weight of the mean square of the tokeniser's output. [inferred] HuBERT has 10.
-    code_dim : int, default=256
-        Size of the predictions and of the embeddings of clusters. [inferred] As in
-        HuBERT.
+    code_dim : int, default=128
+        Size of the predictions and of the embeddings of clusters. [inferred] HuBERT has
+        256.
     cluster_layer : int, optional
         Layer that is clustered, from 1; by default the middle one. [inferred]
     recluster_every : "plateau", int or None, default="plateau"
@@ -165,7 +165,7 @@ class MaskedClusterPretraining(PretrainingObjective):
         masked_weight: float = 1.0,
         intermediate_weight: float = 0.0,
         feature_penalty: float = 0.0,
-        code_dim: int = 256,
+        code_dim: int = 128,
         cluster_layer: int | None = None,
         recluster_every: int | str | None = "plateau",
         adaptive_n_clusters: bool = False,

@@ -63,14 +63,14 @@ def test_eight_seconds_at_128_hz_have_64_tokens():
 def test_parameter_count_of_the_defaults():
     """By hand, from the sizes in the docstring, with 32 channels and 2 outputs."""
     model = MaskedClusterTransformer(n_outputs=2, n_chans=32, n_times=1024, sfreq=128)
-    convolutions = 256 * 32 * 10 + 2 * 256 + 256 * 256 * 3 + 256 * 256 * 2
-    projection = 2 * 256 + 256 * 256 + 256
-    position = 256 * 16 * 31 + 256 + 2 * 256
-    attention = 4 * (256 * 256 + 256)
-    layer = attention + 2 * 256 * 1024 + 1024 + 256 + 4 * 256
-    head = 2 * 256 + 256 * 2 + 2
+    convolutions = 64 * 32 * 10 + 2 * 64 + 64 * 64 * 3 + 64 * 64 * 2
+    projection = 2 * 64 + 64 * 128 + 128
+    position = 128 * 8 * 31 + 128 + 2 * 128
+    attention = 4 * (128 * 128 + 128)
+    layer = attention + 2 * 128 * 256 + 256 + 128 + 4 * 128
+    head = 2 * 128 + 128 * 2 + 2
     assert n_parameters(model) == (
-        convolutions + projection + position + 6 * layer + head
+        convolutions + projection + position + 4 * layer + head
     )
 
 
