@@ -53,7 +53,7 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
     → multi-level fusion → ``(batch, n_features)`` → ``final_layer`` →
     ``(batch, n_outputs)``.
 
-    With the defaults ``n_features`` is 192.
+    With the defaults ``n_features`` is 96.
 
     Eye features are the channels whose type in ``chs_info`` is ``misc``, ``eyegaze`` or
     ``pupil``, and those of type EEG or no type whose name begins with ``eye_``,
@@ -119,25 +119,25 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
     patch_size : int, default=50
         Length of a patch in samples. [inferred] A quarter of a second at 200 Hz, whose
         frequencies lie 4 Hz apart; the samples of DreamDiffusion come in patches of 4.
-    embed_dim : int, default=256
-        Width of the signal encoder, even and a multiple of ``n_heads``. [inferred]
-        DreamDiffusion and MinD-Vis take 1024.
-    n_layers : int, default=8
+    embed_dim : int, default=128
+        Width of the signal encoder, even and a multiple of ``n_heads``. [inferred] The
+        sizes are for a computer without a GPU; DreamDiffusion and MinD-Vis take 1024.
+    n_layers : int, default=4
         Number of layers of the signal encoder. [inferred] Those take 24.
-    n_heads : int, default=8
+    n_heads : int, default=4
         Number of attention heads of the signal encoder. [inferred] Those take 16.
-    mlp_ratio : float, default=4.0
+    mlp_ratio : float, default=2.0
         Width of the hidden layers of all transformer layers, over that of the layer
         itself. [inferred] Those take 1.
     step_seconds : float, default=1.0
         Length of a step in seconds, up to rounding so that a window holds a whole
         number of equal steps, at least one. Fewer samples than steps may be left out at
         the end. [inferred] DE is computed for each second of SEED-V.
-    feature_dim : int, default=64
+    feature_dim : int, default=32
         Width of the feature branch, the eye branch and the fusion. [inferred]
     n_feature_layers : int, default=2
         Number of layers of the feature branch. [inferred]
-    n_feature_heads : int, default=4
+    n_feature_heads : int, default=2
         Number of attention heads of the feature and eye branches. [inferred]
     n_hidden : int, default=128
         Width of the hidden layer of ``final_layer``. [inferred]
@@ -226,14 +226,14 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
         eye_channels: list[str] | list[int] | None = None,
         patch_domain: str = "spectrum",
         patch_size: int = 50,
-        embed_dim: int = 256,
-        n_layers: int = 8,
-        n_heads: int = 8,
-        mlp_ratio: float = 4.0,
+        embed_dim: int = 128,
+        n_layers: int = 4,
+        n_heads: int = 4,
+        mlp_ratio: float = 2.0,
         step_seconds: float = 1.0,
-        feature_dim: int = 64,
+        feature_dim: int = 32,
         n_feature_layers: int = 2,
-        n_feature_heads: int = 4,
+        n_feature_heads: int = 2,
         n_hidden: int = 128,
         drop_prob: float = 0.1,
         head_drop_prob: float = 0.3,

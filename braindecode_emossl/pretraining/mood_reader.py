@@ -27,7 +27,7 @@ __all__ = ["Masks", "MoodReaderPretraining"]
 
 #: Defaults of each preset, for arguments of ``MoodReaderPretraining`` that are None.
 _PRESETS = {
-    "default": {"decoder_dim": 128, "n_decoder_layers": 4, "n_decoder_heads": 8},
+    "default": {"decoder_dim": 64, "n_decoder_layers": 2, "n_decoder_heads": 4},
     "mind-vis": {"decoder_dim": 512, "n_decoder_layers": 8, "n_decoder_heads": 16},
 }
 
@@ -83,7 +83,7 @@ class MoodReaderPretraining(PretrainingObjective):
     encoder : MoodReader
         The model to pre-train.
     preset : {"default", "mind-vis"}, default="default"
-        Default sizes of the decoder: width 128, 4 layers and 8 heads, or 512, 8 and 16
+        Default sizes of the decoder: width 64, 2 layers and 4 heads, or 512, 8 and 16
         as in MinD-Vis [2]_.
     mask_ratio : float, default=0.75
         Fraction of masked patches: ``round(mask_ratio * n_patches)`` of each window.

@@ -189,9 +189,9 @@ def test_default_sizes():
     assert model.n_patches == 16
     assert model.patch_dim == 26 * 62
     assert model.n_steps == 4
-    assert model.n_features == 192
-    assert len(model.signal_encoder.layers) == 8 + 1
-    assert model.signal_encoder.layers[0].linear1.weight.shape == (1024, 256)
+    assert model.n_features == 96
+    assert len(model.signal_encoder.layers) == 4 + 1
+    assert model.signal_encoder.layers[0].linear1.weight.shape == (256, 128)
 
 
 @pytest.mark.parametrize(
