@@ -51,6 +51,7 @@ from braindecode_emossl.pretraining.training_data import (
     drop_unsampled,
     encode_labels,
     find_labeled,
+    find_order,
     hold_out_subjects,
     join_metadata,
     list_subjects,
@@ -522,8 +523,10 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             return model
         pretrainer = self._make_pretrainer(model)
         sets = drop_unsampled(sets, pretrainer)
-        metadata = join_metadata(sets)
-        windows = concatenate(sets)
+        metadata, order = join_metadata(sets), find_order(sets)
+        if order is not None:
+            metadata = metadata.iloc[order].reset_index(drop=True)
+        windows = concatenate(sets, order)
         if self.memory is None:
             pretrainer.fit(windows, metadata=metadata)
         else:

@@ -21,6 +21,7 @@ __all__ = [
     "drop_unsampled",
     "encode_labels",
     "find_labeled",
+    "find_order",
     "hold_out_subjects",
     "join_metadata",
     "list_subjects",
@@ -132,7 +133,32 @@ def hold_out_subjects(metadata: pd.DataFrame | None, share: float, seed: int):
     return next(splitter.split(groups, groups=groups))
 
 
-def concatenate(sets: list[WindowSet]) -> np.ndarray:
+def find_order(sets: list[WindowSet]) -> np.ndarray | None:
+    """Return the rows of the joined sets by recording, trial and window.
+
+    The same windows are then in the same order whichever of them have labels. None if
+    the windows are one set, or the metadata do not tell.
+    """
+    tables = [part.metadata for part in sets]
+    if len(tables) == 1 or any(t is None or not {*_PLACE} <= {*t} for t in tables):
+        return None
+    joined = join_metadata(sets)
+    columns = [c for c in (*_RECORDING, *_PLACE) if c in joined]
+    ranks = [_rank(joined[c]) for c in columns]
+    return np.lexsort(ranks[::-1])  # by the first column, then by the second
+
+
+_RECORDING, _PLACE = ("corpus", "subject", "session", "run"), ("trial", "window")
+
+
+def _rank(column: pd.Series) -> np.ndarray:
+    """Return the place of each value among those of the column."""
+    numbers = pd.to_numeric(column, errors="coerce")  # run "10" is after "2"
+    known = column.astype(str) if numbers.isna().any() else numbers
+    return pd.factorize(known, sort=True)[0]
+
+
+def concatenate(sets: list[WindowSet], order: np.ndarray | None = None) -> np.ndarray:
     """Return the windows of all sets, without a copy if there is one set.
 
     Windows that are mapped from files are too large for memory: a file joins them.
@@ -140,10 +166,29 @@ def concatenate(sets: list[WindowSet]) -> np.ndarray:
     arrays = [part.windows for part in sets]
     if len(arrays) == 1:
         return arrays[0]
-    if not any(is_mapped(array) for array in arrays):
-        return np.concatenate(arrays)
-    shape = sum(map(len, arrays)), *arrays[0].shape[1:]
-    return map_blocks(arrays, np.result_type(*arrays), shape)
+    if order is None:
+        order = np.arange(sum(map(len, arrays)))
+    mapped = any(is_mapped(array) for array in arrays)
+    n_blocks = -(-len(order) // _BLOCK) if mapped else 1
+    blocks = (_take(arrays, rows) for rows in np.array_split(order, n_blocks))
+    if not mapped:
+        return next(blocks)
+    shape = len(order), *arrays[0].shape[1:]
+    return map_blocks(blocks, np.result_type(*arrays), shape)
+
+
+_BLOCK = 1024  # windows that are copied to a file at a time
+
+
+def _take(arrays: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Return rows of the joined arrays."""
+    taken = np.empty((len(rows), *arrays[0].shape[1:]), np.result_type(*arrays))
+    start = 0
+    for array in arrays:
+        here = (start <= rows) & (rows < start + len(array))
+        taken[here] = array[rows[here] - start]
+        start += len(array)
+    return taken
 
 
 def drop_unsampled(sets: list[WindowSet], pretrainer) -> list[WindowSet]:

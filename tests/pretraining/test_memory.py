@@ -14,6 +14,7 @@ import torch
 from braindecode_emossl.models import SCMM
 from braindecode_emossl.pretraining import (
     SCMMPretraining,
+    SSLClassifier,
     SSLPretrainer,
     load_checkpoint,
     memory,
@@ -78,6 +79,34 @@ def test_what_is_found_tells_who_validated(tmp_path):
     assert len(entries(tmp_path)) == 1
     told = [pretrainer.validation_subjects_ for pretrainer in found]
     pd.testing.assert_frame_equal(*told)
+
+
+def test_it_does_not_matter_which_windows_have_labels(tmp_path, n_fits):
+    """Each number of labelled trials in evaluate pre-trained on the same windows."""
+    metadata = SUBJECTS.assign(trial=np.tile(np.repeat([1, 2], 6), 2), window=range(24))
+    y = np.tile([0, 1], 12)
+    for step in (1, 3, 5):
+        is_labeled = np.arange(len(X)) % step == 0
+        unlabeled = {
+            "X_unlabeled": X[~is_labeled],
+            "metadata_unlabeled": metadata[~is_labeled].reset_index(drop=True),
+        }
+        classifier = SSLClassifier(
+            "SCMM",
+            model__input_domain="de",
+            pretrain_steps=2,
+            finetune_steps=1,
+            batch_size=8,
+            memory=tmp_path,
+            random_state=0,
+        ).fit(
+            X[is_labeled],
+            y[is_labeled],
+            metadata=metadata[is_labeled].reset_index(drop=True),
+            **(unlabeled if step > 1 else {}),
+        )
+        assert classifier.pretrainer_.history
+    assert len(n_fits) == len(entries(tmp_path)) == 1
 
 
 def test_torchs_generator_is_left_as_it_was(tmp_path):

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.utils import check_array
 
-from braindecode_emossl.pretraining.training_data import WindowSet, concatenate
+from braindecode_emossl.pretraining import training_data
+from braindecode_emossl.pretraining.training_data import (
+    WindowSet,
+    concatenate,
+    find_order,
+)
 from braindecode_emossl.storage import is_mapped, map_blocks
 
 
@@ -40,3 +46,34 @@ def test_blocks_of_other_shapes_are_refused():
     """They filled the file in a wrong order."""
     with pytest.raises(ValueError, match=r"shape \(4,\) after the first axis"):
         map_blocks([np.ones((2, 4)), np.ones((2, 2))], np.float32, (4, 4))
+
+
+def place_windows(n_runs=12, n_windows=3):
+    """Return the metadata of windows of one trial a run, in the order of a corpus."""
+    table = pd.MultiIndex.from_product(
+        [[1, 2, 10], [str(i) for i in range(n_runs)], range(n_windows)],
+        names=["subject", "run", "window"],
+    ).to_frame(index=False)
+    return table.assign(trial=table["run"].astype(int) + 1)
+
+
+@pytest.mark.parametrize("is_in_a_file", [False, True])
+def test_joined_windows_are_in_the_order_of_the_corpus(
+    is_in_a_file, tmp_path, monkeypatch
+):
+    """Which windows had labels changed their order, and so the pre-training."""
+    monkeypatch.setattr(training_data, "_BLOCK", 7)
+    metadata = place_windows()
+    X = np.arange(2 * len(metadata), dtype=np.float32).reshape(-1, 2, 1)
+    if is_in_a_file:
+        X = map_blocks([X], np.float32, X.shape)
+    is_labeled = np.random.default_rng(0).random(len(X)) < 0.3
+    sets = [
+        WindowSet("X", X[rows], metadata[rows].reset_index(drop=True))
+        for rows in (is_labeled, ~is_labeled)
+    ]
+    order = find_order(sets)
+    np.testing.assert_array_equal(concatenate(sets, order), X)
+    assert find_order(sets[:1]) is None
+    sets[1].metadata = None
+    assert find_order(sets) is None
