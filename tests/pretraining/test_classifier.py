@@ -870,7 +870,7 @@ def test_metadata_of_epochs_reach_pre_training(windows, pretrained_on):
     assert pretrained_on[0][1].equals(metadata)
     other = metadata.assign(subject=9)
     make_classifier(sfreq=None).fit(epochs, y, metadata=other, X_unlabeled=epochs[:5])
-    assert pretrained_on[1][1]["subject"].tolist() == [9] * 60 + [0] * 5
+    assert pretrained_on[1][1]["subject"].tolist() == [0] * 5 + [9] * 60
 
 
 # -- MOABB and memory ------------------------------------------------------------

@@ -226,8 +226,8 @@ def test_defaults_and_presets():
     assert objective.mask_ratio == 0.75
     assert objective.n_masked == 15
     assert not objective.loss.normalize_targets
-    assert objective.to_decoder.out_features == 128
-    assert [len(objective.decoder), objective.decoder[0].self_attn.num_heads] == [5, 8]
+    assert objective.to_decoder.out_features == 64
+    assert [len(objective.decoder), objective.decoder[0].self_attn.num_heads] == [3, 4]
     objective = MoodReaderPretraining(encoder, preset="mind-vis", n_decoder_layers=1)
     assert objective.to_decoder.out_features == 512
     assert [len(objective.decoder), objective.decoder[0].self_attn.num_heads] == [2, 16]
