@@ -80,8 +80,8 @@ class StepwiseTraining(DeviceTraining):
         else:
             self.first_step_, self.batch_in_epoch_ = self.n_steps_, 0
             self.epoch_start_ = None
-            if not self.history:
-                self.tell_objective("prepare", train.windows, metadata=train.metadata)
+            hook = "on_resume" if self.history else "prepare"
+            self.tell_objective(hook, train.windows, metadata=train.metadata)
         end = self.first_step_ + self.plan_steps(epochs)
         datasets = {"dataset_train": train, "dataset_valid": valid}
         is_within_epoch = self.batch_in_epoch_ > 0

@@ -356,7 +356,7 @@ class MaskedClusterPretraining(PretrainingObjective):
 
     @torch.no_grad()
     def on_resume(self, X, metadata=None) -> None:
-        """Find by what the features of each recording were standardised.
+        """Find by what the features of each recording are standardised.
 
         Parameters
         ----------

@@ -136,8 +136,9 @@ class PretrainingObjective(nn.Module):
     def on_resume(self, X, metadata: pd.DataFrame | None = None) -> None:
         """Restore what is not in the state. Override this if there is such a thing.
 
-        Called in place of :meth:`prepare` before an interrupted training is resumed.
-        Does nothing by default. An override may leave out ``metadata``.
+        Called in place of :meth:`prepare` before an interrupted training is resumed,
+        and before ``partial_fit`` continues a training, maybe on other windows. Does
+        nothing by default. An override may leave out ``metadata``.
 
         Parameters
         ----------

@@ -456,6 +456,35 @@ def test_targets_of_a_window_are_computed_once_a_clustering(
     assert n_computed == n_epochs_computed * 40
 
 
+def test_a_training_that_continues_on_other_windows_has_their_targets():
+    """The scaling of recordings, and targets, were those of the first windows."""
+    seen = []
+
+    class Recording(MaskedClusterPretraining):
+        def compute_loss(self, X, targets, mask):
+            seen.append((X, targets))
+            return super().compute_loss(X, targets, mask)
+
+    objective = Recording(
+        make_objective().encoder, n_clusters=(6, 4), code_dim=16, recluster_every=None
+    )
+    pretrainer = SSLPretrainer(objective, batch_size=8, max_epochs=1, device="cpu")
+    pretrainer.fit(
+        make_windows(24), metadata=pd.DataFrame({"subject": np.repeat([1, 2, 3], 8)})
+    )
+    other = 5 * make_windows(16, seed=1)
+    seen.clear()
+    pretrainer.partial_fit(
+        other, metadata=pd.DataFrame({"subject": np.repeat([4, 5], 8)})
+    )
+    fitted = pretrainer.module_
+    assert len(fitted.clusters["band_power"].recording_means) == 2
+    for x, targets in seen:
+        # (batch, 16), one match in each row
+        rows = (x[:, None] == other[None]).flatten(2).all(-1).int().argmax(1)
+        assert torch.equal(targets, fitted.compute_targets(x, rows // 8))
+
+
 def test_training_is_seeded():
     found = [
         SSLPretrainer(
