@@ -11,7 +11,7 @@ Tables of CPU time, medians of interleaved rounds:
 * a batch of a tiny model in ``SSLPretrainer`` and in skorch's ``NeuralNet``;
 * an update of pre-training in two sizes: of MEMHACL, the default and the published one,
   on 128 windows of 62 x 200; of MaskedClusterTransformer and MoodReader, the default
-  and twice its width, on 64 windows of 62 x 800. It has three rounds, as the published
+  and a larger one, on 64 windows of 62 x 800. It has three rounds, as the published
   MEMHACL takes a quarter of a minute.
 """
 
@@ -201,7 +201,7 @@ def make_memhacl(size: str, settings: dict) -> MEMHACLPretraining:
 
 
 def make_masked_cluster(size: str, settings: dict) -> MaskedClusterPretraining:
-    """Return MaskedClusterTransformer as it is by default, or of twice the width."""
+    """Return MaskedClusterTransformer as it is by default, or larger."""
     if size == "default":
         return MaskedClusterPretraining(MaskedClusterTransformer(**settings))
     model = MaskedClusterTransformer(
@@ -216,7 +216,7 @@ def make_masked_cluster(size: str, settings: dict) -> MaskedClusterPretraining:
 
 
 def make_mood_reader(size: str, settings: dict) -> MoodReaderPretraining:
-    """Return MoodReader as it is by default, or of twice the width."""
+    """Return MoodReader as it is by default, or larger."""
     if size == "default":
         return MoodReaderPretraining(MoodReader(**settings))
     model = MoodReader(

@@ -404,7 +404,7 @@ def _matmul(xp, x, matrix):
 
 
 def _variance(xp, x):
-    """Return the variance along the last axis; that of torch is slow on short ones."""
+    """Return the variance along the last axis; torch.var is slow if it is short."""
     x = x - xp.mean(x, axis=-1, keepdims=True)
     return xp.mean(x * x, axis=-1)
 

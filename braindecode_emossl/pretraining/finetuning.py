@@ -29,6 +29,8 @@ STRATEGIES = ("full", "linear-probe", "layer-decay", "gradual")
 
 # Rounds that a training of max_steps is divided into.
 _N_ROUNDS = 20
+# Windows whose features a linear probe computes at a time, and the most that it keeps.
+_BLOCK, _MOST_BYTES = 256, 2**28
 
 
 class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
@@ -90,6 +92,9 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
        Classification. ACL. https://doi.org/10.18653/v1/P18-1031
     """
 
+    #: Whether a batch in training is not windows but the features of a linear probe.
+    reads_features_ = False
+
     # The given model is itself trained, so both names refer to the same weights.
     cuda_dependent_attributes_ = ["module"]  # noqa: RUF012
 
@@ -138,7 +143,6 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
     def initialize_module(self):
         """Take the model and find its layers."""
         self._check_settings()
-        self.reads_features_ = False
         super().initialize_module()
         self.layers_ = [] if self.finetune == "full" else find_layers(self.module_)
         # Weights that the model itself keeps frozen stay frozen.
@@ -207,26 +211,23 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
             self.reads_features_ = False
 
     def get_split_datasets(self, X, y=None, **fit_params):
-        """Return what trains, as features if only the head does, and what validates."""
+        """Return training and validation data, features if only the head is trained."""
         train, valid = super().get_split_datasets(X, y, **fit_params)
-        self.reads_features_ = False
-        if valid is None and self._reads_windows_often(train):
+        if valid is None and not fit_params and self._repeats_windows(train):
             features = self._extract_features(train)
             if features is not None:
                 train = LabeledWindows(features, train.labels, train.weights)
                 self.reads_features_ = True
         return train, valid
 
-    def _reads_windows_often(self, train) -> bool:
+    def _repeats_windows(self, train) -> bool:
         """Return whether a linear probe reads its windows, the same ones, again."""
         if self.finetune != "linear-probe" or not isinstance(train, LabeledWindows):
             return False
-        # Other data loaders and collate functions may augment the windows.
+        # Other data loaders, collate functions and callbacks may augment the windows.
         settings = self.get_params_for("iterator_train")
-        if (
-            self.iterator_train is not DataLoader
-            or settings["collate_fn"] is not collate
-        ):
+        is_plain = self.iterator_train is DataLoader and not self.callbacks
+        if not is_plain or settings["collate_fn"] is not collate:
             return False
         if self.max_steps is None:
             return self.max_epochs > 1
@@ -237,26 +238,34 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
         """Return the inputs of ``final_layer``, or None if they do not give the output.
 
         Something may follow the last layer in a model, or enter beside the features.
+        Features that are too large to be kept are not returned either.
         """
         self.module_.eval()
         head = self.module_.final_layer
         inputs: list[tuple] = []
-        features = []
+        features = None
         hook = head.register_forward_pre_hook(lambda _, given: inputs.append(given))
         try:
-            # A data loader draws a number; the random numbers stay as without it.
-            with torch.random.fork_rng(devices=[]):
-                for windows, _ in self.get_iterator(dataset):
-                    output = self.infer(windows)
-                    if [len(given) for given in inputs] != [1]:
+            for start in range(0, len(dataset), _BLOCK):
+                rows = range(start, min(start + _BLOCK, len(dataset)))
+                output = self.infer(dataset.__getitems__(rows)[0])
+                if [len(given) for given in inputs] != [1]:
+                    return None
+                (found,) = inputs.pop()
+                if not all(_is_single(x, len(rows)) for x in (found, output)):
+                    return None
+                if not torch.equal(head(found), output):
+                    return None
+                inputs.clear()
+                if features is None:
+                    shape = len(dataset), *found.shape[1:]
+                    if 4 * math.prod(shape) > _MOST_BYTES:
                         return None
-                    features.append(inputs.pop()[0])
-                    if not torch.equal(head(features[-1]), output):
-                        return None
-                    inputs.clear()
+                    features = torch.empty(shape)
+                features[rows.start : rows.stop] = found
         finally:
             hook.remove()
-        return WindowArray(torch.cat(features))
+        return None if features is None else WindowArray(features)
 
     def get_iterator(self, dataset, training=False):
         """Return the batches of a data set."""
@@ -382,6 +391,12 @@ class _Rounds:
         n_steps = min(self.n_steps, self.n_left)
         self.n_left -= n_steps
         return islice(self.stream, n_steps)
+
+
+def _is_single(x, n_windows: int) -> bool:
+    """Return whether something is a tensor of single precision, a row a window."""
+    is_tensor = isinstance(x, torch.Tensor) and x.ndim > 0
+    return is_tensor and x.dtype == torch.float32 and len(x) == n_windows
 
 
 def _weigh_loss(criterion, y_pred, labels, weights) -> torch.Tensor:

@@ -356,7 +356,7 @@ class MaskedClusterPretraining(PretrainingObjective):
 
     @torch.no_grad()
     def on_resume(self, X, metadata=None) -> None:
-        """Find by what the features of each recording are standardised.
+        """Compute the mean and scale of each recording, and forget the targets.
 
         Parameters
         ----------
@@ -484,7 +484,7 @@ class MaskedClusterPretraining(PretrainingObjective):
     @torch.compiler.disable
     def _recall_targets(self, x, recordings, windows) -> torch.Tensor:
         """Return the targets of a batch, computed unless they are known."""
-        if windows is None:
+        if windows is None or not len(self._has_targets):
             return self.compute_targets(x, recordings)
         new = (~self._has_targets[windows]).nonzero()[:, 0]
         if len(new):
@@ -622,6 +622,7 @@ def _spread(rows) -> np.ndarray:
 def _read_clustered(objective: MaskedClusterPretraining, incompatible_keys) -> None:
     """Read which clusters give the targets of an objective that was loaded."""
     objective.n_clustered = int(objective.clustered)
+    objective._forget_targets(0)
 
 
 class _ClusterHead(nn.Module):

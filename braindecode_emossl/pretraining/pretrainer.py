@@ -285,7 +285,9 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         )
         self.sampler_ = None
         self.recordings_: dict[WindowDataset, Any] = {}
-        self.arguments_ = set(inspect.signature(self.objective.forward).parameters)
+        # What forward takes beside the batch, whatever it calls that.
+        arguments = list(inspect.signature(self.objective.forward).parameters)
+        self.arguments_ = set(arguments[1:])
         return super().initialize()
 
     def __setstate__(self, state):
@@ -438,11 +440,12 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
 
     def _may_change(self, dataset: WindowDataset, given: dict) -> bool:
         """Return whether a window may be another one when it is read again."""
-        # All of these may augment it: a data loader or collate function of the user's,
-        # and the transform of a data set of braindecode.
+        # What may augment it: a data loader, a collate function and a data set of the
+        # user's, and the transform of a data set of braindecode.
         return (
             self.iterator_train is not DataLoader
             or "collate_fn" in given
+            or type(dataset) is not WindowDataset
             or isinstance(dataset.windows.X, BaseConcatDataset)
         )
 

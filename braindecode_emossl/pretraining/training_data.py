@@ -136,48 +136,75 @@ def hold_out_subjects(metadata: pd.DataFrame | None, share: float, seed: int):
 def find_order(sets: list[WindowSet]) -> np.ndarray | None:
     """Return the rows of the joined sets by recording, trial and window.
 
-    The same windows are then in the same order whichever of them have labels. None if
-    the windows are one set, or the metadata do not tell.
+    The same windows are then in the same order whichever of them have labels. Sets
+    whose metadata do not tell come last. None if the windows are in this order.
     """
-    tables = [part.metadata for part in sets]
-    if len(tables) == 1 or any(t is None or not {*_PLACE} <= {*t} for t in tables):
+    ends = np.cumsum([len(part) for part in sets])
+    rows = [
+        np.arange(end - len(part), end) for part, end in zip(sets, ends, strict=True)
+    ]
+    is_known = [
+        part.metadata is not None
+        and part.metadata.columns.is_unique
+        and {*_PLACE} <= {*part.metadata}
+        for part in sets
+    ]
+    if not any(is_known):
         return None
-    joined = join_metadata(sets)
-    columns = [c for c in (*_RECORDING, *_PLACE) if c in joined]
-    ranks = [_rank(joined[c]) for c in columns]
-    return np.lexsort(ranks[::-1])  # by the first column, then by the second
+    known = np.concatenate(
+        [r for r, is_in in zip(rows, is_known, strict=True) if is_in]
+    )
+    others = [r for r, is_in in zip(rows, is_known, strict=True) if not is_in]
+    joined = join_metadata(sets).iloc[known]
+    keys = [
+        key for c in (*_RECORDING, *_PLACE) if c in joined for key in _rank(joined[c])
+    ]
+    # The last key of lexsort is the first to sort by.
+    order = np.concatenate([known[np.lexsort(keys[::-1])], *others])
+    return None if (order == np.arange(len(order))).all() else order
 
 
 _RECORDING, _PLACE = ("corpus", "subject", "session", "run"), ("trial", "window")
 
 
-def _rank(column: pd.Series) -> np.ndarray:
-    """Return the place of each value among those of the column."""
-    numbers = pd.to_numeric(column, errors="coerce")  # run "10" is after "2"
-    known = column.astype(str) if numbers.isna().any() else numbers
-    return pd.factorize(known, sort=True)[0]
+def _rank(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ranks of values as numbers, with run "10" after "2", and as text."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    return tuple(
+        pd.factorize(values, sort=True)[0] for values in (numbers, column.astype(str))
+    )
 
 
 def concatenate(sets: list[WindowSet], order: np.ndarray | None = None) -> np.ndarray:
-    """Return the windows of all sets, without a copy if there is one set.
+    """Return the windows of all sets, without a copy if there is one set in order.
 
     Windows that are mapped from files are too large for memory: a file joins them.
     """
     arrays = [part.windows for part in sets]
-    if len(arrays) == 1:
+    if len(arrays) == 1 and order is None:
         return arrays[0]
+    is_in_file = any(is_mapped(array) for array in arrays)
+    if order is None and not is_in_file:
+        return np.concatenate(arrays)
+    shape = sum(map(len, arrays)), *arrays[0].shape[1:]
+    dtype = np.result_type(*arrays)
     if order is None:
-        order = np.arange(sum(map(len, arrays)))
-    mapped = any(is_mapped(array) for array in arrays)
-    n_blocks = -(-len(order) // _BLOCK) if mapped else 1
-    blocks = (_take(arrays, rows) for rows in np.array_split(order, n_blocks))
-    if not mapped:
-        return next(blocks)
-    shape = len(order), *arrays[0].shape[1:]
-    return map_blocks(blocks, np.result_type(*arrays), shape)
+        return map_blocks(arrays, dtype, shape)
+    blocks = (_take(arrays, rows) for rows in _split(order))
+    if is_in_file:
+        return map_blocks(blocks, dtype, shape)
+    joined = np.empty(shape, dtype)
+    for part, block in zip(_split(joined), blocks, strict=True):
+        part[:] = block
+    return joined
 
 
-_BLOCK = 1024  # windows that are copied to a file at a time
+_BLOCK = 1024  # windows that are copied at a time
+
+
+def _split(array: np.ndarray) -> list[np.ndarray]:
+    """Return views of parts of an array."""
+    return np.array_split(array, max(1, len(array) // _BLOCK))
 
 
 def _take(arrays: list[np.ndarray], rows: np.ndarray) -> np.ndarray:

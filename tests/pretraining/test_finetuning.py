@@ -15,6 +15,7 @@ from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import DataLoader
 
+from braindecode_emossl.pretraining import finetuning
 from braindecode_emossl.pretraining.device_training import LabeledWindows
 from braindecode_emossl.pretraining.finetuning import FineTuner, find_layers
 from braindecode_emossl.pretraining.windows import WindowArray
@@ -168,6 +169,78 @@ def test_a_linear_probe_computes_features_once(
     np.testing.assert_allclose(
         net.predict_proba(X), reference.predict_proba(X), rtol=1e-5
     )
+
+
+class Scaled(Toy):
+    """An argument of fit enters beside the windows."""
+
+    def forward(self, x, gain=0.0):
+        x = gain * self.blocks(self.pool(x) * self.fixed + self.token)
+        return self.final_layer(self.mix(x))
+
+
+def test_a_linear_probe_passes_on_fit_params(data):
+    """Features were computed without them."""
+    torch.manual_seed(0)
+    model = Scaled()
+    settings = {"finetune": "linear-probe", "max_epochs": 4, "batch_size": 8}
+
+    def train(iterator):
+        torch.manual_seed(7)
+        net = FineTuner(copy.deepcopy(model), iterator_train=iterator, **settings)
+        return net.fit(*data, gain=3.0).history[:, "train_loss"]
+
+    np.testing.assert_allclose(train(DataLoader), train(OtherLoader), rtol=1e-5)
+
+
+class Asking(Callback):
+    """Predict other windows during the training."""
+
+    def __init__(self, X):
+        self.X = X
+
+    def on_epoch_end(self, net, **kwargs):
+        net.predict_proba(self.X)
+
+
+def test_a_callback_predicts_during_a_linear_probe(model, data):
+    """The head was applied to its windows."""
+    callbacks = [("asking", Asking(data[0][:5]))]
+    fit(model, data, finetune="linear-probe", max_epochs=2, callbacks=callbacks)
+
+
+def test_the_validation_loader_does_not_order_a_linear_probe(model, data):
+    """Features of shuffled windows were paired with the labels of others."""
+
+    def train(**settings):
+        torch.manual_seed(7)
+        settings = {"finetune": "linear-probe", "max_epochs": 4, **settings}
+        return fit(model, data, **settings).history[:, "train_loss"]
+
+    assert train() == train(iterator_valid__shuffle=True)
+
+
+class InBlocks(Toy):
+    """The head sees four rows for each window."""
+
+    def forward(self, x):
+        x = self.mix(self.blocks(self.pool(x) * self.fixed + self.token))
+        return self.final_layer(x.repeat_interleave(4, dim=0))[::4]
+
+
+def test_a_head_that_does_not_see_windows(data):
+    torch.manual_seed(0)
+    fit(InBlocks(), data, finetune="linear-probe", max_epochs=2)
+
+
+def test_features_too_large_to_be_kept_are_computed_again(model, data, monkeypatch):
+    settings = {"finetune": "linear-probe", "max_epochs": 3}
+    torch.manual_seed(7)
+    expected = fit(model, data, **settings).history[:, "train_loss"]
+    monkeypatch.setattr(finetuning, "_MOST_BYTES", 100)
+    torch.manual_seed(7)
+    found = fit(model, data, **settings).history[:, "train_loss"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_gradual_adds_one_layer_per_epoch_from_the_head_down(model, data):

@@ -840,3 +840,19 @@ def test_training_on_a_gpu_is_seeded_and_stays_there(X):
     assert next(pretrainer.module_.parameters()).is_cuda
     again = make_pretrainer(device="cuda").fit(X)
     torch.testing.assert_close(weights(pretrainer.module_), weights(again.module_))
+
+
+class Named(PretrainingObjective):
+    """Its batch has the name of an argument that only some objectives take."""
+
+    def forward(self, windows):
+        loss = self.encoder(windows.flatten(1)).square().mean()
+        return PretrainingOutput(loss, {"loss": loss.detach()})
+
+
+def test_an_objective_may_call_its_batch_windows():
+    """It was given the numbers of the windows by the same name."""
+    X = np.random.default_rng(0).normal(size=(16, 2, 3)).astype(np.float32)
+    objective = Named(torch.nn.Linear(6, 2))
+    pretrainer = SSLPretrainer(objective, batch_size=8, max_epochs=1, device="cpu")
+    assert len(pretrainer.fit(X).history) == 1

@@ -65,15 +65,51 @@ def test_joined_windows_are_in_the_order_of_the_corpus(
     monkeypatch.setattr(training_data, "_BLOCK", 7)
     metadata = place_windows()
     X = np.arange(2 * len(metadata), dtype=np.float32).reshape(-1, 2, 1)
-    if is_in_a_file:
-        X = map_blocks([X], np.float32, X.shape)
     is_labeled = np.random.default_rng(0).random(len(X)) < 0.3
-    sets = [
-        WindowSet("X", X[rows], metadata[rows].reset_index(drop=True))
-        for rows in (is_labeled, ~is_labeled)
-    ]
-    order = find_order(sets)
-    np.testing.assert_array_equal(concatenate(sets, order), X)
+    sets = []
+    for rows in (np.flatnonzero(is_labeled), np.flatnonzero(~is_labeled)):
+        part = X[rows]
+        if is_in_a_file:
+            part = map_blocks([part], np.float32, part.shape)
+        table = metadata.iloc[rows].reset_index(drop=True)
+        sets.append(WindowSet("X", part, table))
     assert find_order(sets[:1]) is None
-    sets[1].metadata = None
-    assert find_order(sets) is None
+    for given in (sets, sets[::-1]):
+        joined = concatenate(given, find_order(given))
+        assert is_mapped(joined) == is_in_a_file
+        np.testing.assert_array_equal(joined, X)
+
+
+def test_one_set_is_ordered_too():
+    """Memory was not shared with all labels where a corpus is not sorted."""
+    metadata = place_windows().iloc[::-1].reset_index(drop=True)
+    X = np.arange(len(metadata), dtype=np.float32)[:, None, None]
+    sets = [WindowSet("X", X, metadata)]
+    np.testing.assert_array_equal(concatenate(sets, find_order(sets)), X[::-1])
+
+
+def test_windows_without_a_place_come_last():
+    metadata = place_windows()
+    array = np.zeros((len(metadata), 1, 1))
+    last = [
+        WindowSet("X_target_unlabeled", array[:4]),
+        WindowSet("X_unlabeled", array, metadata.drop(columns="trial")),
+    ]
+    sets = [*last, WindowSet("X", array, metadata.iloc[::-1])]
+    order = find_order(sets)
+    n = len(metadata)
+    assert order[:n].tolist() == list(range(2 * n + 3, n + 3, -1))
+    assert order[n:].tolist() == list(range(n + 4))
+    assert find_order(last) is None
+
+
+def test_text_breaks_ties_of_numbers():
+    metadata = place_windows().assign(subject=["1", "01"] * (len(place_windows()) // 2))
+    shuffled = metadata.sample(frac=1, random_state=0)
+    array = np.zeros((len(metadata), 1, 1))
+    tables = [
+        table.iloc[found] if found is not None else table
+        for table in (metadata, shuffled)
+        for found in [find_order([WindowSet("X", array, table)])]
+    ]
+    pd.testing.assert_frame_equal(*(t.reset_index(drop=True) for t in tables))
