@@ -22,6 +22,7 @@ import inspect
 import statistics
 import time
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -170,15 +171,60 @@ def compare_loops(n_rounds: int) -> Table:
     return table
 
 
+class Sized(NamedTuple):
+    """A model that is compared with a larger one."""
+
+    model: type
+    objective: type
+    shape: tuple[int, ...]  # of a batch
+    larger_model: dict
+    larger_objective: dict
+
+
+SIZED = [
+    # items of four windows
+    Sized(MEMHACL, MEMHACLPretraining, (32, 4, 62, 200), {"preset": "paper"}, {}),
+    Sized(
+        MaskedClusterTransformer,
+        MaskedClusterPretraining,
+        (64, 62, 800),
+        {
+            "n_filters": 256,
+            "emb_dim": 256,
+            "n_layers": 6,
+            "n_heads": 8,
+            "dim_feedforward": 1024,
+        },
+        {"code_dim": 256},
+    ),
+    Sized(
+        MoodReader,
+        MoodReaderPretraining,
+        (64, 62, 800),
+        {
+            "embed_dim": 256,
+            "n_layers": 8,
+            "n_heads": 8,
+            "mlp_ratio": 4.0,
+            "feature_dim": 64,
+            "n_feature_heads": 4,
+        },
+        {"decoder_dim": 128, "n_decoder_layers": 4, "n_decoder_heads": 8},
+    ),
+]
+
+
 def compare_sizes(n_rounds: int) -> Table:
     """Return the parameters of models in two sizes, and the time of an update."""
     table = Table("model", "size", "model", "objective", "s an update", box=MARKDOWN)
     updates, counts = {}, {}
-    for name, (make, n_times, shape) in SIZED.items():
-        settings = {"n_outputs": 3, "n_chans": 62, "n_times": n_times, "sfreq": 200}
-        for size in ("default", "large"):
-            objective = make(size, settings)
-            x = torch.randn(*shape, 62, n_times)
+    for sized in SIZED:
+        x = torch.randn(sized.shape)
+        settings = {"n_outputs": 3, "n_chans": 62, "n_times": x.shape[-1], "sfreq": 200}
+        for size in ("default", "larger"):
+            of_model, of_objective = sized[3:] if size == "larger" else ({}, {})
+            model = sized.model(**settings, **of_model)
+            objective = sized.objective(model, **of_objective)
             objective.prepare(x.flatten(0, -3))
             takes_windows = "windows" in inspect.signature(objective.forward).parameters
             # As in training: the targets of a window are known from the second time on.
@@ -186,59 +232,14 @@ def compare_sizes(n_rounds: int) -> Table:
             optimizer = torch.optim.AdamW(objective.parameters(), fused=True)
             update = partial(_update, objective, optimizer, x, extra)
             update()
-            updates[name, size] = update
-            parts = (objective.encoder, objective)
-            counts[name, size] = [sum(p.numel() for p in m.parameters()) for m in parts]
+            key = sized.model.__name__, size
+            updates[key] = update
+            counts[key] = [
+                sum(p.numel() for p in m.parameters()) for m in (model, objective)
+            ]
     for key, value in measure(updates, n_rounds).items():
         table.add_row(*key, *(f"{n:,}" for n in counts[key]), f"{value:.2f}")
     return table
-
-
-def make_memhacl(size: str, settings: dict) -> MEMHACLPretraining:
-    """Return ME-MHACL as it is by default, or as published."""
-    preset = "default" if size == "default" else "paper"
-    return MEMHACLPretraining(MEMHACL(preset=preset, **settings))
-
-
-def make_masked_cluster(size: str, settings: dict) -> MaskedClusterPretraining:
-    """Return MaskedClusterTransformer as it is by default, or larger."""
-    if size == "default":
-        return MaskedClusterPretraining(MaskedClusterTransformer(**settings))
-    model = MaskedClusterTransformer(
-        n_filters=256,
-        emb_dim=256,
-        n_layers=6,
-        n_heads=8,
-        dim_feedforward=1024,
-        **settings,
-    )
-    return MaskedClusterPretraining(model, code_dim=256)
-
-
-def make_mood_reader(size: str, settings: dict) -> MoodReaderPretraining:
-    """Return MoodReader as it is by default, or larger."""
-    if size == "default":
-        return MoodReaderPretraining(MoodReader(**settings))
-    model = MoodReader(
-        embed_dim=256,
-        n_layers=8,
-        n_heads=8,
-        mlp_ratio=4.0,
-        feature_dim=64,
-        n_feature_heads=4,
-        **settings,
-    )
-    return MoodReaderPretraining(
-        model, decoder_dim=128, n_decoder_layers=4, n_decoder_heads=8
-    )
-
-
-# How to make the objective, samples of a window, and examples of a batch.
-SIZED = {
-    "MEMHACL": (make_memhacl, 200, (32, 4)),  # items of four windows
-    "MaskedClusterTransformer": (make_masked_cluster, 800, (64,)),
-    "MoodReader": (make_mood_reader, 800, (64,)),
-}
 
 
 def _update(objective: nn.Module, optimizer, x: torch.Tensor, extra: dict) -> None:
