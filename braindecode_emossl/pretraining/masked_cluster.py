@@ -480,8 +480,6 @@ class MaskedClusterPretraining(PretrainingObjective):
             self.progress[1] += 1
         return output
 
-    # Which windows are new depends on the data, which a compiled graph cannot follow.
-    @torch.compiler.disable
     def _recall_targets(self, x, recordings, windows) -> torch.Tensor:
         """Return the targets of a batch, computed unless they are known."""
         if windows is None or not len(self._has_targets):
