@@ -69,12 +69,18 @@ def test_a_signature_of_the_trial_is_not_read_as_the_label():
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 2**31), n_classes=st.integers(2, 5))
 def test_chance_is_one_over_the_number_of_classes(seed, n_classes):
-    """Constant features: the probe predicts one class, however frequent it is."""
+    """Constant features: the probe predicts the most frequent class.
+
+    Of classes of about the same size, each fold predicted another one, which is the
+    rarer one in its test set: by chance the score was below the tolerance.
+    """
     rng = np.random.default_rng(seed)
-    target = np.repeat(np.arange(n_classes), rng.integers(4, 20, n_classes))
+    sizes = rng.integers(4, 20, n_classes)
+    sizes[0] += 30
+    target = np.repeat(np.arange(n_classes), sizes)
     found = probe(np.ones((len(target), 2)), target, np.arange(len(target)))
     assert_allclose(found.chance, 1 / n_classes)
-    assert_allclose(found.score, found.chance, atol=0.15)
+    assert_allclose(found.score, found.chance)
 
 
 def test_a_class_in_one_group_is_left_out():
