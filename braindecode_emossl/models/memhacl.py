@@ -359,7 +359,7 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         Raises
         ------
         ValueError
-            If there are no windows, or these channels contain NaN or infinite values.
+            If ``x`` is empty, or one of these channels has NaN or infinite values.
         """
         if len(x) == 0:
             raise ValueError("fit_normalization needs at least one window, got none.")

@@ -142,8 +142,8 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
     n_hidden : int, default=128
         Width of the hidden layer of ``final_layer``. [inferred]
     drop_prob : float, default=0.1
-        Dropout in all layers but ``final_layer``. Attention weights have none:
-        it made a step on a CPU take half as long again. [inferred]
+        Dropout in all layers but ``final_layer``. It is not applied to attention
+        weights, where it is slow on a CPU. [inferred]
     head_drop_prob : float, default=0.3
         Dropout after the hidden layer of ``final_layer``. [inferred]
     activation : type[nn.Module], default=nn.GELU
