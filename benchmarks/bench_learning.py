@@ -36,7 +36,10 @@ import torch
 import torch.nn.functional as F
 from learning_tables import (
     DE_BASELINE,
+    add_folds,
     add_options,
+    choose_protocol,
+    describe_protocol,
     describe_updates,
     open_folder,
     parse_number,
@@ -180,30 +183,10 @@ def make_parser(description: str, models: list[str]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--replica-seed", type=int, default=0, help="seed of the signals (default: 0)"
     )
-    parser.add_argument(
-        "--folds",
-        type=parse_folds,
-        metavar="K",
-        help="groups of subjects, each of which is left out in turn (default: leave "
-        "out one subject at a time)",
-    )
+    add_folds(parser)
     add_options(parser)
     parser.set_defaults(seeds=[0, 1, 2])
     return parser
-
-
-def parse_folds(text: str) -> int:
-    """Return a number of groups of subjects, at least two."""
-    if int(text) < 2:
-        raise argparse.ArgumentTypeError(f"must be at least 2, but got {text}")
-    return int(text)
-
-
-def choose_protocol(options: argparse.Namespace) -> tuple[str, dict]:
-    """Return the protocol that the options ask for, and its settings."""
-    if options.folds is None:
-        return "leave-one-subject-out", {}
-    return "subject-kfold", {"n_splits": options.folds}
 
 
 def open_replica(bed: Bed, folder: Path, options: argparse.Namespace):
@@ -260,14 +243,13 @@ def make_pairs(name: str, pipelines: dict) -> list[tuple[str, str]]:
 
 def describe(name: str, bed: Bed, dataset, options: argparse.Namespace) -> str:
     """Return the data and the settings in words."""
-    left_out = f"{options.folds} groups" if options.folds else "one subject at a time"
     return "\n".join(
         [
             f"{name} on a replica of {dataset.code}, effect size "
             f"{options.effect_size:g}, seed {options.replica_seed}",
             f"{len(dataset.subject_list)} subjects, one session, trials of "
             f"{options.seconds:g} s, Emotion with {bed.paradigm or 'its defaults'}",
-            f"left out: {left_out}",
+            describe_protocol(options),
             describe_updates(options),
         ]
     )

@@ -27,13 +27,13 @@ import numpy as np
 import torch
 from bench_learning import (
     BEDS,
-    choose_protocol,
     describe,
     load_shipped,
     make_parser,
     open_replica,
 )
 from learning_tables import (
+    choose_protocol,
     open_folder,
     run_folds,
     tabulate_differences,

@@ -1,8 +1,9 @@
-"""Rest against mental arithmetic in real EEG, one subject left out at a time.
+"""Rest against mental arithmetic in real EEG, on subjects that were left out.
 
     python benchmarks/bench_real_eeg.py FOLDER
     python benchmarks/bench_real_eeg.py FOLDER --pipelines SCMM --n-labeled 1 all
     python benchmarks/bench_real_eeg.py FOLDER --pipelines SCMM --pretrain-steps 100
+    python benchmarks/bench_real_eeg.py FOLDER --pipelines MoodReader --folds 3
 
 FOLDER contains the EDF files of PhysioNet's "EEG During Mental Arithmetic Tasks" (Zyma
 et al. 2019, https://doi.org/10.13026/C2JQ1P): 36 subjects at rest (SubjectNN_1.edf,
@@ -36,7 +37,10 @@ import numpy as np
 import pandas as pd
 from learning_tables import (
     DE_BASELINE,
+    add_folds,
     add_options,
+    choose_protocol,
+    describe_protocol,
     describe_updates,
     open_folder,
     parse_number,
@@ -226,6 +230,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="standardise each channel within each subject, which uses the signals of "
         "the test subject (default: no)",
     )
+    add_folds(parser)
     add_options(parser)
     return parser
 
@@ -236,8 +241,16 @@ def run(options: argparse.Namespace) -> None:
     paradigm = Emotion(standardize=options.standardize)
     with open_folder(options.results) as folder:
         pipelines, grids = make_pipelines(options, folder / "memory")
+        protocol, settings = choose_protocol(options)
         results = run_folds(
-            pipelines, dataset, paradigm, folder, options, param_grid=grids
+            pipelines,
+            dataset,
+            paradigm,
+            folder,
+            options,
+            protocol,
+            param_grid=grids,
+            **settings,
         )
     console = Console(width=140)
     console.print(describe(dataset, paradigm, results, options), highlight=False)
@@ -282,7 +295,9 @@ def describe(dataset, paradigm, results: pd.DataFrame, options) -> str:
     trials = paradigm.label_trials(dataset)
     info = paradigm.get_info(dataset)
     first = results[results["pipeline"] == DE_BASELINE].drop_duplicates("subject")
-    lines = [f"{len(first)} subjects {dataset.subject_list}, one tested at a time"]
+    lines = [
+        f"{len(first)} subjects {dataset.subject_list}, {describe_protocol(options)}"
+    ]
     for name, part in trials.groupby("label", sort=False):
         lines.append(f"{name}: {part['length'].sum():.0f} s in {len(part)} blocks")
     lines += [

@@ -1,13 +1,14 @@
 """Which settings make the pre-training of a model worth it: an ablation.
 
-    python benchmarks/bench_settings.py SCMM
-    python benchmarks/bench_settings.py MaskedClusterTransformer --seeds 100
+    python benchmarks/bench_settings.py --models SCMM
+    python benchmarks/bench_settings.py --models SCMM --variants default minmax
 
 Each row changes one setting of the shipped pipeline. ``evaluate`` trains on half of the
 subjects of a replica and tests on the other half, and the reverse, with the labels of
-one trial per class and of all trials. The features are frozen, so that the difference
-from random weights is what pre-training has added to them. Replica and seeds are not
-those of ``bench_learning.py``, whose results these settings are chosen for.
+one trial per class and of all trials, after 1,000 updates of pre-training. The features
+are frozen, so that the difference from random weights is what pre-training has added to
+them. Replica and seeds are not those of ``bench_learning.py``, whose results these
+settings are chosen for.
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ from pathlib import Path
 
 import mne
 import torch
-from bench_learning import BEDS, load_shipped, open_replica
+from bench_learning import (
+    BEDS,
+    describe,
+    load_shipped,
+    make_parser,
+    open_replica,
+)
 from learning_tables import (
-    add_options,
-    describe_updates,
+    choose_protocol,
     open_folder,
     run_folds,
     tabulate_differences,
@@ -65,58 +71,64 @@ VARIANTS = {
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print the tables."""
     options = parse(arguments)
-    bed = BEDS[options.model]
     console = Console(width=140)
     with open_folder(options.results) as folder:
-        results = run_folds(
-            make_rows(folder / "memory", options),
-            open_replica(bed, folder, options),
-            Emotion(**bed.paradigm),
-            folder,
-            options,
-            protocol="subject-kfold",
-            n_splits=2,
-        )
-    console.print(describe_updates(options), highlight=False)
-    console.print(tabulate_scores(results))
-    pairs = [(name, f"{name}, random") for name in options.variants]
-    console.print(tabulate_differences(results, pairs))
+        for model in options.models:
+            bed = BEDS[model]
+            names = [*(options.variants or VARIANTS[model])]
+            dataset = open_replica(bed, folder, options)
+            protocol, settings = choose_protocol(options)
+            results = run_folds(
+                make_rows(model, names, folder / "memory", options),
+                dataset,
+                Emotion(**bed.paradigm),
+                folder,
+                options,
+                protocol,
+                **settings,
+            )
+            console.print(describe(model, bed, dataset, options), highlight=False)
+            console.print(tabulate_scores(results))
+            pairs = [(name, f"{name}, random") for name in names]
+            console.print(tabulate_differences(results, pairs))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("model", choices=VARIANTS)
+    parser = make_parser(__doc__, [*VARIANTS])
     parser.add_argument(
-        "--variants", nargs="+", metavar="NAME", help="rows (default: all of the model)"
+        "--variants",
+        nargs="+",
+        metavar="NAME",
+        help="rows of one model (default: all of each model)",
     )
-    add_options(parser)
     parser.set_defaults(
         seeds=[100, 101],
         n_labeled=[1, None],
         subjects=8,
-        seconds=24.0,
-        effect_size=2.0,
         replica_seed=100,
+        folds=2,
         pretrain_steps=1000,
         finetune_steps=500,
     )
     options = parser.parse_args(arguments)
-    known = VARIANTS[options.model]
-    options.variants = options.variants or [*known]
-    if unknown := set(options.variants) - set(known):
-        parser.error(f"--variants must be among {[*known]}, but got {unknown}")
+    for model in options.models:
+        known = [*VARIANTS[model]]
+        if unknown := set(options.variants or []) - set(known):
+            parser.error(
+                f"--variants of {model} must be among {known}, but got {unknown}"
+            )
     return options
 
 
-def make_rows(memory: Path, options: argparse.Namespace) -> dict:
+def make_rows(
+    model: str, names: list[str], memory: Path, options: argparse.Namespace
+) -> dict:
     """Return frozen probes of each variant, pre-trained and of random weights."""
-    shipped = load_shipped(options.model, BEDS[options.model], memory, options)
+    shipped = load_shipped(model, BEDS[model], memory, options)
     rows = {}
-    for name in options.variants:
-        changes = {"finetune": "linear-probe", **VARIANTS[options.model][name]}
+    for name in names:
+        changes = {"finetune": "linear-probe", **VARIANTS[model][name]}
         for suffix, length in (("", options.pretrain_steps), (", random", 0)):
             rows[name + suffix] = clone(shipped).set_params(
                 **{f"sslclassifier__{key}": value for key, value in changes.items()},

@@ -55,6 +55,37 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_folds(parser: argparse.ArgumentParser) -> None:
+    """Add the option to leave out groups of subjects."""
+    parser.add_argument(
+        "--folds",
+        type=parse_folds,
+        metavar="K",
+        help="groups of subjects, each of which is left out in turn (default: leave "
+        "out one subject at a time)",
+    )
+
+
+def parse_folds(text: str) -> int:
+    """Return a number of groups of subjects, at least two."""
+    if int(text) < 2:
+        raise argparse.ArgumentTypeError(f"must be at least 2, but got {text}")
+    return int(text)
+
+
+def choose_protocol(options: argparse.Namespace) -> tuple[str, dict]:
+    """Return the protocol that the options ask for, and its settings."""
+    if options.folds is None:
+        return "leave-one-subject-out", {}
+    return "subject-kfold", {"n_splits": options.folds}
+
+
+def describe_protocol(options: argparse.Namespace) -> str:
+    """Return what is left out in words."""
+    left_out = f"{options.folds} groups" if options.folds else "one subject at a time"
+    return f"left out: {left_out}"
+
+
 def parse_number(text: str) -> int | None:
     """Return a number of labelled trials, None for all."""
     return None if text == "all" else int(text)

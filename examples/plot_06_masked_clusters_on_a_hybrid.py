@@ -121,8 +121,9 @@ print(pretrainer.provenance_)
 # -----------------
 #
 # Each codebook is a separate clustering, and the loss is the sum over both. Guessing
-# has a loss of the sum of ``log(n_clusters)``. When the clusters are recomputed, the
-# task changes and the loss jumps.
+# has a loss of the sum of ``log(n_clusters)``. By default the first clusters stay. Here
+# they are replaced after six epochs by those of a layer of the encoder: the task
+# changes and the loss jumps.
 
 fig = plot_history(pretrainer.history_)
 print("Guessing:", np.log([10, 20]).sum().round(2))

@@ -14,7 +14,7 @@ from braindecode_emossl.models.modalities import MODALITIES, find_modalities
 
 __all__ = ["MEMHACL"]
 
-_NORMALIZATIONS = ("window", "instant", "l2", None)
+_NORMALIZATIONS = ("standard", "window", "instant", "l2", None)
 
 # Signals whose level matters and which hardly change within a window of one second.
 _SLOW = ("gsr", "resp", "temperature")
@@ -249,12 +249,18 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         self.n_tokens = 1 if shared_stack else len(self.modalities)
 
         order = [row for rows in self.modalities.values() for row in rows]
-        slow = [row for name in _SLOW for row in self.modalities.get(name, [])]
-        for name, rows in (("_order", order), ("eeg_rows", eeg), ("slow_rows", slow)):
+        fitted = order
+        if normalization != "standard":
+            fitted = [row for name in _SLOW for row in self.modalities.get(name, [])]
+        for name, rows in (
+            ("_order", order),
+            ("eeg_rows", eeg),
+            ("fitted_rows", fitted),
+        ):
             index = torch.tensor(rows, dtype=torch.long)
             self.register_buffer(name, index, persistent=False)
-        self.register_buffer("slow_mean", torch.zeros(len(slow), 1))
-        self.register_buffer("slow_std", torch.ones(len(slow), 1))
+        self.register_buffer("mean", torch.zeros(len(fitted), 1))
+        self.register_buffer("std", torch.ones(len(fitted), 1))
         self.stacks = nn.ModuleDict(
             {
                 name: _ResidualStack(n_filters, activation)
@@ -324,7 +330,7 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         # Squares leave the range of half precision.
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         scaled = _standardize(wide, dim=2)  # (batch, n_chans, n_times)
-        if self.normalization != "window":
+        if self.normalization in ("instant", "l2"):
             eeg = wide[:, self.eeg_rows]  # (batch, n_eeg_chans, n_times)
             eeg = (
                 _standardize(eeg, dim=1)
@@ -332,16 +338,16 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
                 else F.normalize(eeg, dim=2)
             )
             scaled = scaled.index_copy(1, self.eeg_rows, eeg)
-        if len(self.slow_rows):
-            slow = (wide[:, self.slow_rows] - self.slow_mean) / self.slow_std
-            scaled = scaled.index_copy(1, self.slow_rows, slow.to(scaled.dtype))
+        if len(self.fitted_rows):
+            fitted = (wide[:, self.fitted_rows] - self.mean) / self.std
+            scaled = scaled.index_copy(1, self.fitted_rows, fitted.to(scaled.dtype))
         return scaled.to(x.dtype)
 
     @torch.no_grad()
     def fit_normalization(self, x: torch.Tensor, chunk_size: int = 1024) -> MEMHACL:
-        """Set the scaling of GSR, respiration and temperature by these windows.
+        """Set the scaling of the channels that are scaled by the training set.
 
-        Each of these channels gets mean 0 and variance 1 over all windows.
+        Each of them, see ``normalization``, gets mean 0 and variance 1 over all windows.
 
         Parameters
         ----------
@@ -363,9 +369,9 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         """
         if len(x) == 0:
             raise ValueError("fit_normalization needs at least one window, got none.")
-        if not len(self.slow_rows):
+        if not len(self.fitted_rows):
             return self
-        rows = self.slow_rows.tolist()
+        rows = self.fitted_rows.tolist()
         parts = []
         for start in range(0, len(x), chunk_size):
             chunk = torch.as_tensor(x[start : start + chunk_size][:, rows])
@@ -374,17 +380,17 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         variances, means, sizes = torch.stack(parts).cpu().unbind(1)
         if not means.isfinite().all():
             raise ValueError(
-                "fit_normalization needs finite windows, but GSR, respiration or "
-                "temperature hold NaN or infinite values; drop or repair the windows "
-                "that hold such samples."
+                "fit_normalization needs finite windows, but channels that are scaled "
+                "by the training set hold NaN or infinite values; drop or repair the "
+                "windows that hold such samples."
             )
-        weights = sizes / sizes.sum(dim=0)  # (n_chunks, n_slow)
+        weights = sizes / sizes.sum(dim=0)  # (n_chunks, n_fitted)
         mean = (weights * means).sum(dim=0)
         std = (weights * (variances + (means - mean).square())).sum(dim=0).sqrt()
         # What rounding leaves of a constant is relative to its size.
         is_constant = std <= 1e-6 * mean.abs()
-        self.slow_mean.copy_(mean[:, None])
-        self.slow_std.copy_(std.masked_fill(is_constant, 1.0)[:, None])
+        self.mean.copy_(mean[:, None])
+        self.std.copy_(std.masked_fill(is_constant, 1.0)[:, None])
         return self
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:

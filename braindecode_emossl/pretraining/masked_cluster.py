@@ -31,8 +31,8 @@ __all__ = ["MaskedClusterPretraining"]
 _CHUNK_SIZE = 256
 # Windows of each recording that its features are standardised by, at most.
 _WINDOWS_OF_RECORDING = 32
-# A plateau: epochs without a loss lower by this share; and the share by which the loss
-# must be below that of guessing for the layer to be worth clustering.
+# A plateau: epochs in which the loss has not fallen by this share; and the share by
+# which it must be below that of guessing for the layer to be worth clustering.
 _PATIENCE, _LEAST_GAIN, _GAIN_OVER_GUESSING = 10, 0.01, 0.1
 
 
@@ -85,11 +85,11 @@ class MaskedClusterPretraining(PretrainingObjective):
     cluster_layer : int, optional
         Layer that is clustered, from 1; by default the middle one. [inferred]
     recluster_every : "plateau", int or None, default=None
-        When the layer is clustered: never; or "plateau", when the loss of an epoch has
-        not fallen by 1 % for ten epochs, but never while it is within 10 % of that of
-        guessing, see Notes; or so many epochs after the last time. [inferred] HuBERT
-        clusters a layer, and the abstract mentions intermediate layers. In trainings of
-        1,000 updates, features were better without.
+        When the layer is clustered. None: never. "plateau": when the loss has not
+        fallen by 1 % within ten epochs, but not while it is within 10 % of that of
+        guessing, see Notes. A number: that many epochs after the last clustering.
+        [inferred] HuBERT clusters a layer, and the abstract mentions intermediate
+        layers.
     adaptive_n_clusters : bool, default=False
         Whether each codebook takes the best of a quarter, half and all of its
         ``n_clusters``, by the silhouette on held-out training windows. [inferred] The
@@ -240,8 +240,8 @@ class MaskedClusterPretraining(PretrainingObjective):
         self.n_clustered = 0
         self.register_load_state_dict_post_hook(_read_clustered)
         # Of the epoch: the sum and number of the losses. Since the last clustering: the
-        # lowest loss of an epoch, the number of epochs that have not lowered it, and
-        # the loss of guessing.
+        # loss to improve on, the number of epochs that have not improved on it, and the
+        # loss of guessing.
         self.register_buffer("progress", torch.zeros(5))
         self._forget_targets(0)
 
@@ -279,17 +279,20 @@ class MaskedClusterPretraining(PretrainingObjective):
 
     def _has_plateau(self) -> bool:
         """Return whether the losses of the last epochs have stopped to fall."""
-        total, n_batches, lowest, n_stale, guessing = self.progress.tolist()
+        total, n_batches, best, n_stale, guessing = self.progress.tolist()
         if not n_batches:
             return False
         loss = total / n_batches
-        n_stale = 0 if loss < (1 - _LEAST_GAIN) * lowest else n_stale + 1
-        self._set_progress(min(loss, lowest), n_stale, guessing)
+        if loss < (1 - _LEAST_GAIN) * best:
+            best, n_stale = loss, 0
+        else:  # best stays, so that slow progress adds up
+            n_stale += 1
+        self._set_progress(best, n_stale, guessing)
         return n_stale >= _PATIENCE and loss < (1 - _GAIN_OVER_GUESSING) * guessing
 
-    def _set_progress(self, lowest: float, n_stale: float, guessing: float) -> None:
+    def _set_progress(self, best: float, n_stale: float, guessing: float) -> None:
         """Begin an epoch."""
-        progress = torch.tensor([0.0, 0.0, lowest, n_stale, guessing])
+        progress = torch.tensor([0.0, 0.0, best, n_stale, guessing])
         self.progress.copy_(progress)
 
     @torch.no_grad()
