@@ -65,6 +65,11 @@ VARIANTS = {
         "twice as many clusters": {"objective__n_clusters": (100, 200, 400)},
         "intermediate loss": {"objective__intermediate_weight": 1.0},
     },
+    "MEMHACL": {
+        "default": {},
+        "window": {"model__normalization": "window"},
+        "l2": {"model__normalization": "l2"},
+    },
 }
 
 

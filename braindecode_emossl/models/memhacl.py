@@ -14,7 +14,7 @@ from braindecode_emossl.models.modalities import MODALITIES, find_modalities
 
 __all__ = ["MEMHACL"]
 
-_NORMALIZATIONS = ("standard", "window", "instant", "l2", None)
+_NORMALIZATIONS = ("instant", "window", "l2", None)
 
 # Signals whose level matters and which hardly change within a window of one second.
 _SLOW = ("gsr", "resp", "temperature")
@@ -72,10 +72,11 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     .. rubric:: Step 2 -- Normalisation (``normalize``)
 
-    EEG and other fast signals are scaled window by window; see ``normalization``. A
-    channel that does not vary stays finite. GSR, respiration and temperature are little
-    but a level within one second, so they are scaled by the mean and the deviation of
-    each channel over the training set, which :meth:`fit_normalization` measures.
+    Each time sample of EEG is scaled over the channels, see ``normalization``, and
+    other fast signals over the window. A channel that does not vary stays finite. GSR,
+    respiration and temperature are little but a level within one second, so they are
+    scaled by the mean and the deviation of each channel over the training set, which
+    :meth:`fit_normalization` measures.
 
     .. rubric:: Step 3 -- Residual Stacks (``stacks``)
 
@@ -120,14 +121,15 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
     shared_stack : bool, default=False
         Whether one stack encodes the rows of all modalities as one image, into one
         token, so that nothing is fused. [inferred] The abstract leaves it open.
-    normalization : {"window", "instant", "l2", None}, default="window"
-        How EEG is scaled. "window": each channel to mean 0 and variance 1 over the
-        window [inferred]; "instant": each time sample to mean 0 and variance 1 over the
-        EEG channels, of which there must be two [official code] of SGMC on DEAP; "l2":
-        each channel to norm 1 over the window [official code] of SGMC on SEED. GSR,
-        respiration and temperature are scaled by the training set, and other
-        modalities as with "window", in all three [inferred]. None leaves everything as
-        it is.
+    normalization : {"instant", "window", "l2", None}, default="instant"
+        How EEG is scaled. "instant": each time sample to mean 0 and variance 1 over the
+        EEG channels, of which there must be two, so that how power is distributed over
+        the head survives [official code] of SGMC on DEAP; "window": each channel to
+        mean 0 and variance 1 over the window, which removes its power [inferred]; "l2":
+        each channel to norm 1 over the window, which removes it too [official code] of
+        SGMC on SEED. GSR, respiration and temperature are scaled by the training set,
+        and other modalities as with "window", in all three [inferred]. None leaves
+        everything as it is.
     n_heads : int, default=8
         Number of attention heads, which must divide the last of ``n_filters``.
         [inferred]
@@ -188,7 +190,7 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         n_filters: tuple[int, ...] | None = None,
         channel_types: tuple[str, ...] | None = None,
         shared_stack: bool = False,
-        normalization: str | None = "window",
+        normalization: str | None = "instant",
         n_heads: int = 8,
         n_hidden: tuple[int, ...] | None = None,
         drop_prob: float = 0.2,
@@ -249,18 +251,12 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         self.n_tokens = 1 if shared_stack else len(self.modalities)
 
         order = [row for rows in self.modalities.values() for row in rows]
-        fitted = order
-        if normalization != "standard":
-            fitted = [row for name in _SLOW for row in self.modalities.get(name, [])]
-        for name, rows in (
-            ("_order", order),
-            ("eeg_rows", eeg),
-            ("fitted_rows", fitted),
-        ):
+        slow = [row for name in _SLOW for row in self.modalities.get(name, [])]
+        for name, rows in (("_order", order), ("eeg_rows", eeg), ("slow_rows", slow)):
             index = torch.tensor(rows, dtype=torch.long)
             self.register_buffer(name, index, persistent=False)
-        self.register_buffer("mean", torch.zeros(len(fitted), 1))
-        self.register_buffer("std", torch.ones(len(fitted), 1))
+        self.register_buffer("slow_mean", torch.zeros(len(slow), 1))
+        self.register_buffer("slow_std", torch.ones(len(slow), 1))
         self.stacks = nn.ModuleDict(
             {
                 name: _ResidualStack(n_filters, activation)
@@ -330,7 +326,7 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         # Squares leave the range of half precision.
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         scaled = _standardize(wide, dim=2)  # (batch, n_chans, n_times)
-        if self.normalization in ("instant", "l2"):
+        if self.normalization != "window" and len(self.eeg_rows):
             eeg = wide[:, self.eeg_rows]  # (batch, n_eeg_chans, n_times)
             eeg = (
                 _standardize(eeg, dim=1)
@@ -338,16 +334,16 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
                 else F.normalize(eeg, dim=2)
             )
             scaled = scaled.index_copy(1, self.eeg_rows, eeg)
-        if len(self.fitted_rows):
-            fitted = (wide[:, self.fitted_rows] - self.mean) / self.std
-            scaled = scaled.index_copy(1, self.fitted_rows, fitted.to(scaled.dtype))
+        if len(self.slow_rows):
+            slow = (wide[:, self.slow_rows] - self.slow_mean) / self.slow_std
+            scaled = scaled.index_copy(1, self.slow_rows, slow.to(scaled.dtype))
         return scaled.to(x.dtype)
 
     @torch.no_grad()
     def fit_normalization(self, x: torch.Tensor, chunk_size: int = 1024) -> MEMHACL:
-        """Set the scaling of the channels that are scaled by the training set.
+        """Set the scaling of GSR, respiration and temperature by these windows.
 
-        Each of them, see ``normalization``, gets mean 0 and variance 1 over all windows.
+        Each of these channels gets mean 0 and variance 1 over all windows.
 
         Parameters
         ----------
@@ -369,9 +365,9 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         """
         if len(x) == 0:
             raise ValueError("fit_normalization needs at least one window, got none.")
-        if not len(self.fitted_rows):
+        if not len(self.slow_rows):
             return self
-        rows = self.fitted_rows.tolist()
+        rows = self.slow_rows.tolist()
         parts = []
         for start in range(0, len(x), chunk_size):
             chunk = torch.as_tensor(x[start : start + chunk_size][:, rows])
@@ -380,17 +376,17 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         variances, means, sizes = torch.stack(parts).cpu().unbind(1)
         if not means.isfinite().all():
             raise ValueError(
-                "fit_normalization needs finite windows, but channels that are scaled "
-                "by the training set hold NaN or infinite values; drop or repair the "
-                "windows that hold such samples."
+                "fit_normalization needs finite windows, but GSR, respiration or "
+                "temperature hold NaN or infinite values; drop or repair the windows "
+                "that hold such samples."
             )
-        weights = sizes / sizes.sum(dim=0)  # (n_chunks, n_fitted)
+        weights = sizes / sizes.sum(dim=0)  # (n_chunks, n_slow)
         mean = (weights * means).sum(dim=0)
         std = (weights * (variances + (means - mean).square())).sum(dim=0).sqrt()
         # What rounding leaves of a constant is relative to its size.
         is_constant = std <= 1e-6 * mean.abs()
-        self.mean.copy_(mean[:, None])
-        self.std.copy_(std.masked_fill(is_constant, 1.0)[:, None])
+        self.slow_mean.copy_(mean[:, None])
+        self.slow_std.copy_(std.masked_fill(is_constant, 1.0)[:, None])
         return self
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:

@@ -113,7 +113,7 @@ def test_one_stack_per_modality_or_one_for_all():
     apart, shared, eeg = (
         make_model(),
         make_model(shared_stack=True),
-        make_model(["eeg"]),
+        make_model(["eeg"], normalization="window"),
     )
     assert list(apart.modalities) == ["eeg", "gsr", "resp", "temperature"]
     assert apart.modalities["eeg"] == [0, 2, 4]
@@ -136,7 +136,8 @@ def test_convolutions_start_as_kaiming_fan_out(full_size):
 @pytest.mark.parametrize("n_chans", [1, 2, 14, 128])
 @pytest.mark.parametrize("n_times", [1, 64, 1001])
 def test_any_number_of_channels_and_samples(n_chans, n_times):
-    model = make_model(["eeg"] * n_chans, n_times=n_times)
+    scaling = "instant" if n_chans > 1 else "window"
+    model = make_model(["eeg"] * n_chans, n_times=n_times, normalization=scaling)
     x = make_input(model, 2)
     assert model.eval()(x).shape == (2, 3)
     assert model.train()(x).shape == (2, 3)
@@ -226,7 +227,7 @@ FAST, SLOW = [0, 2, 4], [1, 3, 5]
 
 
 def test_window_scaling_is_blind_to_units_and_levels():
-    model = make_model().double().eval()
+    model = make_model(normalization="window").double().eval()
     x = make_input(model).double()
     scale = torch.tensor([1e-6, 1e5, 3.0, 0.1, 1e-5, 40.0], dtype=x.dtype)[:, None]
     level = torch.tensor([0.0, 3e5, -1.0, 34.0, 1e-3, 7.0], dtype=x.dtype)[:, None]
@@ -274,6 +275,24 @@ def test_fit_normalization_rejects():
         model.fit_normalization(x)
     x[2, 3, 5], x[2, 0, 5] = 0.0, torch.nan
     assert model.fit_normalization(x).slow_std.isfinite().all()
+
+
+def test_the_power_of_a_channel_survives_the_default_scaling():
+    """Scaled window by window, EEG lost the power that emotions are read from.
+
+    Frozen features gained nothing from pre-training on a replica of SEED.
+    """
+    model = make_model(["eeg"] * 4)
+    x = make_input(model)
+    x[:, 0] *= 3
+    power = model.normalize(x).square().mean(dim=2)  # (batch, n_chans)
+    assert (power[:, 0] > 2 * power[:, 1:].amax(dim=1)).all()
+
+
+def test_modalities_without_eeg():
+    """There was an error: no channel had a mean over the channels."""
+    model = make_model(channel_types=["gsr", "resp"])
+    assert model(make_input(model)).isfinite().all()
 
 
 @pytest.mark.parametrize("normalization", ["instant", "l2"])
