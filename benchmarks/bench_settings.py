@@ -67,8 +67,8 @@ VARIANTS = {
     },
     "MEMHACL": {
         "default": {},
-        "window": {"model__normalization": "window"},
         "l2": {"model__normalization": "l2"},
+        "instant": {"model__normalization": "instant"},
     },
 }
 

@@ -14,7 +14,7 @@ from braindecode_emossl.models.modalities import MODALITIES, find_modalities
 
 __all__ = ["MEMHACL"]
 
-_NORMALIZATIONS = ("instant", "window", "l2", None)
+_NORMALIZATIONS = ("window", "instant", "l2", None)
 
 # Signals whose level matters and which hardly change within a window of one second.
 _SLOW = ("gsr", "resp", "temperature")
@@ -72,11 +72,12 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     .. rubric:: Step 2 -- Normalisation (``normalize``)
 
-    Each time sample of EEG is scaled over the channels, see ``normalization``, and
-    other fast signals over the window. A channel that does not vary stays finite. GSR,
-    respiration and temperature are little but a level within one second, so they are
-    scaled by the mean and the deviation of each channel over the training set, which
-    :meth:`fit_normalization` measures.
+    EEG is scaled window by window, all channels alike, as the distribution of power
+    over the head is what emotions are read from; see ``normalization``. Each channel of
+    other fast signals is scaled by itself. A channel that does not vary stays finite.
+    GSR, respiration and temperature are little but a level within one second, so they
+    are scaled by the mean and the deviation of each channel over the training set,
+    which :meth:`fit_normalization` measures.
 
     .. rubric:: Step 3 -- Residual Stacks (``stacks``)
 
@@ -121,15 +122,15 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
     shared_stack : bool, default=False
         Whether one stack encodes the rows of all modalities as one image, into one
         token, so that nothing is fused. [inferred] The abstract leaves it open.
-    normalization : {"instant", "window", "l2", None}, default="instant"
-        How EEG is scaled. "instant": each time sample to mean 0 and variance 1 over the
-        EEG channels, of which there must be two, so that how power is distributed over
-        the head survives [official code] of SGMC on DEAP; "window": each channel to
-        mean 0 and variance 1 over the window, which removes its power [inferred]; "l2":
-        each channel to norm 1 over the window, which removes it too [official code] of
-        SGMC on SEED. GSR, respiration and temperature are scaled by the training set,
-        and other modalities as with "window", in all three [inferred]. None leaves
-        everything as it is.
+    normalization : {"window", "instant", "l2", None}, default="window"
+        How EEG is scaled. "window": each channel to mean 0, and all channels by the
+        mean of their standard deviations in the window [inferred]; "instant": each time
+        sample to mean 0 and variance 1 over the EEG channels, of which there must be
+        two [official code] of SGMC on DEAP; "l2": each channel to norm 1 over the
+        window, which removes its power [official code] of SGMC on SEED. GSR,
+        respiration and temperature are scaled by the training set, and each channel of
+        other modalities to mean 0 and variance 1 over the window, in all three
+        [inferred]. None leaves everything as it is.
     n_heads : int, default=8
         Number of attention heads, which must divide the last of ``n_filters``.
         [inferred]
@@ -190,7 +191,7 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         n_filters: tuple[int, ...] | None = None,
         channel_types: tuple[str, ...] | None = None,
         shared_stack: bool = False,
-        normalization: str | None = "instant",
+        normalization: str | None = "window",
         n_heads: int = 8,
         n_hidden: tuple[int, ...] | None = None,
         drop_prob: float = 0.2,
@@ -326,18 +327,23 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         # Squares leave the range of half precision.
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         scaled = _standardize(wide, dim=2)  # (batch, n_chans, n_times)
-        if self.normalization != "window" and len(self.eeg_rows):
-            eeg = wide[:, self.eeg_rows]  # (batch, n_eeg_chans, n_times)
-            eeg = (
-                _standardize(eeg, dim=1)
-                if self.normalization == "instant"
-                else F.normalize(eeg, dim=2)
-            )
+        if len(self.eeg_rows):
+            eeg = self._normalize_eeg(wide[:, self.eeg_rows])
             scaled = scaled.index_copy(1, self.eeg_rows, eeg)
         if len(self.slow_rows):
             slow = (wide[:, self.slow_rows] - self.slow_mean) / self.slow_std
             scaled = scaled.index_copy(1, self.slow_rows, slow.to(scaled.dtype))
         return scaled.to(x.dtype)
+
+    def _normalize_eeg(self, eeg: torch.Tensor) -> torch.Tensor:
+        """Scale EEG (batch, n_eeg_chans, n_times)."""
+        if self.normalization == "l2":
+            return F.normalize(eeg, dim=2)
+        if self.normalization == "instant":
+            return _standardize(eeg, dim=1)
+        centered, variance = _center(eeg, dim=2)
+        scale = variance.sqrt().mean(dim=1, keepdim=True)  # (batch, 1, 1)
+        return centered / scale.masked_fill(scale == 0, 1)
 
     @torch.no_grad()
     def fit_normalization(self, x: torch.Tensor, chunk_size: int = 1024) -> MEMHACL:
@@ -537,9 +543,15 @@ def _conv(
 
 def _standardize(x: torch.Tensor, dim: int) -> torch.Tensor:
     """Return x with mean 0 and variance 1 along dim, or 0 where x is constant."""
+    centered, variance = _center(x, dim)
+    return centered * variance.masked_fill(variance == 0, 1).rsqrt()
+
+
+def _center(x: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return x with mean 0 along dim, and its variance, both 0 where x is constant."""
     centered = x - x.mean(dim, keepdim=True)
     variance = centered.square().mean(dim, keepdim=True)
     # What rounding leaves of a constant is relative to its size.
     peak = x.detach().abs().amax(dim, keepdim=True)
     constant = variance <= (8 * torch.finfo(x.dtype).eps * peak).square()
-    return centered * variance.masked_fill(constant, 1).rsqrt().masked_fill(constant, 0)
+    return centered.masked_fill(constant, 0), variance.masked_fill(constant, 0)

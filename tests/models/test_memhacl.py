@@ -113,7 +113,7 @@ def test_one_stack_per_modality_or_one_for_all():
     apart, shared, eeg = (
         make_model(),
         make_model(shared_stack=True),
-        make_model(["eeg"], normalization="window"),
+        make_model(["eeg"]),
     )
     assert list(apart.modalities) == ["eeg", "gsr", "resp", "temperature"]
     assert apart.modalities["eeg"] == [0, 2, 4]
@@ -136,8 +136,7 @@ def test_convolutions_start_as_kaiming_fan_out(full_size):
 @pytest.mark.parametrize("n_chans", [1, 2, 14, 128])
 @pytest.mark.parametrize("n_times", [1, 64, 1001])
 def test_any_number_of_channels_and_samples(n_chans, n_times):
-    scaling = "instant" if n_chans > 1 else "window"
-    model = make_model(["eeg"] * n_chans, n_times=n_times, normalization=scaling)
+    model = make_model(["eeg"] * n_chans, n_times=n_times)
     x = make_input(model, 2)
     assert model.eval()(x).shape == (2, 3)
     assert model.train()(x).shape == (2, 3)
@@ -227,14 +226,16 @@ FAST, SLOW = [0, 2, 4], [1, 3, 5]
 
 
 def test_window_scaling_is_blind_to_units_and_levels():
-    model = make_model(normalization="window").double().eval()
+    model = make_model().double().eval()
     x = make_input(model).double()
-    scale = torch.tensor([1e-6, 1e5, 3.0, 0.1, 1e-5, 40.0], dtype=x.dtype)[:, None]
-    level = torch.tensor([0.0, 3e5, -1.0, 34.0, 1e-3, 7.0], dtype=x.dtype)[:, None]
-    scaled = model.normalize(x)[:, FAST]
-    zeros = torch.zeros(6, 3, dtype=x.dtype)
-    torch.testing.assert_close(scaled.mean(dim=2), zeros)
-    torch.testing.assert_close(scaled.square().mean(dim=2), zeros + 1)
+    x[:, 2] *= 3
+    scale = torch.tensor([1e-6, 1e5, 1e-6, 0.1, 1e-6, 40.0], dtype=x.dtype)[:, None]
+    level = torch.tensor([0.0, 3e5, -1e-6, 34.0, 1e-3, 7.0], dtype=x.dtype)[:, None]
+    eeg = model.normalize(x)[:, FAST]
+    torch.testing.assert_close(eeg.mean(dim=2), torch.zeros_like(eeg[..., 0]))
+    deviations = x[:, FAST].std(dim=2, correction=0)  # (batch, n_eeg_chans)
+    expected = deviations / deviations.mean(dim=1, keepdim=True)
+    torch.testing.assert_close(eeg.std(dim=2, correction=0), expected)
     expected = model.fit_normalization(x)(x)
     other = scale * x + level
     torch.testing.assert_close(model.fit_normalization(other)(other), expected)
@@ -278,21 +279,32 @@ def test_fit_normalization_rejects():
 
 
 def test_the_power_of_a_channel_survives_the_default_scaling():
-    """Scaled window by window, EEG lost the power that emotions are read from.
+    """Each channel was scaled by itself, and pre-training gained nothing.
 
-    Frozen features gained nothing from pre-training on a replica of SEED.
+    Emotions are read from the distribution of power over the head.
     """
     model = make_model(["eeg"] * 4)
     x = make_input(model)
     x[:, 0] *= 3
     power = model.normalize(x).square().mean(dim=2)  # (batch, n_chans)
-    assert (power[:, 0] > 2 * power[:, 1:].amax(dim=1)).all()
+    assert (power[:, 0] > 4 * power[:, 1:].amax(dim=1)).all()
 
 
-def test_modalities_without_eeg():
-    """There was an error: no channel had a mean over the channels."""
-    model = make_model(channel_types=["gsr", "resp"])
+@pytest.mark.parametrize("normalization", ["window", "instant", "l2"])
+def test_modalities_without_eeg(normalization):
+    """There was an error with "instant": no channel has a mean over the channels."""
+    model = make_model(channel_types=["gsr", "resp"], normalization=normalization)
     assert model(make_input(model)).isfinite().all()
+
+
+def test_flat_channels_do_not_change_how_others_are_scaled_to_each_other():
+    model = make_model(["eeg"] * 4)
+    x = make_input(model)
+    x[:, 3] = 17.3
+    found = model.normalize(x)
+    assert (found[:, 3] == 0).all()
+    ratio = found[:, 0].std(dim=1) / found[:, 1].std(dim=1)
+    torch.testing.assert_close(ratio, x[:, 0].std(dim=1) / x[:, 1].std(dim=1))
 
 
 @pytest.mark.parametrize("normalization", ["instant", "l2"])

@@ -130,8 +130,9 @@ def test_windows_are_scaled_before_they_are_crossed():
     """Crossed first, the subject of the larger signals would rule both windows."""
     objective = make_objective(("eeg",) * 4).double().eval()
     x = make_items().double()
-    gain = torch.logspace(-6, 6, x[..., :1].numel(), dtype=x.dtype)
-    scaled = x * gain.reshape(x[..., :1].shape)
+    windows = x[..., :1, :1]  # (n_items, 2 * group_size, 1, 1)
+    gain = torch.logspace(-6, 6, windows.numel(), dtype=x.dtype)
+    scaled = x * gain.reshape(windows.shape)
     expected = objective(x, generator=make_generator()).loss.item()
     found = objective(scaled, generator=make_generator()).loss.item()
     assert found == pytest.approx(expected)
