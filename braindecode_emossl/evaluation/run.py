@@ -647,12 +647,15 @@ class _Run:
         return counts
 
     def _list_unfinished(self, unit, folds, counts, shard, variants):
-        """Return the folds to run, those of one fold of the protocol together."""
+        """Return the folds to run, those of one variant together.
+
+        Variants that share a pre-training would wait for each other in the same fold.
+        """
         first = self.task.units.index(unit)
-        done = [variant.folds.find(unit) for variant in variants]
         todo = []
-        for number, parts in enumerate(folds):
-            for variant, finished, n_made in zip(variants, done, counts, strict=True):
+        for variant, n_made in zip(variants, counts, strict=True):
+            finished = variant.folds.find(unit)
+            for number, parts in enumerate(folds):
                 for part in range(n_made[number]):
                     index = sum(n_made[:number]) + part
                     # Where units have one fold each, shards still get different ones.

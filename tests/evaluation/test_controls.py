@@ -548,10 +548,8 @@ def test_all_windows_of_a_pipeline_are_changed(protocol, options, given, toy, si
         controls=["reversed-time"],
         **options,
     )
-    plain, changed = (
-        [windows for windows in AsksForWindows.seen if "X" in windows][i::2]
-        for i in (0, 1)
-    )
+    seen = [windows for windows in AsksForWindows.seen if "X" in windows]
+    plain, changed = seen[: len(seen) // 2], seen[len(seen) // 2 :]
     assert set(plain[0]) == {"X"} | given
     for before, after in zip(plain, changed, strict=True):
         for name, windows in before.items():

@@ -79,6 +79,25 @@ def test_loky(arguments, sequential, tmp_path):
     assert len(list(tmp_path.rglob("*.parquet"))) == 4
 
 
+class Records(LogisticRegression):
+    """Notes the labelled training windows of each fit."""
+
+    seen: list = []  # noqa: RUF012
+
+    def fit(self, X, y):
+        self.seen.append(len(y))
+        return super().fit(X, y)
+
+
+def test_folds_of_one_variant_are_run_together(arguments):
+    """Numbers of labels that share a pre-training ran side by side, one waiting."""
+    Records.seen.clear()
+    pipelines = {"a": make_pipeline(Vectorizer(), Records(max_iter=5))}
+    evaluate(**{**arguments, "pipelines": pipelines}, n_labeled_trials=[1, None])
+    few, both_few, many, both_many = Records.seen
+    assert few == both_few < many == both_many
+
+
 @pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
 def test_surrounding_config(backend, arguments, sequential, monkeypatch):
     """It decides on backend and number of jobs where ``n_jobs`` is left at 1.
