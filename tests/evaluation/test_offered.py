@@ -163,15 +163,17 @@ def test_inside_a_search(toy, paradigm):
 @pytest.mark.parametrize("protocol", ONE_CORPUS)
 def test_labels_of_k_trials(protocol, asks, toy, paradigm, options_of):
     """Exactly k trials a class and training subject; the others have no labels."""
-    options = options_of(protocol)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        table = run(
-            asks(), toy, paradigm, protocol, n_labeled_trials=[1, None], **options
-        )
-    assert table["n_labeled_trials"].isna().sum() == len(table) / 2
+    seen = []
+    for number in (1, None):
+        asks.seen.clear()
+        options = {"n_labeled_trials": number, **options_of(protocol)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            table = run(asks(), toy, paradigm, protocol, **options)
+        assert table["n_labeled_trials"].isna().all() == (number is None)
+        seen.append([*asks.seen])
+    few, all_labels = seen
     known = Known(paradigm, toy)
-    few, all_labels = asks.seen[::2], asks.seen[1::2]
     assert len(few) == len(all_labels) > 0
     for one, whole in zip(few, all_labels, strict=True):
         rows, every = known.rows(one["X"]), known.rows(whole["X"])
