@@ -72,12 +72,12 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     .. rubric:: Step 2 -- Normalisation (``normalize``)
 
-    EEG is scaled window by window, all channels alike, as the distribution of power
-    over the head is what emotions are read from; see ``normalization``. Each channel of
-    other fast signals is scaled by itself. A channel that does not vary stays finite.
-    GSR, respiration and temperature are little but a level within one second, so they
-    are scaled by the mean and the deviation of each channel over the training set,
-    which :meth:`fit_normalization` measures.
+    EEG is scaled window by window, with one factor for all channels, because emotions
+    are read from the distribution of power over the head; see ``normalization``. Each
+    channel of other fast signals is scaled by itself. A channel that does not vary
+    stays finite. GSR, respiration and temperature are little but a level within one
+    second, so they are scaled by the mean and the deviation of each channel over the
+    training set, which :meth:`fit_normalization` measures.
 
     .. rubric:: Step 3 -- Residual Stacks (``stacks``)
 
@@ -123,10 +123,10 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         Whether one stack encodes the rows of all modalities as one image, into one
         token, so that nothing is fused. [inferred] The abstract leaves it open.
     normalization : {"window", "instant", "l2", None}, default="window"
-        How EEG is scaled. "window": each channel to mean 0, and all channels by the
-        mean of their standard deviations in the window [inferred]; "instant": each time
-        sample to mean 0 and variance 1 over the EEG channels, of which there must be
-        two [official code] of SGMC on DEAP; "l2": each channel to norm 1 over the
+        How EEG is scaled. "window": each channel is centred, and all are divided by the
+        median of the standard deviations of those that vary [inferred]; "instant": each
+        time sample to mean 0 and variance 1 over the EEG channels, of which there must
+        be two [official code] of SGMC on DEAP; "l2": each channel to norm 1 over the
         window, which removes its power [official code] of SGMC on SEED. GSR,
         respiration and temperature are scaled by the training set, and each channel of
         other modalities to mean 0 and variance 1 over the window, in all three
@@ -342,8 +342,10 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         if self.normalization == "instant":
             return _standardize(eeg, dim=1)
         centered, variance = _center(eeg, dim=2)
-        scale = variance.sqrt().mean(dim=1, keepdim=True)  # (batch, 1, 1)
-        return centered / scale.masked_fill(scale == 0, 1)
+        # Flat channels, such as those that a corpus lacks, do not count.
+        deviation = variance.masked_fill(variance == 0, torch.nan).sqrt()
+        scale = deviation.nanquantile(0.5, dim=1, keepdim=True)  # (batch, 1, 1)
+        return centered / scale.masked_fill(scale.isnan(), 1)
 
     @torch.no_grad()
     def fit_normalization(self, x: torch.Tensor, chunk_size: int = 1024) -> MEMHACL:

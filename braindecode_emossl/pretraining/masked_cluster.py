@@ -278,7 +278,7 @@ class MaskedClusterPretraining(PretrainingObjective):
             self.fit_clusters(X, features="layer", metadata=metadata)
 
     def _has_plateau(self) -> bool:
-        """Return whether the losses of the last epochs have stopped to fall."""
+        """Return whether the losses of the last epochs have stopped falling."""
         total, n_batches, best, n_stale, guessing = self.progress.tolist()
         if not n_batches:
             return False

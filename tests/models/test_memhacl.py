@@ -225,7 +225,7 @@ def test_a_single_modality_is_not_fused():
 FAST, SLOW = [0, 2, 4], [1, 3, 5]
 
 
-def test_window_scaling_is_blind_to_units_and_levels():
+def test_window_scaling_is_blind_to_the_unit_of_a_modality_and_to_levels():
     model = make_model().double().eval()
     x = make_input(model).double()
     x[:, 2] *= 3
@@ -234,7 +234,7 @@ def test_window_scaling_is_blind_to_units_and_levels():
     eeg = model.normalize(x)[:, FAST]
     torch.testing.assert_close(eeg.mean(dim=2), torch.zeros_like(eeg[..., 0]))
     deviations = x[:, FAST].std(dim=2, correction=0)  # (batch, n_eeg_chans)
-    expected = deviations / deviations.mean(dim=1, keepdim=True)
+    expected = deviations / deviations.quantile(0.5, dim=1, keepdim=True)
     torch.testing.assert_close(eeg.std(dim=2, correction=0), expected)
     expected = model.fit_normalization(x)(x)
     other = scale * x + level
@@ -297,14 +297,34 @@ def test_modalities_without_eeg(normalization):
     assert model(make_input(model)).isfinite().all()
 
 
-def test_flat_channels_do_not_change_how_others_are_scaled_to_each_other():
-    model = make_model(["eeg"] * 4)
+@pytest.mark.parametrize("bad", [0.0, 17.3, 1e12])
+def test_bad_channels_do_not_change_the_scale_of_others(bad):
+    """Zeros in place of channels that a corpus lacks enlarged the others."""
+    good, model = make_model(["eeg"] * 3), make_model(["eeg"] * 5)
     x = make_input(model)
-    x[:, 3] = 17.3
+    x[:, 3:] = bad
     found = model.normalize(x)
-    assert (found[:, 3] == 0).all()
-    ratio = found[:, 0].std(dim=1) / found[:, 1].std(dim=1)
-    torch.testing.assert_close(ratio, x[:, 0].std(dim=1) / x[:, 1].std(dim=1))
+    torch.testing.assert_close(found[:, :3], good.normalize(x[:, :3]))
+    assert (found[:, 3:] == 0).all()
+
+
+def test_a_channel_of_poor_contact_leaves_the_others_in_range():
+    """One channel of a thousandfold amplitude suppressed all others."""
+    model = make_model(["eeg"] * 8)
+    x = make_input(model)
+    x[:, 0] *= 1000
+    deviations = model.normalize(x)[:, 1:].std(dim=2)
+    assert (deviations.mean(dim=1) - 1).abs().max() < 0.2
+
+
+def test_other_fast_signals_are_scaled_one_by_one():
+    model = make_model(["eeg", "eeg", "ecg", "eog"])
+    x = make_input(model)
+    x[:, 2] = 50 + 1e3 * x[:, 2]
+    found = model.normalize(x)[:, 2:]
+    zeros = torch.zeros(len(x), 2)
+    torch.testing.assert_close(found.mean(dim=2), zeros, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.std(dim=2, correction=0), zeros + 1)
 
 
 @pytest.mark.parametrize("normalization", ["instant", "l2"])
