@@ -172,16 +172,22 @@ def make_parser(description: str, models: list[str]) -> argparse.ArgumentParser:
         type=float,
         default=2.0,
         help="difference of the classes in the replica; 1 is as hard as the real "
-        "corpora (default: 2)",
+        "corpora (default: %(default)s)",
     )
     parser.add_argument(
-        "--subjects", type=int, metavar="N", help="number of subjects (default: all)"
+        "--subjects",
+        type=int,
+        metavar="N",
+        help="number of subjects (default: %(default)s; None stands for all)",
     )
     parser.add_argument(
         "--seconds", type=float, default=24.0, help="length of a trial (default: 24)"
     )
     parser.add_argument(
-        "--replica-seed", type=int, default=0, help="seed of the signals (default: 0)"
+        "--replica-seed",
+        type=int,
+        default=0,
+        help="seed of the signals (default: %(default)s)",
     )
     add_folds(parser)
     add_options(parser)

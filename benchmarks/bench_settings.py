@@ -3,12 +3,12 @@
     python benchmarks/bench_settings.py --models SCMM
     python benchmarks/bench_settings.py --models SCMM --variants default minmax
 
-Each row changes one setting of the shipped pipeline. ``evaluate`` trains on half of the
-subjects of a replica and tests on the other half, and the reverse, with the labels of
-one trial per class and of all trials, after 1,000 updates of pre-training. The features
-are frozen, so that the difference from random weights is what pre-training has added to
-them. Replica and seeds are not those of ``bench_learning.py``, whose results these
-settings are chosen for.
+Each row changes one setting of the shipped pipeline, or two that belong together.
+``evaluate`` trains on half of the subjects of a replica and tests on the other half,
+and the reverse, with the labels of one trial per class and of all trials, after 1,000
+updates of pre-training. The features are frozen, so that the difference from random
+weights is what pre-training has added to them. Replica and seeds are not those of
+``bench_learning.py``, whose results these settings are chosen for.
 """
 
 from __future__ import annotations

@@ -40,8 +40,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             f"--{name}-steps",
             type=int,
             metavar="N",
-            help=f"number of updates in {what}, to try the script out (default: that "
-            "of the package, whose methods other numbers do not represent)",
+            help=f"number of updates in {what}, to try the script out (default: "
+            "%(default)s; None stands for that of the package, whose methods other "
+            "numbers do not represent)",
         )
     parser.add_argument(
         "--results",
@@ -61,14 +62,14 @@ def add_folds(parser: argparse.ArgumentParser) -> None:
         "--folds",
         type=parse_folds,
         metavar="K",
-        help="groups of subjects, each of which is left out in turn (default: leave "
-        "out one subject at a time)",
+        help="groups of subjects, each of which is left out in turn (default: "
+        "%(default)s; None stands for leaving out one subject at a time)",
     )
 
 
 def parse_folds(text: str) -> int:
     """Return a number of groups of subjects, at least two."""
-    if int(text) < 2:
+    if not text.isdecimal() or int(text) < 2:
         raise argparse.ArgumentTypeError(f"must be at least 2, but got {text}")
     return int(text)
 

@@ -649,7 +649,8 @@ class _Run:
     def _list_unfinished(self, unit, folds, counts, shard, variants):
         """Return the folds to run, those of one variant together.
 
-        Variants that share a pre-training would wait for each other in the same fold.
+        Where there are several folds, workers do not wait for one another, as they
+        would in a fold of variants that share a pre-training.
         """
         first = self.task.units.index(unit)
         todo = []
@@ -891,6 +892,9 @@ class _Workers:
         yields = getattr(backend, "supports_return_generator", False)
         parallel = joblib.Parallel(
             n_jobs=self.n_jobs,
+            # After many fast folds joblib would hand out slow ones in batches, none of
+            # which is kept before the last has finished.
+            batch_size=1,
             return_as="generator_unordered" if yields else "list",
         )
         try:

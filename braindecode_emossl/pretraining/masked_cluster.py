@@ -31,8 +31,8 @@ __all__ = ["MaskedClusterPretraining"]
 _CHUNK_SIZE = 256
 # Windows of each recording that its features are standardised by, at most.
 _WINDOWS_OF_RECORDING = 32
-# A plateau: epochs in which the loss has not fallen by this share; and the share by
-# which it must be below that of guessing for the layer to be worth clustering.
+# A plateau: number of epochs within which the loss must fall by this share; and the
+# share by which it must be below that of guessing for the layer to be worth clustering.
 _PATIENCE, _LEAST_GAIN, _GAIN_OVER_GUESSING = 10, 0.01, 0.1
 
 
@@ -49,7 +49,7 @@ class MaskedClusterPretraining(PretrainingObjective):
     The clusters come from the training windows alone (:meth:`fit_clusters`), by
     mini-batch k-means, once for each codebook. The first clusters are those of the log
     power of every channel in five bands, token by token. With ``recluster_every``, they
-    are replaced by clusters of a layer of the encoder during the training. Features are
+    are replaced by clusters of a layer of the encoder during training. Features are
     standardised within each recording, so that clusters do not identify subjects. A
     copy of the encoder up to that layer computes the targets until the next clustering,
     so that they do not change while the encoder is trained.
@@ -83,13 +83,13 @@ class MaskedClusterPretraining(PretrainingObjective):
         Size of the predictions and of the embeddings of clusters. [inferred] HuBERT has
         256.
     cluster_layer : int, optional
-        Layer that is clustered, from 1; by default the middle one. [inferred]
+        Layer that is clustered (``recluster_every``) or has a loss of its own
+        (``intermediate_weight``), from 1; by default the middle one. [inferred]
     recluster_every : "plateau", int or None, default=None
         When the layer is clustered. None: never. "plateau": when the loss has not
         fallen by 1 % within ten epochs, but not while it is within 10 % of that of
-        guessing, see Notes. A number: that many epochs after the last clustering.
-        [inferred] HuBERT clusters a layer, and the abstract mentions intermediate
-        layers.
+        guessing, see Notes. A number: every so many epochs. [inferred] HuBERT clusters
+        a layer, and the abstract mentions intermediate layers.
     adaptive_n_clusters : bool, default=False
         Whether each codebook takes the best of a quarter, half and all of its
         ``n_clusters``, by the silhouette on held-out training windows. [inferred] The
@@ -137,6 +137,7 @@ class MaskedClusterPretraining(PretrainingObjective):
 
     Deviations from HuBERT:
 
+    * A layer is clustered only if it is asked for, see ``recluster_every``.
     * After a new clustering, training continues with new cluster embeddings; all
       clusterings have the same number of codebooks.
     * Clusters without a token are moved to the tokens that are farthest from theirs.

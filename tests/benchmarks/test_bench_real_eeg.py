@@ -124,6 +124,14 @@ def test_main_prints_the_tables(bench, folder, capsys):
     ]
 
 
+def test_groups_of_subjects_are_left_out(bench, folder, capsys):
+    bench.main([str(folder), "--folds", "2"])
+    assert "3 subjects [0, 1, 7], left out: 2 groups" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        bench.main([str(folder), "--folds", "x"])
+    assert "must be at least 2, but got x" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_self_supervised_pipelines_are_compared(bench, folder, capsys):
     steps = ["--pretrain-steps", "2", "--finetune-steps", "2"]

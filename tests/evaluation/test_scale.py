@@ -90,7 +90,7 @@ class Records(LogisticRegression):
 
 
 def test_folds_of_one_variant_are_run_together(arguments):
-    """Numbers of labels that share a pre-training ran side by side, one waiting."""
+    """Variants that share a pre-training ran side by side, and one had to wait."""
     Records.seen.clear()
     pipelines = {"a": make_pipeline(Vectorizer(), Records(max_iter=5))}
     evaluate(**{**arguments, "pipelines": pipelines}, n_labeled_trials=[1, None])
