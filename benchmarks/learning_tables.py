@@ -82,7 +82,7 @@ def choose_protocol(options: argparse.Namespace) -> tuple[str, dict]:
 
 
 def describe_protocol(options: argparse.Namespace) -> str:
-    """Return what is left out in words."""
+    """Describe which subjects are left out."""
     left_out = f"{options.folds} groups" if options.folds else "one subject at a time"
     return f"left out: {left_out}"
 
