@@ -136,20 +136,29 @@ def main(arguments: list[str] | None = None) -> None:
         help="leave out the row of SimCLR, the longest one",
     )
     options = parser.parse_args(arguments)
-    console = Console(width=140)
     with open_folder(options.results) as folder:
         for name in options.models:
-            bed = BEDS[name]
-            dataset = open_replica(bed, folder, options)
-            pipelines = make_rows(name, bed, folder / "memory", options)
-            paradigm = Emotion(**bed.paradigm)
-            protocol, settings = choose_protocol(options)
-            results = run_folds(
-                pipelines, dataset, paradigm, folder, options, protocol, **settings
-            )
-            console.print(describe(name, bed, dataset, options), highlight=False)
-            console.print(tabulate_scores(results))
-            console.print(tabulate_differences(results, make_pairs(name, pipelines)))
+            rows = make_rows(name, folder / "memory", options)
+            compare(name, rows, make_pairs(name, rows), folder, options)
+
+
+def compare(
+    name: str,
+    rows: dict,
+    pairs: list[tuple[str, str]],
+    folder: Path,
+    options: argparse.Namespace,
+) -> None:
+    """Evaluate pipelines on the corpus of a model, and print the tables."""
+    bed = BEDS[name]
+    dataset = open_replica(bed, folder, options)
+    paradigm = Emotion(**bed.paradigm)
+    protocol, settings = choose_protocol(options)
+    results = run_folds(rows, dataset, paradigm, folder, options, protocol, **settings)
+    console = Console(width=140)
+    console.print(describe(name, bed, dataset, options), highlight=False)
+    console.print(tabulate_scores(results))
+    console.print(tabulate_differences(results, pairs))
 
 
 def make_parser(description: str, models: list[str]) -> argparse.ArgumentParser:
@@ -215,17 +224,17 @@ def open_replica(bed: Bed, folder: Path, options: argparse.Namespace):
     return corpus(list(subjects), path=root, return_all_modalities=everything)
 
 
-def load_shipped(name: str, bed: Bed, memory: Path, options: argparse.Namespace):
+def load_shipped(name: str, memory: Path, options: argparse.Namespace):
     """Return a shipped pipeline with the lengths that the options ask for."""
-    folder = pipelines_folder() / bed.folder
+    folder = pipelines_folder() / BEDS[name].folder
     shipped, _ = load_pipelines(folder, keep_sfreq=False)
     set_lengths(shipped[name], options, memory)
     return shipped[name]
 
 
-def make_rows(name: str, bed: Bed, memory: Path, options: argparse.Namespace) -> dict:
+def make_rows(name: str, memory: Path, options: argparse.Namespace) -> dict:
     """Return the pipeline of a model with the rows that it is compared with."""
-    pipeline = load_shipped(name, bed, memory, options)
+    pipeline = load_shipped(name, memory, options)
     rows = with_baselines({name: pipeline})
     (step,) = (key for key in pipeline.named_steps if key == "sslclassifier")
     frozen = clone(rows[f"{name}, frozen"])

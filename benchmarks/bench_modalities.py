@@ -25,28 +25,13 @@ from pathlib import Path
 import mne
 import numpy as np
 import torch
-from bench_learning import (
-    BEDS,
-    describe,
-    load_shipped,
-    make_parser,
-    open_replica,
-)
-from learning_tables import (
-    choose_protocol,
-    open_folder,
-    run_folds,
-    tabulate_differences,
-    tabulate_scores,
-)
-from rich.console import Console
+from bench_learning import compare, load_shipped, make_parser
+from learning_tables import open_folder
 from sklearn.base import clone
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-
-from braindecode_emossl.paradigms import Emotion
 
 TYPES = ("eeg", "gsr", "resp", "temperature")
 N_EYE = 31  # eye features of SEED-IV, the last channels
@@ -58,26 +43,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser = make_parser(__doc__, MODELS)
     parser.set_defaults(n_labeled=[None])
     options = parser.parse_args(arguments)
-    console = Console(width=140)
-    protocol, settings = choose_protocol(options)
     with open_folder(options.results) as folder:
         for name in options.models:
-            bed = BEDS[name]
-            dataset = open_replica(bed, folder, options)
             rows = make_rows(name, folder / "memory", options)
-            paradigm = Emotion(**bed.paradigm)
-            results = run_folds(
-                rows, dataset, paradigm, folder, options, protocol, **settings
-            )
-            console.print(describe(name, bed, dataset, options), highlight=False)
-            console.print(tabulate_scores(results))
             pairs = [(name, other) for other in rows if other != name]
-            console.print(tabulate_differences(results, pairs))
+            compare(name, rows, pairs, folder, options)
 
 
 def make_rows(name: str, memory: Path, options: argparse.Namespace) -> dict:
     """Return the shipped pipeline and its parts by modality."""
-    fused = load_shipped(name, BEDS[name], memory, options)
+    fused = load_shipped(name, memory, options)
 
     def change(**settings):
         changes = {f"sslclassifier__{key}": value for key, value in settings.items()}

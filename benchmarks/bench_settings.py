@@ -20,24 +20,10 @@ from pathlib import Path
 
 import mne
 import torch
-from bench_learning import (
-    BEDS,
-    describe,
-    load_shipped,
-    make_parser,
-    open_replica,
-)
-from learning_tables import (
-    choose_protocol,
-    open_folder,
-    run_folds,
-    tabulate_differences,
-    tabulate_scores,
-)
-from rich.console import Console
+from bench_learning import compare, load_shipped, make_parser
+from learning_tables import open_folder
 from sklearn.base import clone
 
-from braindecode_emossl.paradigms import Emotion
 from braindecode_emossl.samplers import ContinuityBatchSampler
 
 #: Changes of the shipped pipelines, as arguments of SSLClassifier.
@@ -76,26 +62,12 @@ VARIANTS = {
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print the tables."""
     options = parse(arguments)
-    console = Console(width=140)
     with open_folder(options.results) as folder:
         for model in options.models:
-            bed = BEDS[model]
             names = [*(options.variants or VARIANTS[model])]
-            dataset = open_replica(bed, folder, options)
-            protocol, settings = choose_protocol(options)
-            results = run_folds(
-                make_rows(model, names, folder / "memory", options),
-                dataset,
-                Emotion(**bed.paradigm),
-                folder,
-                options,
-                protocol,
-                **settings,
-            )
-            console.print(describe(model, bed, dataset, options), highlight=False)
-            console.print(tabulate_scores(results))
+            rows = make_rows(model, names, folder / "memory", options)
             pairs = [(name, f"{name}, random") for name in names]
-            console.print(tabulate_differences(results, pairs))
+            compare(model, rows, pairs, folder, options)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -130,7 +102,7 @@ def make_rows(
     model: str, names: list[str], memory: Path, options: argparse.Namespace
 ) -> dict:
     """Return frozen probes of each variant, pre-trained and of random weights."""
-    shipped = load_shipped(model, BEDS[model], memory, options)
+    shipped = load_shipped(model, memory, options)
     rows = {}
     for name in names:
         changes = {"finetune": "linear-probe", **VARIANTS[model][name]}

@@ -253,7 +253,13 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
 
         order = [row for rows in self.modalities.values() for row in rows]
         slow = [row for name in _SLOW for row in self.modalities.get(name, [])]
-        for name, rows in (("_order", order), ("eeg_rows", eeg), ("slow_rows", slow)):
+        fast = [row for row in order if row not in {*eeg, *slow}]
+        for name, rows in (
+            ("_order", order),
+            ("eeg_rows", eeg),
+            ("slow_rows", slow),
+            ("fast_rows", fast),
+        ):
             index = torch.tensor(rows, dtype=torch.long)
             self.register_buffer(name, index, persistent=False)
         self.register_buffer("slow_mean", torch.zeros(len(slow), 1))
@@ -326,10 +332,13 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
             return x
         # Squares leave the range of half precision.
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        scaled = _standardize(wide, dim=2)  # (batch, n_chans, n_times)
+        scaled = wide  # (batch, n_chans, n_times)
         if len(self.eeg_rows):
             eeg = self._normalize_eeg(wide[:, self.eeg_rows])
             scaled = scaled.index_copy(1, self.eeg_rows, eeg)
+        if len(self.fast_rows):
+            fast = _standardize(wide[:, self.fast_rows], dim=2)
+            scaled = scaled.index_copy(1, self.fast_rows, fast)
         if len(self.slow_rows):
             slow = (wide[:, self.slow_rows] - self.slow_mean) / self.slow_std
             scaled = scaled.index_copy(1, self.slow_rows, slow.to(scaled.dtype))
