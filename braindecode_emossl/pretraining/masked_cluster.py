@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from numbers import Integral
+from typing import Literal
 
 import numpy as np
 import torch
@@ -169,7 +171,7 @@ class MaskedClusterPretraining(PretrainingObjective):
         feature_penalty: float = 0.0,
         code_dim: int = 128,
         cluster_layer: int | None = None,
-        recluster_every: int | str | None = None,
+        recluster_every: int | Literal["plateau"] | None = None,
         adaptive_n_clusters: bool = False,
         max_fit_tokens: int = 100_000,
         random_state=None,
@@ -198,13 +200,13 @@ class MaskedClusterPretraining(PretrainingObjective):
         _check_positive(
             mask_length=mask_length, code_dim=code_dim, max_fit_tokens=max_fit_tokens
         )
-        if isinstance(recluster_every, str) and recluster_every != "plateau":
+        if recluster_every not in (None, "plateau") and (
+            not isinstance(recluster_every, Integral) or recluster_every < 1
+        ):
             raise ValueError(
-                "recluster_every must be 'plateau', None or a number of epochs, but "
-                f"got {recluster_every!r}."
+                "recluster_every must be 'plateau', None or a number of epochs, at "
+                f"least 1, but got {recluster_every!r}."
             )
-        if recluster_every != "plateau":
-            _check_positive(recluster_every=recluster_every)
 
         self.n_clusters = tuple(n_clusters)
         self.mask_prob = mask_prob
@@ -270,10 +272,10 @@ class MaskedClusterPretraining(PretrainingObjective):
         metadata : DataFrame, n_windows rows, or None
             As in :meth:`prepare`.
         """
-        if self.recluster_every == "plateau":
+        every = self.recluster_every
+        if every == "plateau":
             is_due = self._has_plateau()
         else:
-            every = self.recluster_every
             is_due = bool(every and epoch and epoch % every == 0)
         if is_due:
             self.fit_clusters(X, features="layer", metadata=metadata)
@@ -677,7 +679,7 @@ def _check_not_negative(**weights: float) -> None:
             raise ValueError(f"{name} must not be negative, but got {value}.")
 
 
-def _check_positive(**numbers: int | None) -> None:
+def _check_positive(**numbers: int) -> None:
     for name, value in numbers.items():
-        if value is not None and value < 1:
+        if value < 1:
             raise ValueError(f"{name} must be at least 1, but got {value}.")

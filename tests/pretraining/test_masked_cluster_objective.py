@@ -579,7 +579,9 @@ def test_fit_clusters_rejects(objective):
         ({"intermediate_weight": -1}, "intermediate_weight must not be negative"),
         ({"feature_penalty": -1}, "feature_penalty must not be negative"),
         ({"cluster_layer": 4}, "cluster_layer must be a layer .* 1 to 3, but got 4"),
-        ({"recluster_every": 0}, "recluster_every must be at least 1, but got 0"),
+        ({"recluster_every": 0}, "a number of epochs, at least 1, but got 0"),
+        ({"recluster_every": 2.5}, "a number of epochs, at least 1, but got 2.5"),
+        ({"recluster_every": "often"}, "must be 'plateau', None .* but got 'often'"),
         ({"model": {"n_times": 31}}, "at least 2 tokens, .* but got 1"),
     ],
 )
