@@ -15,7 +15,7 @@ from functools import partial, reduce
 from itertools import chain
 from numbers import Integral, Real
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import mne
 import numpy as np
@@ -166,7 +166,7 @@ class EmotionDataset(BaseDataset):
     code_name: str
     path_key: ClassVar[str]
     # [start, stop] in seconds that every trial of the release contains.
-    common_interval: ClassVar[Sequence[float]]
+    common_interval: Sequence[float]
     doi_name: ClassVar[str]
     access_url: ClassVar[str]
     # Whether the corpus can be downloaded, else the condition of its makers.
@@ -175,7 +175,7 @@ class EmotionDataset(BaseDataset):
     expected_files: tuple[str, str]
     # The RATING_NAMES of the corpus, and the valence of its classes ("negative",
     # "neutral" or "positive"), which comes before a rating of valence.
-    ratings: ClassVar[tuple[str, ...]] = ()
+    ratings: tuple[str, ...] = ()
     valence_of_class: ClassVar[Mapping[str, str]] = {}
     # Midpoint of the scale of the ratings, their cuts in three classes, and whether
     # the classes are "self-report" or those of the "stimulus".
@@ -188,7 +188,7 @@ class EmotionDataset(BaseDataset):
     official_folds: ClassVar[Mapping[tuple[str, int], int]] = {}
     # Lengths of the windows, in seconds, of the features that the makers released, by
     # name, and their channels.
-    released_features: ClassVar[Mapping[str, tuple[float, ...]]] = {}
+    released_features: Mapping[str, tuple[float, ...]] = {}
     released_channels: ClassVar[Sequence[str]] = ()
     # Band in Hz that the filter of the release has left in the EEG, None if unknown.
     passband: tuple[float, float] | None = None
@@ -200,7 +200,7 @@ class EmotionDataset(BaseDataset):
     details: ClassVar[tuple[str, ...]] = ()
     METADATA: DatasetMetadata | None = None
     # The row of MOABB's summary tables, by MOABB's column names.
-    summary_table: Mapping[str, object] | None = None
+    summary_table: Mapping[str, Any]
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -613,11 +613,13 @@ class EmotionDataset(BaseDataset):
         replaced.signal_maker = make
         return replaced
 
-    def _make_runs(self, subject: int) -> Iterator[tuple[str, str, Signals]]:
+    def _make_runs(
+        self, make: Callable, subject: int
+    ) -> Iterator[tuple[str, str, Signals]]:
         """Yield (session key, run key, signals) with signals of `signal_maker`."""
         for session, file in self._recordings(subject).items():
             for run, trials in self._read_trials(file, session).items():
-                signals = self.signal_maker(trials, subject, session, run)
+                signals = make(trials, subject, session, run)
                 if signals is not None:
                     yield session, run, signals
 
@@ -636,7 +638,8 @@ class EmotionDataset(BaseDataset):
         data: dict[str, dict] = {}
         trials = []
         with _Repetitions(f"{self.code}, subject {subject}") as repetitions:
-            read = self._read_runs if self.signal_maker is None else self._make_runs
+            make = self.signal_maker
+            read = self._read_runs if make is None else partial(self._make_runs, make)
             for session, run, found in read(subject):
                 keys = {"subject": subject, "session": session, "run": run}
                 trials += [keys | trial.to_extras() for trial in found.trials]
@@ -955,7 +958,7 @@ class _Repetitions:
 
     def __init__(self, where: str):
         self._where = where
-        self._found: dict[tuple, tuple[Warning, list[str]]] = {}
+        self._found: dict[tuple, tuple[Warning | str, list[str]]] = {}
 
     def __enter__(self):
         return self
@@ -1013,11 +1016,16 @@ def check_numbers(name: str, values) -> list[int] | None:
     if values is None:
         return None
     is_text = isinstance(values, str | bytes | os.PathLike)
-    if is_text or not isinstance(values, Iterable) or np.ndim(values) > 1:
+    if is_text or np.ndim(values) > 1 or not isinstance(values, Iterable):
         raise ValueError(f"{name} must be a list of numbers or None, got {values!r}.")
-    numbers = [_as_whole_number(value) for value in values]
-    if None in numbers:
-        wrong = [v for v, k in zip(values, numbers, strict=True) if k is None]
+    numbers, wrong = [], []
+    for value in values:
+        number = _as_whole_number(value)
+        if number is None:
+            wrong.append(value)
+        else:
+            numbers.append(number)
+    if wrong:
         raise ValueError(f"Invalid {name}: {wrong} are not whole numbers.")
     return numbers
 
@@ -1027,7 +1035,7 @@ def _as_whole_number(value) -> int | None:
     if isinstance(value, bool | np.bool):
         return None
     if isinstance(value, Real) and not isinstance(value, Integral):
-        return int(value) if float(value).is_integer() else None
+        return int(float(value)) if float(value).is_integer() else None
     number = as_number(value)
     return number if isinstance(number, int) else None
 

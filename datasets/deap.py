@@ -353,7 +353,8 @@ class DEAP(EmotionDataset):
             if content is None:
                 return {}
             known = content[1], content[0].shape[2]
-        return self._trials_of(*known, file)
+        labels, n_times = known
+        return self._trials_of(labels, n_times, file)
 
     def _make_trial(self, shown: Presentation, onset: float, length: float) -> Trial:
         return Trial(
@@ -434,7 +435,7 @@ class DEAP(EmotionDataset):
             return labels
         videos = range(1, len(labels) + 1)
         listed = np.array([[by_video[k].ratings[r] for r in RATINGS] for k in videos])
-        columns = [RATINGS.index(name) for name in _ALTERED]
+        columns = np.array([RATINGS.index(name) for name in _ALTERED])
         altered = listed.copy()
         high = (listed[:, columns] > THRESHOLD).all(axis=1)
         rows = np.ix_(high, columns)

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -188,7 +189,7 @@ def _parse(content: bytes, n_arrays: int):
     return machine.result()
 
 
-def _read_operations(content: bytes) -> Iterator[tuple[str, object]]:
+def _read_operations(content: bytes) -> Iterator[tuple[str, Any]]:
     """Yield (name, argument) of each opcode; long contents are views of the file.
 
     ``pickletools.genops`` copies the 103 MB of a file of DEAP three times.

@@ -342,7 +342,7 @@ def _read_person(stream: _Stream, matrix: _Matrix, start: _Place) -> Person:
                 if part in _PARTS:
                     cells = _walk_cells(stream, part)
                     shapes[name, part] = [_read_shape(stream) for _ in cells]
-    counts = {len(k) for k in (*ratings.values(), *shapes.values())}
+    counts = {*map(len, ratings.values()), *map(len, shapes.values())}
     if counts != {N_FILMS} or len(ratings) + len(shapes) != 7:
         raise ValueError(
             f"a subject must have {N_FILMS} films of EEG, ECG (baseline and stimuli) "

@@ -194,7 +194,7 @@ class FACED(EmotionDataset):
         "sub-000/eeg/sub-000_task-watchingVideoClips_eeg.bdf",
         "sub-122/eeg/sub-122_task-watchingVideoClips_eeg.bdf",
     )
-    ratings = RATINGS
+    ratings: tuple[str, ...] = RATINGS
     rating_midpoint = 3.5
     rating_cuts = (7 / 3, 14 / 3)
     class_source = "stimulus"

@@ -389,8 +389,8 @@ class MAHNOB_HCI(EmotionDataset):
             implausible=_IMPLAUSIBLE_VOLTS,
         )
         for bdf in file:
-            trial, signals = self._read_trial(bdf, CH_NAMES, quality)
-            if trial is not None:
+            if found := self._read_trial(bdf, CH_NAMES, quality):
+                trial, signals = found
                 bads = quality.bads(trial.trial + 1)
                 raw = self._make_raw(
                     signals, CH_NAMES, CH_TYPES, SFREQ, [trial], bads=bads
@@ -399,15 +399,15 @@ class MAHNOB_HCI(EmotionDataset):
         quality.warn(self.mark_bads)
 
     def _read_trials(self, file, session):
-        trials = [self._read_trial(bdf, ())[0] for bdf in file]
-        return {f"{trial.trial:02d}": [trial] for trial in trials if trial is not None}
+        found = [self._read_trial(bdf, ()) for bdf in file]
+        return {f"{trial.trial:02d}": [trial] for trial, _ in filter(None, found)}
 
     def _read_trial(
         self,
         bdf: Path,
         ch_names: Sequence[str],
         quality: RecordingQuality | None = None,
-    ) -> tuple[Trial | None, np.ndarray | None]:
+    ) -> tuple[Trial, np.ndarray] | None:
         """Return the trial of a file and its signals, None if left out as broken."""
         try:
             # The name may be in any case.
@@ -420,7 +420,7 @@ class MAHNOB_HCI(EmotionDataset):
             if quality is not None:
                 clip = slice(round(onset * SFREQ), round((onset + length) * SFREQ))
                 if flaw := quality.inspect(
-                    session.number, signals[:, clip], absent=absent
+                    description["trial"] + 1, signals[:, clip], absent=absent
                 ):
                     raise _BrokenTrialError(f"it {flaw}.")
         except (CorpusFormatError, CorpusFormatWarning):
@@ -430,7 +430,7 @@ class MAHNOB_HCI(EmotionDataset):
             self._broken(
                 f"MAHNOB-HCI: the trial of {bdf} cannot be used: {what}", error
             )
-            return None, None
+            return None
         return Trial(onset=onset, length=length, **description), signals
 
 
@@ -630,10 +630,10 @@ def _to_int(text: str) -> int | None:
 
 def _read_bdf(
     file: Path, ch_names: Sequence[str]
-) -> tuple[np.ndarray | None, np.ndarray, list[str]]:
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Return signals (n_chans, n_times), status (n_times) and absent electrodes.
 
-    Signals are None if no channels are asked for; absent electrodes are zeros.
+    There are no signals if no channels are asked for; absent electrodes are zeros.
     """
     header, absent = _check_header(file)
     sources = [n for n in (*EEG_NAMES, *ECG_NAMES, *OTHER_TYPES) if n not in absent]
@@ -647,7 +647,7 @@ def _read_bdf(
     signals = dict(zip(map(str.lower, raw.ch_names), raw.get_data(), strict=True))
     status = signals[STATUS.lower()].astype(int) & STATUS_MASK
     if not ch_names:
-        return None, status, absent
+        return np.empty((0, len(status))), status, absent
     data = {name: signals[name.lower()] for name in sources}
     data |= {name: np.zeros(len(status)) for name in absent}
     # MNE scales what the header calls a voltage, whatever the sensor measures.

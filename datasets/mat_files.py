@@ -290,7 +290,8 @@ def _naming_damage() -> Iterator[None]:
     """Raise ValueError for bytes that cannot be inflated."""
     try:
         yield
-    except isal_zlib.error as error:
+    # Its stub has an exception in the place of its class.
+    except isal_zlib.error as error:  # type: ignore[misc]
         raise ValueError(f"it cannot be inflated: {error}") from error
 
 

@@ -103,10 +103,10 @@ class RecordingQuality:
         if data.dtype.kind != "f":
             self.whole_numbers.append(trial)
         is_flat = high - low <= _FLAT_SHARE * np.median(high - low)
-        for k in np.flatnonzero(is_flat):
+        for k in np.flatnonzero(is_flat).tolist():
             findings = self.absent if self.ch_names[k] in absent else self.flat
             self._add(findings, k, trial, f"{mean[k] * 1e6:.4g} microvolts")
-        for k in np.flatnonzero(peak > self.implausible):
+        for k in np.flatnonzero(peak > self.implausible).tolist():
             self._add(self.large, k, trial, f"{peak[k] * 1e3:.3g} mV")
         self._find_runs(trial, eeg, ~is_flat)
         if not is_flat.all():

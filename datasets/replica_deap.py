@@ -17,6 +17,7 @@ from braindecode_emossl.datasets.replica_artifacts import make_blinks
 from braindecode_emossl.datasets.replica_head import Head
 from braindecode_emossl.datasets.replica_peripherals import make_peripherals
 from braindecode_emossl.datasets.replica_signals import (
+    Stimulus,
     make_eeg,
     make_generator,
     make_stimulus,
@@ -171,6 +172,7 @@ def _write_bdf(file, settings, subject, viewer, rows):
     sfreq = deap_original.SFREQ
     # Whole samples, or else some trials would have one more than others.
     seconds = round(_seconds(settings) * sfreq) / sfreq
+    parts: list[tuple[float, Stimulus | None, np.ndarray]]
     parts = [(_PRELUDE, None, np.zeros(2))]
     codes = [(0.5, 1), (1.0, 1), (1.5, 2)]
     if subject > _LAST_OF_TWENTE:

@@ -84,8 +84,10 @@ def _make_person(head, settings, subject) -> dict:
         before = _BASELINE_SECONDS if settings["seconds"] is None else 1.0
         state = settings["effect_size"] * np.clip((ratings[film, :2] - 3) / 2, -1, 1)
         stimulus = make_stimulus(settings, seconds, film + 1)
-        shown = {"baseline": (None, np.zeros(2), before)}
-        shown["stimuli"] = (stimulus, state, seconds)
+        shown = {
+            "baseline": (None, np.zeros(2), before),
+            "stimuli": (stimulus, state, seconds),
+        }
         for part, arguments in shown.items():
             eeg, ecg = _make_part(viewer, *arguments, rng)
             parts["EEG", part][film, 0], parts["ECG", part][film, 0] = eeg, ecg

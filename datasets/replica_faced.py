@@ -179,7 +179,7 @@ def _arrange(eeg, kind, rng) -> dict[str, np.ndarray]:
     else:
         mastoids = iter(zip(("A1", "A2"), rng.normal(0, 4, (2, n_times)), strict=True))
         old = {"T7": "T3", "T8": "T4", "P7": "T5", "P8": "T6"}
-        arranged = {}
+        arranged: dict[str, np.ndarray] = {}
         for name, signal in signals.items():
             if name == "CP1":  # they come after the temporal electrodes
                 arranged |= dict(mastoids)

@@ -447,7 +447,7 @@ class SEED_IV(SEEDFamilyDataset):
         """Yield (run key, signals) with the eye features of each trial added."""
         runs = ((run, found.n_times, found) for run, found in recording)
         for run, found, values in self._pair_with_eye(runs, file):
-            yield run, add_eye_features(found, values, EYE_FEATURES, EYE_WINDOW)
+            yield run, add_eye_features(found, values, list(EYE_FEATURES), EYE_WINDOW)
 
     def _pair_with_eye(self, runs, file: Path) -> Iterator:
         """Yield (run key, item, eye features) of (run key, n_times, item)."""

@@ -1109,8 +1109,8 @@ def _join(parts: list[Part]):
     if isinstance(X[0], list):
         X = [raw for raws in X for raw in raws]
     elif isinstance(X[0], mne.BaseEpochs):
-        for epochs in X:
-            epochs.set_annotations(None)
+        for epochs in X:  # all are of the kind of the first
+            epochs.set_annotations(None)  # type: ignore[union-attr]
         X = mne.concatenate_epochs(X, verbose=False)
     else:
         X = np.concatenate(X)

@@ -98,31 +98,31 @@ class Pick(FixedTransformer):
     def _pick(self, raw):
         raw.info["bads"] = []  # MNE would neither filter nor pick them
         if self.channels is not None:
-            return self._pick_names(raw)
+            return self._pick_names(raw, self.channels)
         if self.picks is not None:
-            return self._pick_as_mne(raw)
+            return self._pick_as_mne(raw, self.picks)
         return raw.pick(pick_channels_for_modalities(raw.info, self.modalities))
 
-    def _pick_names(self, raw):
-        known = [name for name in self.channels if name in raw.ch_names]
-        if not known or (len(known) < len(self.channels) and not self.fill_missing):
-            missing = [name for name in self.channels if name not in known]
+    def _pick_names(self, raw, channels: Sequence[str]):
+        known = [name for name in channels if name in raw.ch_names]
+        if not known or (len(known) < len(channels) and not self.fill_missing):
+            missing = [name for name in channels if name not in known]
             raise ValueError(
                 f"channels must be among {raw.ch_names}, but {missing} are not."
             )
         return raw.pick(known).reorder_channels(known)
 
-    def _pick_as_mne(self, raw):
+    def _pick_as_mne(self, raw, picks: str | Sequence[str]):
         # MNE passes over a type that is missing if there is another one.
         types = sorted(set(raw.get_channel_types()))
-        wanted = [self.picks] if isinstance(self.picks, str) else self.picks
+        wanted = [picks] if isinstance(picks, str) else picks
         known = {*types, *raw.ch_names, "all", "data"}
         if missing := [name for name in wanted if name not in known]:
             raise ValueError(
                 f"picks must be among the channel types {types} or the channels "
                 f"{raw.ch_names}, but {missing} are not."
             )
-        return raw.pick(self.picks)
+        return raw.pick(picks)
 
 
 class FilterEEG(FixedTransformer):
