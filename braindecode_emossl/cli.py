@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -33,6 +33,9 @@ from braindecode_emossl.terminal import (
     tabulate_scores,
 )
 
+if TYPE_CHECKING:
+    from braindecode_emossl.datasets.base import EmotionDataset
+
 __all__ = ["app", "main"]
 
 app = typer.Typer(
@@ -52,7 +55,7 @@ def _list_corpora() -> list[str]:
     from braindecode_emossl import datasets
 
     # MOABB demands that a class is called like the code of its corpus.
-    return [name.replace("_", "-") for name in datasets.__all__ if name.isupper()]
+    return [name.replace("_", "-") for name in dir(datasets) if name.isupper()]
 
 
 def _list_protocols() -> list[str]:
@@ -70,7 +73,7 @@ def _list_controls() -> list[str]:
 def _list_models() -> list[str]:
     from braindecode_emossl import models
 
-    return list(models.__all__)
+    return dir(models)
 
 
 def _list_targets() -> list[str]:
@@ -746,7 +749,7 @@ def evaluate(
     without = "--overwrite" if overwrite else "" if resume else "--no-resume"
     context.meta[_STOPPED] = make_stopping_text("fold", without=without)
     _check_device(device)
-    labels_and_windows = {
+    labels_and_windows: dict[str, Any] = {
         "target": target,
         "n_classes": n_classes,
         "threshold": threshold,
@@ -758,7 +761,7 @@ def evaluate(
         "features": features,
         "standardize": standardize,
     }
-    chosen = {
+    chosen: dict[str, Any] = {
         "protocol": protocol,
         "options": _parse_options(option),
         **labels_and_windows,
@@ -922,7 +925,7 @@ def report(
 # -- corpora -------------------------------------------------------------------
 
 
-def _find_corpus(code: str) -> type:
+def _find_corpus(code: str) -> type[EmotionDataset]:
     from braindecode_emossl.registration import DATASETS
 
     known = {cls.code_name: cls for cls in DATASETS}
@@ -1123,11 +1126,12 @@ def _load_windows(corpora: list, paradigm) -> _Loaded:
 def _check_model(name: str, features: str | None) -> None:
     """Refuse an unknown model, and features that it does not take."""
     from braindecode_emossl.evaluation.pipelines import are_entropy
+    from braindecode_emossl.pretraining.model_factory import find_model_class
     from braindecode_emossl.pretraining.registry import OBJECTIVES
 
     if name not in OBJECTIVES:
         raise ValueError(f"MODEL must be one of {_list_models()}, but got {name!r}.")
-    arguments = inspect.signature(OBJECTIVES[name].model_class).parameters
+    arguments = inspect.signature(find_model_class(name)).parameters
     takes_entropy = "input_domain" in arguments
     if features is not None and not (takes_entropy and are_entropy(features)):
         taken = "de, released:de... or left out" if takes_entropy else "left out"
@@ -1140,12 +1144,12 @@ def _make_objective(name: str, features: str | None, loaded: _Loaded, seed: int)
     """Return a pre-training objective with its model, from random weights."""
     import numpy as np
 
+    from braindecode_emossl.pretraining.model_factory import find_model_class
     from braindecode_emossl.pretraining.pretrainer import seeded
     from braindecode_emossl.pretraining.registry import OBJECTIVES
 
-    objective = OBJECTIVES[name]
     with seeded(seed, "cpu"):
-        model = objective.model_class(
+        model = find_model_class(name)(
             n_outputs=len(np.unique(loaded.y)),
             n_chans=loaded.X.shape[1],
             n_times=loaded.X.shape[2],
@@ -1153,7 +1157,7 @@ def _make_objective(name: str, features: str | None, loaded: _Loaded, seed: int)
             chs_info=loaded.info["chs"],
             **({"input_domain": "de"} if features else {}),
         )
-        return objective(model)
+        return OBJECTIVES[name](model)
 
 
 def _make_pretrainer(objective, **settings):

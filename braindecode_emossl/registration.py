@@ -18,6 +18,7 @@ from contextlib import contextmanager, nullcontext
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 __all__ = ["register"]
 
@@ -29,7 +30,7 @@ _BASES = {
 }
 
 
-def __getattr__(name: str) -> tuple[type, ...]:
+def __getattr__(name: str) -> tuple[type[Any], ...]:
     """Return the classes DATASETS, PARADIGMS or MODELS, which import their host."""
     if name.isupper() and name.lower() in _BASES:
         return _find_classes(name.lower())
@@ -61,7 +62,7 @@ def register():
 # -- what ----------------------------------------------------------------------
 
 
-def _find_classes(package: str) -> tuple[type, ...]:
+def _find_classes(package: str) -> tuple[type[Any], ...]:
     """Return the concrete classes in the ``__all__`` of a sub-package."""
     base = pkgutil.resolve_name(_BASES[package])
     module = importlib.import_module(f"{__package__}.{package}")
@@ -189,14 +190,17 @@ class _Loader(Loader):
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__loader__ = module.__spec__.loader = self.loader
+        module.__loader__ = self.loader
+        # An import gives the module a spec.
+        module.__spec__.loader = self.loader  # type: ignore[union-attr]
         in_braindecode = module.__name__ == "braindecode.models"
         _IMPORTS.start()
         try:
             with _without_montage_warning() if in_braindecode else nullcontext():
                 self.loader.exec_module(module)
         except BaseException as error:
-            error.__traceback__ = error.__traceback__.tb_next  # without this frame
+            # Without this frame; what was raised has a traceback.
+            error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]
             raise
         finally:
             _IMPORTS.end()

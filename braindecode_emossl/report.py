@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,7 @@ def write_report(
         "commands": [{k: r[k] for k in ("command", "environment")} for r in records],
     }
     for file, text in zip(files[:2], (page, render_card(card)), strict=True):
-        write_file(
-            file, lambda scratch, text=text: scratch.write_text(text, encoding="utf-8")
-        )
+        write_file(file, partial(Path.write_text, data=text, encoding="utf-8"))
     write_json(files[2], card)
     return files
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import krippendorff
 import numpy as np
@@ -17,6 +17,9 @@ from braindecode_emossl.paradigms.passbands import describe_cut_bands, list_band
 from braindecode_emossl.registration import DATASETS
 from braindecode_emossl.report_content import to_text
 from braindecode_emossl.storage import hash_object
+
+if TYPE_CHECKING:
+    from braindecode_emossl.datasets.base import EmotionDataset
 
 __all__ = ["UNKNOWN", "describe_card", "render_card"]
 
@@ -281,7 +284,7 @@ def _describe_threshold(run, content) -> dict[str, Any]:
     }
 
 
-def _find_corpus(code: str) -> type | None:
+def _find_corpus(code: str) -> type[EmotionDataset] | None:
     return {cls.code_name: cls for cls in DATASETS}.get(code)
 
 
@@ -340,9 +343,9 @@ def _find_source(paradigm, code: str) -> str | None:
     if paradigm.get("label_source"):
         return paradigm["label_source"]
     by_class = _is_by_class(paradigm, code)
-    if by_class is None or (by_class and _find_corpus(code) is None):
-        return None
-    return _find_corpus(code).class_source if by_class else "self-report"
+    if by_class:
+        return getattr(_find_corpus(code), "class_source", None)
+    return None if by_class is None else "self-report"
 
 
 def _measure_agreement(trials: pd.DataFrame) -> str | None:

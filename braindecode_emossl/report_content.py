@@ -7,6 +7,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -134,7 +135,7 @@ def _check_run(evaluation: StoredEvaluation) -> None:
 def _name_pipelines(pipelines: list[StoredPipeline]) -> list[str]:
     """Return names that distinguish pipelines with one name but other settings."""
     labels: dict[tuple, str] = {}
-    versions = {}
+    versions: dict[Path, tuple] = {}
     for pipeline in sorted(pipelines, key=lambda pipeline: pipeline.folder.name):
         content = pipeline.content
         settings = json.dumps(content.get("settings"), sort_keys=True)

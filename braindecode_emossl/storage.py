@@ -467,11 +467,12 @@ def digest_files(paths: Iterable) -> list[str]:
         64 hexadecimal digits for each file.
     """
     memory = _cache_folder() / "digests.json"
-    found, learnt = [], {}
+    found = []
+    learnt: dict[str, list] = {}
     for path in map(os.path.realpath, paths):
         stat = os.stat(path)
         stamp = [stat.st_size, stat.st_mtime_ns]
-        known = _digests.get(path)
+        known: list | None = _digests.get(path)
         if (known is None or known[:2] != stamp) and stat.st_size >= _WORTH_REMEMBERING:
             _digests.update(_read_digests(memory) if not learnt else {})
             known = _digests.get(path)
@@ -857,7 +858,7 @@ def _list_globals(code: CodeType, variables: Mapping[str, Any]) -> list:
     """Return (name, value) of what code reads in its module or imports there."""
     codes = list(_nested(code))
     attributes = {name for part in codes for name in part.co_names}
-    found = {}
+    found: dict[str, Any] = {}
     written = {name for part in codes for name in _written_names(part)}
     for part in codes:
         for name in _read_names(part):

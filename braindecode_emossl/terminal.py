@@ -10,7 +10,7 @@ import warnings
 from contextlib import contextmanager
 
 import typer
-from rich.console import Console
+from rich.console import Console, OverflowMethod
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -217,7 +217,7 @@ def _make_table(title: str, texts, numbers=()) -> Table:
     for name in texts:
         table.add_column(_fit(name, sys.stdout), overflow="fold")
     # The ellipsis is a character of its own, which ASCII lacks.
-    overflow = "fold" if _fit("…", sys.stdout) != "…" else "ellipsis"
+    overflow: OverflowMethod = "fold" if _fit("…", sys.stdout) != "…" else "ellipsis"
     for name in numbers:
         heading = _fit(name, sys.stdout)
         table.add_column(heading, justify="right", no_wrap=True, overflow=overflow)

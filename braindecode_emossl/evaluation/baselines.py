@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
@@ -187,7 +188,7 @@ class _StratifiedGuess(ClassifierMixin, BaseEstimator):
 
 
 def _checksum(values) -> int:
-    return zlib.crc32(np.ascontiguousarray(values))
+    return zlib.crc32(np.ascontiguousarray(values).data)
 
 
 def describe_mechanism(pipeline) -> str:
@@ -228,7 +229,7 @@ def _find_pretrained(pipeline) -> list[str]:
     return [p for p, part in _list_parts(pipeline).items() if _is_pretrained(part)]
 
 
-def _list_parts(pipeline) -> dict[str, object]:
+def _list_parts(pipeline) -> dict[str, Any]:
     """Return an estimator and its parts, by the prefix of their parameters."""
     return {"": pipeline} | {f"{k}__": v for k, v in pipeline.get_params().items()}
 
@@ -245,7 +246,7 @@ def _without_pretraining(pipeline, prefixes):
     pipeline = clone(pipeline)
     for prefix in prefixes:
         part = _list_parts(pipeline)[prefix]
-        changes = {"objective": None, "pretrained": None}
+        changes: dict[str, Any] = {"objective": None, "pretrained": None}
         if part.pretrained is not None:  # then the checkpoint names the architecture
             model = load_pretrained(part.pretrained, part.model)
             arguments = get_init_arguments(model)

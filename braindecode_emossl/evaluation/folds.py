@@ -9,7 +9,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import wraps
+from functools import partial, wraps
 from itertools import combinations
 from time import perf_counter
 from typing import Any
@@ -706,7 +706,7 @@ def make_job(
         )
     for name in ("target_labeled", "val"):
         if (rows := fit_rows.get(f"X_{name}")) is not None:
-            params[f"y_{name}"] = lambda rows=rows: np.searchsorted(classes, y[rows])
+            params[f"y_{name}"] = partial(np.searchsorted, classes, y[rows])
     return FoldJob(
         pipeline=pipeline,
         grid=grid,
@@ -895,7 +895,7 @@ class _Responses:
         self._known: dict[str, np.ndarray] = {}
         self._features = None  # output of a pipeline's steps before the last
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self):
         """The class of the estimator, which scorers name in their errors."""
         return type(self._estimator)

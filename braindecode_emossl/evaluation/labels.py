@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import krippendorff
 import numpy as np
@@ -260,7 +260,9 @@ def _measure_agreement(trials, ratings, rule, dataset) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _measure_alpha(trials, name: str, values: pd.Series, level: str) -> dict[str, Any]:
+def _measure_alpha(
+    trials, name: str, values: pd.Series, level: Literal["interval", "nominal"]
+) -> dict[str, Any]:
     """Return Krippendorff's alpha between raters, with its level of measurement."""
     raters = [trials["subject"].astype(str), trials["session"].astype(str)]
     table = values.groupby([*raters, trials["stimulus"]]).mean().unstack()

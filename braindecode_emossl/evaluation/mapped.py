@@ -87,7 +87,7 @@ def map_arrays(arrays: Iterable[np.ndarray], folder: Path) -> np.memmap:
                 )
             file.write(np.ascontiguousarray(X, np.float32).data)
             n_windows += len(X)
-    if not n_windows:
+    if shape is None or not n_windows:
         raise ValueError("There must be at least one window, but there is none.")
     return np.memmap(file.name, np.float32, "r", shape=(n_windows, *shape))
 

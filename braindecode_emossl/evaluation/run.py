@@ -400,7 +400,7 @@ def _check_numbers(n_labeled_trials) -> list[int | None]:
 def _draw_seed(random_state) -> int | None:
     if random_state is None:
         return None
-    if isinstance(random_state, Integral) and 0 <= random_state < 2**32:
+    if isinstance(random_state, Integral) and 0 <= int(random_state) < 2**32:
         return int(random_state)
     if not isinstance(random_state, np.random.RandomState):
         raise ValueError(

@@ -171,7 +171,7 @@ class PipelineStore:
             Sorted by number.
         """
         folds = [fold for fold in self._list() if fold.unit == unit]
-        return {fold.index: fold.file for fold in folds if self._is_valid(fold)}
+        return {fold.number: fold.file for fold in folds if self._is_valid(fold)}
 
     def is_complete(self, unit: str) -> bool:
         """Return whether all folds of a unit are finished.
@@ -299,7 +299,7 @@ class _Fold(NamedTuple):
 
     file: Path
     unit: str
-    index: int
+    number: int
     n_folds: int
 
 

@@ -523,7 +523,7 @@ class _AttentionFusion(nn.Module):
         return self.norm(tokens + attended).mean(dim=1)  # (batch, width)
 
 
-class _SingleWindow:
+class _SingleWindow(nn.Module):
     """Mixin of batch normalisation: a batch of one gets the running statistics."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

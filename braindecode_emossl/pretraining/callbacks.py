@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from time import monotonic
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -165,6 +166,8 @@ class ProgressBar(Callback):
 
     Nothing is shown if standard error is neither a terminal nor that of a notebook.
     """
+
+    bar_: Any  # that of tqdm, None before the first epoch
 
     def on_train_begin(self, net, **kwargs):
         """Forget the bar of an earlier training."""

@@ -43,6 +43,7 @@ from braindecode_emossl.pretraining.signal_identity import (
     read_model_signal,
 )
 from braindecode_emossl.pretraining.training_data import (
+    LabeledSet,
     WindowSet,
     check_missing,
     check_weights,
@@ -418,7 +419,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
 
     def _read_training(
         self, source, X, y, metadata, subjects, sample_weight
-    ) -> WindowSet:
+    ) -> LabeledSet:
         """Return the training windows; set the classes, the shape and the signal."""
         array, signal = read_epochs(X)
         windows, y = validate_data(self, array, y, **_how_to_validate(source))
@@ -435,7 +436,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         self.window_shape_ = windows.shape[1:]
         codes = encode_labels(y, self.classes_, "y")
         weights = check_weights(sample_weight, windows)
-        return WindowSet("X", windows, metadata, codes, weights)
+        return LabeledSet("X", windows, metadata, codes=codes, weights=weights)
 
     def _find_classes(self, y) -> None:
         if pd.isna(y).any():
@@ -477,7 +478,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"{name} needs its labels, y{name[1:]}, but got None.")
         check_consistent_length(windows, y)
         codes = encode_labels(y, self.classes_, f"y{name[1:]}")
-        return WindowSet(name, windows, metadata, codes).labeled
+        return LabeledSet(name, windows, metadata, codes=codes).labeled
 
     def _align(self, windows, signal: Signal, name: str):
         """Return windows with the channels in the order of training."""
@@ -524,7 +525,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         pretrainer = self._make_pretrainer(model)
         sets = drop_unsampled(sets, pretrainer)
         metadata, order = join_metadata(sets), find_order(sets)
-        if order is not None:
+        if metadata is not None and order is not None:
             metadata = metadata.iloc[order].reset_index(drop=True)
         windows = concatenate(sets, order)
         if self.memory is None:
@@ -581,7 +582,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
 
     # -- fine-tuning ---------------------------------------------------------------
 
-    def _choose_labeled(self, train: WindowSet, calibration) -> WindowSet:
+    def _choose_labeled(self, train: LabeledSet, calibration) -> LabeledSet:
         """Return the windows to fine-tune on."""
         if calibration is None:
             return train.labeled
@@ -592,7 +593,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             )
         return calibration
 
-    def _hold_out(self, labeled: WindowSet, validation):
+    def _hold_out(self, labeled: LabeledSet, validation):
         """Return the rows to train on and to validate on, if a share is held out."""
         if self.validation is None or validation is not None:
             return None
@@ -600,7 +601,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         with seeded(self.random_state, self.device):
             return hold_out_subjects(labeled.metadata, self.validation, _draw_seed())
 
-    def _list_finetuner_settings(self, labeled: WindowSet) -> dict[str, Any]:
+    def _list_finetuner_settings(self, labeled: LabeledSet) -> dict[str, Any]:
         given = self._get_part("finetuner")
         settings = {
             "finetune": self.finetune,
@@ -622,7 +623,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             settings["max_steps"] = None
         return settings
 
-    def _weigh_classes(self, labeled: WindowSet) -> torch.Tensor | None:
+    def _weigh_classes(self, labeled: LabeledSet) -> torch.Tensor | None:
         """Return the weight of each class in the loss."""
         if self.class_weight is None:
             return None

@@ -83,6 +83,9 @@ class TokenClusters(nn.Module):
         Number of clusters in use.
     """
 
+    mean: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, n_clusters: Sequence[int], n_features: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(n_features))

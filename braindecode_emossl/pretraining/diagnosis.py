@@ -8,6 +8,7 @@ import logging
 
 import numpy as np
 import torch
+from skorch.history import History
 from torch import nn
 
 from braindecode_emossl.features.linear_probe import NOTICEABLE, PROBED, probe
@@ -24,6 +25,11 @@ _LEVELS = ("corpus", "subject", "session", "run", "trial")
 
 class Diagnosis:
     """Mixin of a pre-trainer: compare the features before and after the training."""
+
+    objective: nn.Module
+    objective_: nn.Module
+    history: History
+    device: str | torch.device
 
     def diagnose(self, X, metadata=None, y=None) -> dict[str, dict[str, float]]:
         """Compare the features of windows before and after pre-training.

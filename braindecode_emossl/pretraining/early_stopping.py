@@ -10,7 +10,7 @@ from skorch.helper import predefined_split
 from torch import nn
 
 from braindecode_emossl.pretraining.finetuning import FineTuner
-from braindecode_emossl.pretraining.training_data import WindowSet
+from braindecode_emossl.pretraining.training_data import LabeledSet
 
 __all__ = ["check_finetuner", "finetune_model", "pick_length"]
 
@@ -26,9 +26,9 @@ def check_finetuner(model: nn.Module, settings: dict[str, Any], monitored: bool)
 
 def finetune_model(
     model: nn.Module,
-    labeled: WindowSet,
+    labeled: LabeledSet,
     settings: dict[str, Any],
-    validation: WindowSet | None = None,
+    validation: LabeledSet | None = None,
 ) -> tuple[FineTuner, int]:
     """Fine-tune a model in place.
 
@@ -36,11 +36,11 @@ def finetune_model(
     ----------
     model : torch.nn.Module
         The model.
-    labeled : WindowSet
+    labeled : LabeledSet
         Windows to train on.
     settings : dict of str to object
         Arguments of :class:`FineTuner`.
-    validation : WindowSet or None
+    validation : LabeledSet or None
         If given, the weights with the lowest loss on these windows are kept.
 
     Returns
@@ -72,8 +72,8 @@ def finetune_model(
 
 def pick_length(
     model: nn.Module,
-    train: WindowSet,
-    held_out: WindowSet,
+    train: LabeledSet,
+    held_out: LabeledSet,
     settings: dict[str, Any],
 ):
     """Return the length of training with the lowest loss on held-out windows.
@@ -82,7 +82,7 @@ def pick_length(
     ----------
     model : torch.nn.Module
         A model that is trained in place and then of no use.
-    train, held_out : WindowSet
+    train, held_out : LabeledSet
         Windows to train on and to validate on.
     settings : dict of str to object
         Arguments of :class:`FineTuner`.
@@ -111,7 +111,7 @@ def _trains(settings: dict[str, Any]) -> bool:
     return bool(settings["max_steps"] or settings["max_epochs"])
 
 
-def _validate_on(held_out: WindowSet) -> dict[str, Any]:
+def _validate_on(held_out: LabeledSet) -> dict[str, Any]:
     """Return the setting of skorch that validates on given windows."""
     return {"train_split": predefined_split(Dataset(held_out.windows, held_out.codes))}
 

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 
 import torch
+from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping, PassthroughScoring
 from torch import nn
 
@@ -21,7 +22,7 @@ _STEPS_BETWEEN_STATES = 500
 _SECONDS_BETWEEN_STATES = 60
 
 
-class RaiseInterrupt:
+class RaiseInterrupt(NeuralNet):
     """Mixin of a skorch net: let Ctrl-C end the program, not only the training.
 
     skorch swallows a KeyboardInterrupt and keeps the weights trained so far, so that an
@@ -59,6 +60,7 @@ class StepwiseTraining(DeviceTraining):
     """
 
     saved_: Any  # the state to resume from, or None
+    epoch_start_: dict[str, Any] | None  # random generators, None between epochs
 
     def initialize(self):
         """Set everything up, with no step done."""
@@ -168,10 +170,10 @@ class StepwiseTraining(DeviceTraining):
         if not n_left:
             return
         present = self.get_generators()
-        if n_done:
-            self.set_generators(self.epoch_start_)
-        else:
+        if self.epoch_start_ is None:
             self.epoch_start_ = present
+        else:
+            self.set_generators(self.epoch_start_)
         iterator = iter(batches)
         for _ in range(n_done):
             next(iterator)

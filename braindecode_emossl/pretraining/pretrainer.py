@@ -423,8 +423,9 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         own |= set() if training else {"batch_size", "drop_last", "shuffle"}
         if training:
             self.sampler_ = None
-        if training and self.get_sampler() is not None:
-            defaults |= self._make_sampler(dataset.metadata)
+        sampler = self.get_sampler() if training else None
+        if sampler is not None:
+            defaults |= self._make_sampler(sampler, dataset.metadata)
         elif not own & set(given):
             defaults |= self._arrange(len(dataset), training)
         if "batch_sampler" not in {*defaults, *given}:
@@ -609,10 +610,9 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
                 "sampler=None to train on shuffled windows instead."
             )
 
-    def _make_sampler(self, metadata) -> dict:
+    def _make_sampler(self, sampler: type, metadata) -> dict:
         """Return arguments of a data loader that let a sampler order the windows."""
         self._check_metadata(metadata)
-        sampler = self.get_sampler()
         batch_size = self.get_batch_size()
         known = inspect.signature(sampler).parameters
         settings = {"random_state": self.seed_}

@@ -20,7 +20,7 @@ class _Objectives(Mapping):
     def _classes(self) -> dict[str, type[PretrainingObjective]]:
         from braindecode_emossl import pretraining
 
-        found = [getattr(pretraining, name) for name in pretraining.__all__]
+        found = [getattr(pretraining, name) for name in dir(pretraining)]
         return {
             item.model_class.__name__: item
             for item in found

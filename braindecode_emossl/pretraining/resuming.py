@@ -215,7 +215,7 @@ def _describe_objective(objective) -> dict[str, str]:
     described = {"objective": type(objective).__name__}
     settings = getattr(objective, "settings", {})
     described |= {f"objective {k}": _describe(v) for k, v in settings.items()}
-    encoder = getattr(objective, "encoder", None)
+    encoder: object = getattr(objective, "encoder", None)
     described["model"] = type(encoder).__name__
     if hasattr(encoder, "get_config"):
         config = encoder.get_config().items()

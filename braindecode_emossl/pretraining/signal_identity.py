@@ -88,8 +88,10 @@ def align_windows(X, found: Signal, wanted: Signal, name: str, as_in: str):
     ValueError
         If the rates, the names or the types of channels differ.
     """
-    if None not in (found.sfreq, wanted.sfreq) and not np.isclose(
-        found.sfreq, wanted.sfreq
+    if (
+        found.sfreq is not None
+        and wanted.sfreq is not None
+        and not np.isclose(found.sfreq, wanted.sfreq)
     ):
         raise ValueError(
             f"{name} must have the sampling rate of {as_in}, {wanted.sfreq:g} Hz, but "
@@ -97,24 +99,27 @@ def align_windows(X, found: Signal, wanted: Signal, name: str, as_in: str):
         )
     if found.chs_info is None or wanted.chs_info is None:
         return X
-    order = _match_channels(found, wanted, name, as_in)
+    order = _match_channels(found.chs_info, wanted.chs_info, name, as_in)
     if order == list(range(len(order))):
         return X
     return X[:, order]
 
 
-def _match_channels(found: Signal, wanted: Signal, name: str, as_in: str) -> list[int]:
+def _match_channels(
+    found: list[dict[str, Any]], wanted: list[dict[str, Any]], name: str, as_in: str
+) -> list[int]:
     """Return the places of the wanted channels among those that were found."""
-    places = _index_names(found.names, name)
-    keys = list(_index_names(wanted.names, as_in))
-    for key, channel in zip(keys, wanted.chs_info, strict=True):
+    names = [str(channel["ch_name"]) for channel in found]
+    places = _index_names(names, name)
+    keys = list(_index_names([str(channel["ch_name"]) for channel in wanted], as_in))
+    for key, channel in zip(keys, wanted, strict=True):
         if key not in places:
             raise ValueError(
                 f"{name} must have the channels of {as_in}, but {channel['ch_name']} "
-                f"is missing from {_shorten(found.names)}. Pick or rename channels so "
+                f"is missing from {_shorten(names)}. Pick or rename channels so "
                 "that the names agree."
             )
-        other = found.chs_info[places[key]]
+        other = found[places[key]]
         kinds = _find_kind(other), _find_kind(channel)
         if None not in kinds and kinds[0] != kinds[1]:
             raise ValueError(
@@ -125,7 +130,7 @@ def _match_channels(found: Signal, wanted: Signal, name: str, as_in: str) -> lis
     for key, place in places.items():
         if key not in keys:
             raise ValueError(
-                f"{name} must have the channels of {as_in}, but {found.names[place]} "
+                f"{name} must have the channels of {as_in}, but {names[place]} "
                 "is not among them. Drop it."
             )
     return [places[key] for key in keys]

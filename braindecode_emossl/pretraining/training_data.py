@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from sklearn.utils.validation import check_array, check_consistent_length
 from braindecode_emossl.storage import is_mapped, map_blocks
 
 __all__ = [
+    "LabeledSet",
     "WindowSet",
     "check_missing",
     "check_weights",
@@ -40,37 +42,47 @@ class WindowSet:
         The windows.
     metadata : DataFrame or None
         One row per window.
-    codes : ndarray of int, shape (n_windows,), or None
-        Classes, from 0; -1 without a label.
-    weights : ndarray, shape (n_windows,), or None
-        Weights in the loss.
     """
 
     name: str
     windows: np.ndarray
     metadata: pd.DataFrame | None = None
-    codes: np.ndarray | None = None
-    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.windows)
 
+    def take(self, rows: np.ndarray) -> Self:
+        """Return a subset."""
+        metadata = None if self.metadata is None else self.metadata.iloc[rows]
+        return replace(self, windows=self.windows[rows], metadata=metadata)
+
+
+@dataclass(kw_only=True)
+class LabeledSet(WindowSet):
+    """Windows with codes for their labels.
+
+    Attributes
+    ----------
+    codes : ndarray of int, shape (n_windows,)
+        Classes, from 0; -1 without a label.
+    weights : ndarray, shape (n_windows,), or None
+        Weights in the loss.
+    """
+
+    codes: np.ndarray
+    weights: np.ndarray | None = None
+
     @property
-    def labeled(self) -> WindowSet:
+    def labeled(self) -> LabeledSet:
         """The windows with a label."""
         if (self.codes >= 0).all():
             return self
         return self.take(np.flatnonzero(self.codes >= 0))
 
-    def take(self, rows: np.ndarray) -> WindowSet:
+    def take(self, rows: np.ndarray) -> Self:
         """Return a subset."""
-        return WindowSet(
-            self.name,
-            self.windows[rows],
-            None if self.metadata is None else self.metadata.iloc[rows],
-            None if self.codes is None else self.codes[rows],
-            None if self.weights is None else self.weights[rows],
-        )
+        weights = None if self.weights is None else self.weights[rows]
+        return replace(super().take(rows), codes=self.codes[rows], weights=weights)
 
 
 def find_labeled(y: np.ndarray) -> np.ndarray:
@@ -120,7 +132,7 @@ def hold_out_subjects(metadata: pd.DataFrame | None, share: float, seed: int):
     subjects = list_subjects(metadata)
     n_subjects = 0 if subjects is None else len(subjects)
     n_held_out = int(np.ceil(share * n_subjects))
-    if not 0 < n_held_out < n_subjects:
+    if metadata is None or subjects is None or not 0 < n_held_out < n_subjects:
         raise ValueError(
             "validation must be a share of the training subjects that leaves some to "
             "train on and some to hold out, so fit needs the subjects of the labeled "
@@ -149,13 +161,13 @@ def find_order(sets: list[WindowSet]) -> np.ndarray | None:
         and {*_PLACE} <= {*part.metadata}
         for part in sets
     ]
-    if not any(is_known):
+    if not any(is_known) or (metadata := join_metadata(sets)) is None:
         return None
     known = np.concatenate(
         [r for r, is_in in zip(rows, is_known, strict=True) if is_in]
     )
     others = [r for r, is_in in zip(rows, is_known, strict=True) if not is_in]
-    joined = join_metadata(sets).iloc[known]
+    joined = metadata.iloc[known]
     keys = [
         key for c in (*_RECORDING, *_PLACE) if c in joined for key in _rank(joined[c])
     ]

@@ -17,7 +17,7 @@ from braindecode_emossl.storage import is_mapped, map_blocks
 
 
 def make_sets(arrays):
-    return [WindowSet("X", array, None, None) for array in arrays]
+    return [WindowSet("X", array) for array in arrays]
 
 
 def test_mapped_windows_are_joined_in_a_file(tmp_path):
