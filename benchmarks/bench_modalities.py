@@ -33,6 +33,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from braindecode_emossl.evaluation import with_baselines
+
 TYPES = ("eeg", "gsr", "resp", "temperature")
 N_EYE = 31  # eye features of SEED-IV, the last channels
 MODELS = ["MEMHACL, all modalities", "MoodReader"]
@@ -58,7 +60,8 @@ def make_rows(name: str, memory: Path, options: argparse.Namespace) -> dict:
         changes = {f"sslclassifier__{key}": value for key, value in settings.items()}
         return clone(fused).set_params(**changes)
 
-    rows = {name: fused, f"{name}, random weights": change(pretrain_steps=0)}
+    random = f"{name}, random weights"
+    rows = {name: fused, random: with_baselines({name: fused})[random]}
     if name == "MoodReader":
         rows["MoodReader, EEG alone"] = change(model__eye_channels=[])
         rows["eye features + logistic regression"] = make_pipeline(
