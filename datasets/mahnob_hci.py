@@ -633,7 +633,7 @@ def _read_bdf(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Return signals (n_chans, n_times), status (n_times) and absent electrodes.
 
-    There are no signals if no channels are asked for; absent electrodes are zeros.
+    The signals have no rows if ``ch_names`` is empty; absent electrodes are zeros.
     """
     header, absent = _check_header(file)
     sources = [n for n in (*EEG_NAMES, *ECG_NAMES, *OTHER_TYPES) if n not in absent]
