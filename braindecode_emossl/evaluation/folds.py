@@ -895,7 +895,7 @@ class _Responses:
         self._known: dict[str, np.ndarray] = {}
         self._features = None  # output of a pipeline's steps before the last
 
-    @property  # type: ignore[misc]
+    @property  # type: ignore[misc]  # typeshed has a setter, too
     def __class__(self):
         """The class of the estimator, which scorers name in their errors."""
         return type(self._estimator)

@@ -35,9 +35,7 @@ class Signal:
     @property
     def names(self) -> list[str] | None:
         """Channel names, or None."""
-        if self.chs_info is None:
-            return None
-        return [str(channel["ch_name"]) for channel in self.chs_info]
+        return None if self.chs_info is None else _list_names(self.chs_info)
 
     def fill_in(self, other: Signal) -> Signal:
         """Return this signal, with what is unknown of it taken from another."""
@@ -105,13 +103,17 @@ def align_windows(X, found: Signal, wanted: Signal, name: str, as_in: str):
     return X[:, order]
 
 
+def _list_names(chs_info: list[dict[str, Any]]) -> list[str]:
+    return [str(channel["ch_name"]) for channel in chs_info]
+
+
 def _match_channels(
     found: list[dict[str, Any]], wanted: list[dict[str, Any]], name: str, as_in: str
 ) -> list[int]:
     """Return the places of the wanted channels among those that were found."""
-    names = [str(channel["ch_name"]) for channel in found]
+    names = _list_names(found)
     places = _index_names(names, name)
-    keys = list(_index_names([str(channel["ch_name"]) for channel in wanted], as_in))
+    keys = list(_index_names(_list_names(wanted), as_in))
     for key, channel in zip(keys, wanted, strict=True):
         if key not in places:
             raise ValueError(

@@ -254,6 +254,12 @@ def test_a_wrong_subject_is_refused(cls, roots, subject):
         cls(subjects=[subject])
 
 
+def test_wrong_subjects_of_an_iterator_are_named():
+    """It was read twice, so that the error was one of zip."""
+    with pytest.raises(ValueError, match=r"Invalid subjects: \['x'\] are not whole"):
+        DEAP(subjects=iter([1, "x"]))
+
+
 @pytest.mark.parametrize("cls", CORPORA)
 def test_selections_must_be_of_the_corpus(cls):
     """An unknown session was looked for, and no subjects gave no data."""
