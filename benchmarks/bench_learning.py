@@ -98,11 +98,6 @@ class SimCLR(PretrainingObjective):
             nn.Linear(n_features, 256), nn.ReLU(), nn.Linear(256, 128)
         )
 
-    def prepare(self, X, metadata=None) -> None:
-        """Scale the windows as the model's own objective does."""
-        if hasattr(self.encoder, "fit_normalization"):
-            self.encoder.fit_normalization(X)
-
     def forward(self, x: torch.Tensor) -> PretrainingOutput:
         """Return the loss of windows ``x (batch, n_chans, n_times)``."""
         features = extract(self.encoder, torch.cat([augment(x), augment(x)]))
@@ -121,8 +116,10 @@ def extract(encoder: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 def augment(x: torch.Tensor) -> torch.Tensor:
     """Return a copy of windows with noise, in which some channels are constant."""
-    mean = x.mean(dim=(0, 2), keepdim=True)  # (1, n_chans, 1)
-    noise = 0.1 * x.std(dim=(0, 2), keepdim=True) * torch.randn_like(x)
+    # Eye features may be missing, which is NaN.
+    mean = x.nanmean(dim=(0, 2), keepdim=True)  # (1, n_chans, 1)
+    std = (x - mean).square().nanmean(dim=(0, 2), keepdim=True).sqrt()
+    noise = 0.1 * std * torch.randn_like(x)
     dropped = torch.rand(len(x), x.shape[1], 1, device=x.device) < 0.2
     return torch.where(dropped, mean, x + noise)
 

@@ -100,10 +100,10 @@ def _probe_target(features, target: str, job: ProbeJob) -> ProbeScore:
     """Probe one target: the label in the way of the protocol, others by groups."""
     if features is None:
         return ProbeScore(np.nan, np.nan)
-    splits = None
+    groups, splits = PROBED[target], None
     if target == "label":
-        splits = [np.split(np.arange(len(job.rows)), [job.n_train])]
-    return probe(features, job.table[target], job.table[PROBED[target]], splits=splits)
+        groups, splits = "trial", [np.split(np.arange(len(job.rows)), [job.n_train])]
+    return probe(features, job.table[target], job.table[groups], splits=splits)
 
 
 def extract_features(estimator, X) -> np.ndarray | None:

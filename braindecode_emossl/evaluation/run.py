@@ -345,11 +345,11 @@ def _check_shard(shard, results_dir, random_state, resume, overwrite) -> None:
     if shard is None:
         return
     k, n = shard if isinstance(shard, tuple | list) and len(shard) == 2 else (None, 0)
-    if not (isinstance(k, Integral) and isinstance(n, Integral) and 0 <= k < n):  # type: ignore[operator]
+    if not (_is_integer(k) and _is_integer(n) and 0 <= k < n):  # type: ignore[operator]
         raise ValueError(
             f"shard must be (k, n), integers with 0 <= k < n, but got {shard!r}."
         )
-    if results_dir is None or not isinstance(random_state, Integral):
+    if results_dir is None or not _is_integer(random_state):
         raise ValueError(
             "shard needs results_dir, where the shards meet, and an integer as "
             "random_state, so that all of them divide the windows in the same way; but "
@@ -400,7 +400,7 @@ def _check_numbers(n_labeled_trials) -> list[int | None]:
 def _draw_seed(random_state) -> int | None:
     if random_state is None:
         return None
-    if isinstance(random_state, Integral) and 0 <= int(random_state) < 2**32:
+    if _is_integer(random_state) and 0 <= int(random_state) < 2**32:
         return int(random_state)
     if not isinstance(random_state, np.random.RandomState):
         raise ValueError(

@@ -16,12 +16,14 @@ from sklearn.preprocessing import StandardScaler
 
 __all__ = ["NOTICEABLE", "PROBED", "ProbeScore", "probe"]
 
-#: What is probed, and the groups that a split keeps together.
+#: What is probed, and the groups that a split keeps together. With other trials of the
+#: same subjects, features that identify the subject alone would score below chance on
+#: labels: a subject has fewer training trials of the class of a held-out one.
 PROBED = {
     "subject": "trial",
     "session": "trial",
     "stimulus": "subject",
-    "label": "trial",
+    "label": "subject",
 }
 #: Difference of two balanced accuracies from which a warning is due.
 NOTICEABLE = 0.05

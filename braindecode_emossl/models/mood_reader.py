@@ -26,6 +26,8 @@ _EYE_TYPES = ("misc", "eyegaze", "pupil")
 _EYE_NAMES = re.compile(
     "(eye|pupil|gaze|fixation|saccade|blink|disp|fix|sacc|ev)(_|$)", re.IGNORECASE
 )
+# Of the type misc in FACED, whose EEG is that of the other electrodes.
+_EAR_NAMES = re.compile("[AM][12]$", re.IGNORECASE)
 
 
 class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
@@ -59,7 +61,8 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
     ``pupil``, and those of type EEG or no type whose name begins with ``eye_``,
     ``pupil_``, ``gaze_``, ``fix_``, ``sacc_``, ``blink_``, ``disp_`` or ``ev_``, as in
     the corpora of this package. Without ``chs_info`` all channels are EEG unless
-    ``eye_channels`` lists their positions. Channels of other types are left out.
+    ``eye_channels`` lists their positions. Channels of other types are left out, and so
+    are electrodes at the ears (A1, A2, M1, M2) of type ``misc``.
 
     .. rubric:: Step 1 -- Scaling (``signal_scaler`` and the like)
 
@@ -945,11 +948,11 @@ def _find_channels(
 def _is_eye(channel: Mapping) -> bool:
     """Return whether a channel is an eye feature, by its type, else by its name."""
     constants = mne.io.get_channel_type_constants()
-    kind = channel.get("kind")
-    if any(kind in (name, constants[name]["kind"]) for name in _EYE_TYPES):
-        return True
+    kind, name = channel.get("kind"), str(channel.get("ch_name", ""))
+    if any(kind in (known, constants[known]["kind"]) for known in _EYE_TYPES):
+        return not _EAR_NAMES.match(name)
     is_open = kind in (None, "eeg", constants["eeg"]["kind"])
-    return is_open and bool(_EYE_NAMES.match(str(channel.get("ch_name", ""))))
+    return is_open and bool(_EYE_NAMES.match(name))
 
 
 def _find_listed(eye_channels: Sequence, channels: Sequence[Mapping]) -> list[int]:

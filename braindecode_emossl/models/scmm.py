@@ -288,7 +288,8 @@ class SCMM(ReplaceableHead, EEGModuleMixin, nn.Module):
                 "fit_normalization needs finite features, but the windows give NaN or "
                 "infinite ones; drop or repair the windows that hold such samples."
             )
-        is_constant = scale == 0
+        # What rounding leaves of a constant is relative to its size.
+        is_constant = scale <= 1e-6 * torch.maximum(low.abs(), high.abs())
         if self.normalization == "standard":
             shift = total / len(x)
             scale = (squares / len(x) - shift.square()).clamp(min=0).sqrt()

@@ -118,7 +118,7 @@ class TokenClusters(nn.Module):
             Features of tokens.
         recordings : torch.Tensor of int, shape (batch,), or None
             Number of the recording of each window in :meth:`scale_recordings`; -1, as
-            None, stands for any other.
+            None and any number that it has not seen, stands for any other.
 
         Returns
         -------
@@ -226,7 +226,8 @@ class TokenClusters(nn.Module):
         """Scale the features of (batch, n_tokens, n_features)."""
         mean, scale = self.mean, self.scale
         if recordings is not None:
-            rows = recordings + 1  # (batch,)
+            is_known = recordings < len(self.recording_means)
+            rows = torch.where(is_known, recordings, -1) + 1  # (batch,)
             mean = torch.cat([mean[None], self.recording_means])[rows][:, None]
             scale = torch.cat([scale[None], self.recording_scales])[rows][:, None]
         return (features - mean) / scale

@@ -34,10 +34,10 @@ class Diagnosis:
     def diagnose(self, X, metadata=None, y=None) -> dict[str, dict[str, float]]:
         """Compare the features of windows before and after pre-training.
 
-        :meth:`fit` does this with at most 500 of the training windows. The history has
-        the result in its last epoch, as ``before_rank``, ``after_subject`` and so on,
-        and a warning is logged if the features identify the subject better than before,
-        or have collapsed.
+        :meth:`fit` does this with at most 500 of its windows, those that validate
+        included. The history has the result in its last epoch, as ``before_rank``,
+        ``after_subject`` and so on, and a warning is logged if the features identify
+        the subject better than before, or have collapsed.
 
         Parameters
         ----------
@@ -54,10 +54,11 @@ class Diagnosis:
         dict of str to dict
             ``"before"`` and ``"after"``, each with ``rank``, the participation ratio of
             the features, at least 1; and the balanced accuracies ``subject``,
-            ``stimulus`` and ``label`` of a linear probe on at most 2,000 windows, which
-            is tested on other trials than it is fitted on, and for the stimulus on
-            other subjects. NaN where something is not known. Before the training, the
-            model has its initial weights and the scaling of these windows.
+            ``stimulus`` and ``label`` of a linear probe on at most 2,000 windows. It is
+            tested on other trials than it is fitted on, and for the stimulus and the
+            label on other subjects. NaN where something is not known, or there is one
+            subject. Before the training, the model has its initial weights and the
+            scaling of these windows.
 
         Raises
         ------
@@ -141,8 +142,8 @@ def diagnose_features(features: np.ndarray, metadata, y=None) -> dict[str, float
         ``rank``, the participation ratio of the variances along the principal
         components; balanced accuracies ``subject``, ``stimulus`` and ``label`` of a
         linear probe, which is fitted and tested on different trials, and for the
-        stimulus on different subjects. NaN where something is not known, or features
-        are not finite.
+        stimulus and the label on different subjects. NaN where something is not known,
+        there is one subject, or features are not finite.
     """
     if not np.isfinite(features).all():
         return dict.fromkeys(("rank", "subject", "stimulus", "label"), np.nan)

@@ -158,10 +158,11 @@ class DistributedPretrainer(SSLPretrainer):
             self.order_ = batches.synchronized_generator
         return batches
 
-    def _arrange(self, n_windows, training):
-        if training or self._accelerator.num_processes == 1:
-            return super()._arrange(n_windows, training)
-        return {}  # accelerate fills up the last batches, one for each process
+    def _arrange_validation(self, examples):
+        if self._accelerator.num_processes == 1:
+            return super()._arrange_validation(examples)
+        # accelerate fills up the last batches, one for each process.
+        return {"sampler": examples}
 
     def _identify(self, dataset):
         identity = super()._identify(dataset)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from braindecode import EEGClassifier
 from skorch.callbacks import EarlyStopping, GradientNormClipping
+from skorch.utils import to_tensor
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -311,7 +312,7 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
             for name in self.layers_[-self._n_trained :]:
                 self.module_.get_submodule(name).train()
         if self.reads_features_:
-            return self.module_.final_layer(x)
+            return self.module_.final_layer(to_tensor(x, device=self.device))
         return super().infer(x, **{**self.forward_arguments_, **fit_params})
 
     def get_loss(self, y_pred, y_true, *args, **kwargs):

@@ -109,7 +109,11 @@ class MaskedClusterPretraining(PretrainingObjective):
     encoder : MaskedClusterTransformer
         The model being pre-trained.
     reports : list of ClusterReport
-        One for each clustering, in order.
+        One for each clustering by this very object, in order: those before a training
+        was resumed or loaded are not kept.
+    guessing_loss : float
+        Loss of a model that knows only how frequent each cluster is; 0 before the first
+        clustering.
 
     Raises
     ------
@@ -134,8 +138,7 @@ class MaskedClusterPretraining(PretrainingObjective):
     * A layer must not be clustered before it is trained. Until then its features
       reflect the waveform and the position of a token in its window, and training on
       clusters of these destroys earlier progress. The term "prediction" should be well
-      below ``np.log(objective.reports[-1].perplexity).sum()``, the loss of a model that
-      knows only how frequent each cluster is.
+      below ``objective.guessing_loss``.
 
     Deviations from HuBERT:
 
@@ -279,6 +282,11 @@ class MaskedClusterPretraining(PretrainingObjective):
             is_due = bool(every and epoch and epoch % every == 0)
         if is_due:
             self.fit_clusters(X, features="layer", metadata=metadata)
+
+    @property
+    def guessing_loss(self) -> float:
+        """Loss of a model that knows only how frequent each cluster is."""
+        return float(self.progress[4])
 
     def _has_plateau(self) -> bool:
         """Return whether the losses of the last epochs have stopped falling."""

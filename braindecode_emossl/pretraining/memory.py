@@ -75,7 +75,8 @@ class PretrainingMemory:
         Returns
         -------
         SSLPretrainer
-            The pretrainer, with the documented attributes that ``fit`` sets.
+            The pretrainer, with the documented attributes that ``fit`` sets;
+            ``sampler_`` is None if the result was read.
         """
         objective = pretrainer.objective
         if type(objective) not in OBJECTIVES.values():

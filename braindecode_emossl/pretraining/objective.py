@@ -102,10 +102,12 @@ class PretrainingObjective(nn.Module):
         return getattr(self.encoder, "provenance", None)
 
     def prepare(self, X, metadata: pd.DataFrame | None = None) -> None:
-        """Adapt to the training windows. Override this if something is fitted.
+        """Adapt to the training windows. Override this if more is fitted.
 
-        Called once with the training windows, before the first step. Does nothing by
-        default. An override may leave out ``metadata``.
+        Called once with the training windows, before the first step. By default it
+        calls ``fit_normalization`` of the encoder, if there is one, so that the input
+        has the scale that it has without pre-training. An override may leave out
+        ``metadata``.
 
         Parameters
         ----------
@@ -114,6 +116,8 @@ class PretrainingObjective(nn.Module):
         metadata : DataFrame, n_windows rows, or None
             One row per window, if the pre-trainer was given metadata.
         """
+        if hasattr(self.encoder, "fit_normalization"):
+            self.encoder.fit_normalization(X)
 
     def on_epoch_begin(
         self, epoch: int, X, metadata: pd.DataFrame | None = None

@@ -107,8 +107,9 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         ``compile__<name>``; ``compile__mode="reduce-overhead"`` is fast on a GPU.
     validation : float, optional
         Fraction of the subjects, by corpus and subject in the metadata, that are held
-        out from training and give the ``valid_loss`` of the history. Their windows are
-        in plain batches, whatever the sampler.
+        out from training and give the ``valid_loss`` of the history. A sampler of
+        tuples, such as ``StimulusGroupSampler``, draws the tuples that validate once;
+        with any other one, all windows validate in plain batches.
     patience : int, optional
         Epochs without a lower ``valid_loss`` after which the training ends, with the
         weights of the lowest.
@@ -227,6 +228,24 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         self.resume = resume
         self.random_state = random_state
 
+    def set_params(self, **params):
+        """Set parameters; another objective serves the next call of :meth:`fit`.
+
+        Parameters
+        ----------
+        **params
+            Parameters by name.
+
+        Returns
+        -------
+        SSLPretrainer
+            Itself.
+        """
+        if "objective" in params:
+            # skorch would refuse a torch module as an attribute, see __init__.
+            vars(self)["objective"] = params.pop("objective")
+        return super().set_params(**params)
+
     @property
     def objective_(self):
         """The objective itself, also where ``module_`` is a wrapper around it."""
@@ -244,7 +263,10 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
             ("schedule", schedule),
         ]
         if self.patience is not None:
-            stopping = EarlyStopping(patience=self.patience, load_best=True)
+            # By default skorch's does not count slow progress.
+            stopping = EarlyStopping(
+                patience=self.patience, threshold=0, load_best=True
+            )
             callbacks.append(("early_stopping", stopping))
         if self.progress:
             callbacks.append(("progress", ProgressBar()))
@@ -415,19 +437,23 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         return _as_windows(train), None if valid is None else _as_windows(valid)
 
     def get_iterator(self, dataset, training=False):
-        """Return the batches of a data set, shuffled or sampled for training."""
+        """Return the batches of a data set, shuffled or sampled."""
         given = self.get_params_for("iterator_train" if training else "iterator_valid")
         defaults: dict[str, Any] = {"collate_fn": WindowDataset.collate}
         # Arguments that a data loader refuses along with batches of our making.
         own = {"sampler", "batch_sampler"}
         own |= set() if training else {"batch_size", "drop_last", "shuffle"}
+        sampler = self.get_sampler()
         if training:
             self.sampler_ = None
-        sampler = self.get_sampler() if training else None
-        if sampler is not None:
+        if training and sampler is not None:
             defaults |= self._make_sampler(sampler, dataset.metadata)
         elif not own & set(given):
-            defaults |= self._arrange(len(dataset), training)
+            defaults |= (
+                self._arrange(len(dataset))
+                if training
+                else self._arrange_validation(self._list_examples(sampler, dataset))
+            )
         if "batch_sampler" not in {*defaults, *given}:
             defaults.setdefault("batch_size", self.get_batch_size())
         make = self.iterator_train if training else self.iterator_valid
@@ -491,14 +517,32 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         """
         return find_device(self.device)
 
-    def _arrange(self, n_windows: int, training: bool) -> dict:
-        """Return arguments of a data loader that make batches without a sampler."""
-        batch_size = self.get_batch_size()
-        if training:
-            return {"shuffle": True, "drop_last": n_windows >= batch_size}
+    def _arrange(self, n_windows: int) -> dict:
+        """Return arguments of a data loader that shuffle the training windows."""
+        drops_last = n_windows >= self.get_batch_size()
+        return {"shuffle": True, "drop_last": drops_last}
+
+    def _list_examples(self, sampler: type | None, dataset) -> np.ndarray:
+        """Return what validates: the windows, or tuples of them, (n_examples, n)."""
+        if not getattr(sampler, "yields_tuples", False):
+            return np.arange(len(dataset))
+        try:
+            # One tuple in each batch of the sampler, so that it leaves none out.
+            drawn = self._build_sampler(
+                sampler, dataset.metadata, batch_size=1, rank=0, num_replicas=1
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"The held-out windows cannot validate, as {sampler.__name__} forms no "
+                f"tuples of them ({error}). Hold out more subjects, or none."
+            ) from error
+        return np.array(list(drawn))
+
+    def _arrange_validation(self, examples: np.ndarray) -> dict:
+        """Return arguments of a data loader that make batches of examples."""
         # All validate, and none in a small last batch: it has too few negatives.
-        n_batches = -(-n_windows // batch_size)
-        return {"batch_sampler": np.array_split(np.arange(n_windows), n_batches)}
+        n_batches = -(-len(examples) // self.get_batch_size())
+        return {"batch_sampler": np.array_split(examples, n_batches)}
 
     def infer(self, x, **fit_params):
         """Compute the loss of a batch, in the given precision."""
@@ -614,17 +658,9 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         """Return arguments of a data loader that let a sampler order the windows."""
         self._check_metadata(metadata)
         batch_size = self.get_batch_size()
-        known = inspect.signature(sampler).parameters
-        settings = {"random_state": self.seed_}
-        # What a sampler calls the size of a batch, if it must know it.
-        for name in ("batch_size", "n_stimuli"):
-            if name in known:
-                settings[name] = batch_size
-        if self.sampler == "auto":
-            settings |= getattr(self.objective, "sampler_settings", {})
-        settings |= self.get_params_for("sampler")
-        self.sampler_ = sampler(metadata, **settings)
-        if "batch_size" in known:  # then it yields whole batches
+        self.sampler_ = self._build_sampler(sampler, metadata, batch_size=batch_size)
+        # If it knows the size of a batch, it yields whole batches.
+        if "batch_size" in inspect.signature(sampler).parameters:
             return {"batch_sampler": self.sampler_}
         return {
             "sampler": self.sampler_,
@@ -632,6 +668,18 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
             "batch_size": getattr(self.sampler_, "n_stimuli", batch_size),
             "drop_last": len(self.sampler_) >= batch_size,
         }
+
+    def _build_sampler(self, sampler: type, metadata, *, batch_size: int, **settings):
+        """Return a sampler with the arguments that it was given."""
+        settings["random_state"] = self.seed_
+        known = inspect.signature(sampler).parameters
+        # What a sampler calls the size of a batch, if it must know it.
+        for name in ("batch_size", "n_stimuli"):
+            if name in known:
+                settings[name] = batch_size
+        if self.sampler == "auto":
+            settings |= getattr(self.objective, "sampler_settings", {})
+        return sampler(metadata, **{**settings, **self.get_params_for("sampler")})
 
     def _stop_at_loss(self, loss: float, terms: dict, number: int, rows) -> NoReturn:
         """Raise an error that gives a loss that is not finite."""

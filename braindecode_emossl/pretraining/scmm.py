@@ -121,7 +121,9 @@ class SCMMPretraining(PretrainingObjective):
     official code for the same weights and views. The other peculiarities of that code
     lie outside the loss and are left to the caller:
 
-    * It pre-trains on the first 2,560 windows, shuffled, of the corpus: ``X[:2560]``.
+    * It pre-trains on the first 2,560 windows, shuffled, of the corpus: ``X[:2560]``,
+      in batches of 256, by Adam with a learning rate of 5e-4, betas of 0.9 and 0.99 and
+      a weight decay of 3e-4.
     * It scales each file by its own extremes, the test file included. An encoder with
       ``normalization="minmax"`` takes those of the training windows; to follow the
       official code, call ``encoder.fit_normalization(X_test)`` before predicting.

@@ -44,6 +44,8 @@ class EpochSampler(RecordingSampler):
     required_columns : tuple of str
         Class attribute: the columns of the metadata that the sampler cannot do
         without.
+    yields_tuples : bool
+        Class attribute: whether an example is a tuple of windows.
     info : DataFrame
         Positions of the windows of each recording, see
         :class:`braindecode.samplers.RecordingSampler`. A recording is identified by
@@ -57,6 +59,7 @@ class EpochSampler(RecordingSampler):
     """
 
     required_columns: ClassVar[tuple[str, ...]] = ()
+    yields_tuples: ClassVar[bool] = False
 
     def __init__(
         self,

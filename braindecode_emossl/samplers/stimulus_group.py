@@ -94,6 +94,7 @@ class StimulusGroupSampler(EpochSampler):
     """
 
     required_columns = ("subject", "stimulus", "window")
+    yields_tuples = True
 
     def __init__(
         self,

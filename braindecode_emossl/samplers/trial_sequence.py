@@ -55,6 +55,7 @@ class TrialSequenceSampler(EpochSampler):
     """
 
     required_columns = ("window",)
+    yields_tuples = True
 
     def __init__(
         self,

@@ -38,6 +38,15 @@ def test_copies_have_noise_and_constant_channels(bench):
     assert noise.std().item() == pytest.approx(0.1, abs=0.005)
 
 
+def test_a_missing_feature_of_a_window_stays_missing_there_only(bench):
+    """The mean of a batch spread it to all windows of the batch."""
+    x = torch.randn(64, 5, 50)
+    x[3, 4] = torch.nan
+    copy = bench.augment(x)
+    assert not copy[torch.arange(64) != 3].isnan().any()
+    assert not copy[3, :4].isnan().any()
+
+
 def test_main_prints_each_row_and_difference(bench, tmp_path, capsys):
     options = (
         "--models SCMM --subjects 2 --seconds 4 --seeds 0 --n-labeled 1 "

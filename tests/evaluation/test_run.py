@@ -448,6 +448,7 @@ def test_search_is_reproducible(toy, paradigm, classifier):
         ({"seeds": 0.5}, r"integers from 0 to 2\*\*32 - 1, but got 0.5"),
         ({"seeds": [-1]}, r"but got \[-1\]"),
         ({"random_state": -1}, "random_state must be .*, but got -1"),
+        ({"random_state": True}, "random_state must be .*, but got True"),
         ({"n_labeled_trials": 2.0}, "n_labeled_trials must be .*, but got 2.0"),
         ({"n_jobs": "2"}, "n_jobs must be an integer other than 0, but got '2'"),
         ({"paradigm": LeftRightImagery()}, "paradigm must be an Emotion"),

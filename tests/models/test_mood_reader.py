@@ -363,6 +363,14 @@ def test_eye_features_are_found_by_type(kind):
     assert make_model(chs_info=named).eye_chans.tolist() == [1]
 
 
+def test_ear_electrodes_are_not_eye_features():
+    """Those of FACED, of the type misc, were reconstructed as eye features."""
+    names, types = ["Cz", "A1", "A2", "eye_01"], ["eeg", "misc", "misc", "misc"]
+    info = mne.create_info(names, 200.0, types)
+    with pytest.warns(UserWarning, match=r"leaves out \{'misc': \['A1', 'A2'\]"):
+        assert make_model(chs_info=info["chs"]).eye_chans.tolist() == [3]
+
+
 def test_eye_features_without_chs_info():
     """Arrays carry no names, so all channels counted as EEG."""
     model = make_model(n_chans=5, eye_channels=[3, 0]).eval()

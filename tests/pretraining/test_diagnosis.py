@@ -60,6 +60,15 @@ def test_probes_read_what_the_features_hold(rng, known):
             assert found[name] < chance[name] + 0.2
 
 
+def test_features_of_the_subject_alone_read_labels_at_chance(rng):
+    """They scored below it: a subject has fewer other trials of a trial's class."""
+    table, _ = make_table(n_subjects=15, n_windows=4)
+    y = (table["trial"] % 3).to_numpy()
+    of_subject = 3 * rng.normal(size=(15, 32))[table["subject"]]
+    found = diagnose_features(of_subject + rng.normal(size=of_subject.shape), table, y)
+    assert found["label"] == pytest.approx(1 / 3, abs=0.07)
+
+
 def test_what_is_not_known_is_not_probed(rng):
     table, y = make_table()
     features = rng.normal(size=(len(y), 3))

@@ -179,6 +179,16 @@ class Scaled(Toy):
         return self.final_layer(self.mix(x))
 
 
+def test_features_that_are_not_on_the_device_are_moved_there(model):
+    """They stayed on the CPU where worker processes read them."""
+    settings = {"finetune": "linear-probe", "max_steps": 5, "batch_size": 4}
+    net = FineTuner(model.to("meta"), device="meta", **settings).initialize()
+    net.history.new_epoch()
+    net.reads_features_ = True
+    features = torch.randn(4, 8)
+    assert net.infer(features).device.type == "meta"
+
+
 def test_a_linear_probe_passes_on_fit_params(data):
     """Features were computed without them."""
     torch.manual_seed(0)

@@ -21,6 +21,8 @@ from braindecode_emossl.pretraining import (
     PretrainingOutput,
     SSLClassifier,
     SSLPretrainer,
+    load_checkpoint,
+    save_checkpoint,
 )
 
 SMALL = {
@@ -338,7 +340,7 @@ def run_epochs(objective, losses):
 def test_the_layer_is_clustered_when_the_loss_no_longer_falls():
     objective = make_objective(recluster_every="plateau")
     objective.prepare(make_windows(16))
-    guessing = np.log(objective.reports[-1].perplexity).sum()
+    guessing = objective.guessing_loss
     falling = [0.8 * guessing, 0.7 * guessing, 0.6 * guessing]
     found = run_epochs(objective, [*falling, *10 * [0.599 * guessing], 0.5 * guessing])
     assert found == [*12 * [1], 2, 2]
@@ -352,9 +354,25 @@ def test_the_layer_is_not_clustered_while_the_loss_falls_slowly():
     """
     objective = make_objective(recluster_every="plateau")
     objective.prepare(make_windows(16))
-    guessing = np.log(objective.reports[-1].perplexity).sum()
+    guessing = objective.guessing_loss
     losses = 0.8 * guessing * 0.996 ** np.arange(85)
     assert run_epochs(objective, losses) == 85 * [1]
+
+
+def test_a_loaded_objective_knows_the_loss_of_guessing(tmp_path):
+    """It was that of the last report, of which a loaded objective has none.
+
+    Numbers of recordings, whose scaling is not saved either, raised an IndexError.
+    """
+    X = make_windows(16)
+    objective = make_objective()
+    objective.prepare(X, pd.DataFrame({"subject": np.repeat([1, 2], 8)}))
+    expected = np.log(objective.reports[-1].perplexity).sum()
+    save_checkpoint(tmp_path / "a", objective)
+    loaded = load_checkpoint(tmp_path / "a")
+    assert loaded.guessing_loss == pytest.approx(expected, rel=1e-6)
+    found = loaded.compute_targets(X, recordings=torch.arange(2).repeat_interleave(8))
+    assert torch.equal(found, objective.compute_targets(X))
 
 
 def test_the_first_clusters_stay_by_default():
@@ -367,7 +385,7 @@ def test_the_layer_of_an_encoder_that_guesses_is_not_clustered():
     """Training on such clusters cost a probe .06: .392 against .450."""
     objective = make_objective(recluster_every="plateau")
     objective.prepare(make_windows(16))
-    guessing = np.log(objective.reports[-1].perplexity).sum()
+    guessing = objective.guessing_loss
     assert run_epochs(objective, 12 * [0.95 * guessing]) == 12 * [1]
 
 

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from torch import nn
 
@@ -78,6 +79,20 @@ def test_an_objective_may_build_its_encoder():
 
     assert Own(4).settings == {"width": 4, "rate": 0.5}
     assert copy.deepcopy(Own(rate=1.0)).settings == {"width": 3, "rate": 1.0}
+
+
+def test_the_windows_are_scaled_without_a_prepare_of_its_own():
+    """Pre-trained weights saw other input than random ones, which were scaled."""
+
+    class Own(PretrainingObjective):
+        pass
+
+    encoder = SCMM(n_outputs=2, n_chans=4, n_times=5, input_domain="de")
+    X = np.random.default_rng(0).normal(3, 2, size=(50, 4, 5))
+    Own(encoder).prepare(X)
+    torch.testing.assert_close(
+        encoder.feature_shift, torch.tensor(X.mean(axis=0)).float()
+    )
 
 
 def test_the_encoder_is_not_among_the_settings():

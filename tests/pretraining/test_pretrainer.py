@@ -214,6 +214,20 @@ def test_clone_set_params_and_pickle(X):
     assert torch.equal(weights(again.module_), weights(twin.module_))
 
 
+@pytest.mark.parametrize("is_fitted", [False, True])
+def test_another_objective_can_be_set(X, is_fitted):
+    """Skorch took it for a module that is set outside of an initialize method."""
+    pretrainer = make_pretrainer()
+    if is_fitted:
+        pretrainer.fit(X)
+    other = make_objective(seed=1)
+    assert pretrainer.set_params(objective=other, lr=1e-3).objective is other
+    expected = make_pretrainer(other, lr=1e-3).fit(X)
+    assert torch.equal(weights(pretrainer.fit(X).module_), weights(expected.module_))
+    with pytest.raises((TypeError, ValueError), match="objective__temperature"):
+        make_pretrainer(objective__temperature=0.2).fit(X)
+
+
 def test_a_pickle_holds_no_windows(X):
     """The windows were pickled too, and those of a corpus are under licence."""
     many = np.concatenate([X] * 50)
@@ -386,6 +400,20 @@ def test_early_stopping_ends_with_the_best_weights(X):
     ).fit(X, metadata=make_metadata())
     assert len(pretrainer.history) == 5
     assert pretrainer.module_.mean.item() == 1.0
+
+
+def test_slow_progress_does_not_stop_the_training(X):
+    """A loss that fell by less than 0.01 % in an epoch counted as not falling."""
+
+    class Slow(Mean):
+        def forward(self, x):
+            loss = 1 - 5e-5 * len(self.epochs) + 0 * self.mean
+            return PretrainingOutput(loss, {})
+
+    pretrainer = SSLPretrainer(
+        Slow(), max_epochs=8, batch_size=8, validation=0.4, patience=2
+    ).fit(X, metadata=make_metadata())
+    assert len(pretrainer.history) == 8
 
 
 @pytest.mark.parametrize(
@@ -563,6 +591,38 @@ def test_the_objective_brings_its_sampler_and_batch_size():
     seen = pretrainer.module_.seen
     assert {batch.shape for batch in seen} == {(3, 4)}
     assert_grouped(seen, metadata)
+
+
+def test_groups_of_subjects_validate_as_they_train():
+    """Windows of one trial in a row were contrasted, which is another task.
+
+    All seconds validate, in batches of about one size, the same in each epoch.
+    """
+    metadata = make_metadata(8, 7)
+    pretrainer = SSLPretrainer(Groups(), max_epochs=2, validation=0.5, random_state=0)
+    pretrainer.fit(make_numbered(metadata), metadata=metadata)
+    held_out = set(pretrainer.validation_subjects_["subject"])
+    seen = pretrainer.module_.seen
+    validated = [
+        batch
+        for batch in seen
+        if set(metadata["subject"].iloc[batch.ravel()]) <= held_out
+    ]
+    assert_grouped(seen, metadata)
+    n_seconds = len(metadata[["corpus", "stimulus", "window"]].drop_duplicates())
+    first, second = np.array_split(np.arange(len(validated)), 2)
+    assert sum(len(validated[i]) for i in first) == n_seconds
+    assert all(2 <= len(batch) <= 3 for batch in validated)
+    for i, j in zip(first, second, strict=True):
+        np.testing.assert_array_equal(validated[i], validated[j])
+
+
+def test_too_few_subjects_to_form_groups_cannot_validate():
+    """The training stopped after its first epoch, and asked for a larger batch."""
+    metadata = make_metadata(6)
+    pretrainer = SSLPretrainer(Groups(), max_epochs=1, validation=0.2)
+    with pytest.raises(ValueError, match="cannot validate, as StimulusGroupSampler"):
+        pretrainer.fit(make_numbered(metadata), metadata=metadata)
 
 
 def test_the_default_sampler_reads_the_metadata_of_epochs():
