@@ -763,7 +763,7 @@ def evaluate(
     }
     chosen: dict[str, Any] = {
         "protocol": protocol,
-        "options": _parse_options(option),
+        "options": _parse_protocol_options(option, protocol),
         **labels_and_windows,
         "subjects": subjects,
         "all_modalities": all_modalities,
@@ -877,7 +877,7 @@ def audit(
             _open_corpora(corpora, subjects, all_modalities=all_modalities),
             protocol,
             random_state=seed,
-            **_parse_options(option),
+            **_parse_protocol_options(option, protocol),
         )
     if json:
         print_json({**dataclasses.asdict(found), "passed": found.passed})
@@ -1060,6 +1060,16 @@ def _parse_options(
             f"{option} must be NAME=VALUE with a number, a word or a list such as "
             f"[1, 2], but got {options}."
         ) from error
+
+
+def _parse_protocol_options(options: list[str] | None, protocol: str) -> dict[str, Any]:
+    """Return the options of a protocol, none of which is another argument."""
+    from braindecode_emossl.evaluation import PROTOCOLS
+
+    chosen = _parse_options(options)
+    if protocol in PROTOCOLS:
+        PROTOCOLS[protocol].complete(chosen)
+    return chosen
 
 
 def _parse_controls(controls: list[str] | None) -> list[str | tuple] | str | None:

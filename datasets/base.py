@@ -371,9 +371,10 @@ class EmotionDataset(BaseDataset):
         recordings = {key: found[key] for key in found if self._is_selected(key)}
         if not recordings:
             asked = f" (sessions {self.sessions})" if found else ""
-            raise self._not_found(
-                root, f"No file of subject {subject}{asked} lies below it."
-            )
+            reason = f"No file of subject {subject}{asked} lies below it."
+            if len(self.subject_list) > 1:
+                reason += " To load the others, name them by subjects= or --subjects."
+            raise self._not_found(root, reason)
         expected = filter(self._is_selected, map(str, range(self.n_sessions)))
         if missing := [key for key in expected if key not in recordings]:
             reason = f"Sessions {missing} of subject {subject} are missing below it."
@@ -384,12 +385,12 @@ class EmotionDataset(BaseDataset):
         return recordings
 
     def _check_subject(self, subject) -> int:
-        subject = as_number(subject)
-        if subject not in self.all_subjects:
+        number = _as_whole_number(subject)
+        if number is None or number not in self.all_subjects:
             raise ValueError(
                 f"subject must be one of {self.all_subjects}, but got {subject!r}."
             )
-        return subject
+        return number
 
     def _not_found(self, root: Path, reason: str) -> CorpusNotFoundError:
         examples = " and ".join(dict.fromkeys(self.expected_files))

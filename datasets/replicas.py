@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 
-import numpy as np
-
-from braindecode_emossl.datasets.base import EmotionDataset
+from braindecode_emossl.checks import is_count, is_number
+from braindecode_emossl.datasets.base import EmotionDataset, check_numbers
 
 __all__ = ["write_replica"]
 
@@ -148,7 +147,7 @@ def write_replica(
     cls = known[corpus]
     settings = {
         "corpus": corpus,
-        "subjects": list(subjects),
+        "subjects": check_numbers("subjects", subjects),
         "seconds": seconds,
         "seed": seed,
         "effect_size": effect_size,
@@ -158,7 +157,7 @@ def write_replica(
         "artifacts": artifacts,
         "sessions": list(range(cls.n_sessions_per_subject))
         if sessions is None
-        else list(sessions),
+        else check_numbers("sessions", sessions),
         "variant": cls.replica_variants[0] if variant is None else variant,
     }
     settings = _check_settings(cls, settings)
@@ -210,16 +209,16 @@ def _check_settings(cls: type[EmotionDataset], settings: Mapping) -> dict:
         if not values or not set(values) <= set(known):
             raise ValueError(f"{name} must be among {list(known)}, but got {values}.")
     seconds, seed = settings["seconds"], settings["seed"]
-    if seconds is not None and not 1 <= seconds < np.inf:
-        raise ValueError(f"seconds must be at least 1, but got {seconds}.")
-    if not isinstance(seed, int | np.integer) or seed < 0:
+    if seconds is not None and not (is_number(seconds) and seconds >= 1):
+        raise ValueError(f"seconds must be at least 1, but got {seconds!r}.")
+    if not is_count(seed, 0):
         raise ValueError(f"seed must be an integer from 0 on, but got {seed!r}.")
     for name in _KNOBS:
-        if not 0 <= settings[name] < np.inf:
-            raise ValueError(f"{name} must not be negative, but got {settings[name]}.")
+        value = settings[name]
+        if not is_number(value) or value < 0:
+            rule = "not be negative" if is_number(value) else "be a number"
+            raise ValueError(f"{name} must {rule}, but got {value!r}.")
     return dict(settings) | {
-        "subjects": [int(subject) for subject in settings["subjects"]],
-        "sessions": [int(session) for session in settings["sessions"]],
         "seconds": None if seconds is None else float(seconds),
         "seed": int(seed),
         **{name: float(settings[name]) for name in _KNOBS},

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from numbers import Integral, Real
+
+from braindecode_emossl.checks import is_integer, is_number
 
 __all__ = [
     "as_integer",
@@ -12,15 +12,7 @@ __all__ = [
     "check_names",
     "check_number",
     "check_positive",
-    "is_number",
 ]
-
-
-def is_number(value) -> bool:
-    """Return whether a value is a finite real number."""
-    # numpy's booleans are not registered as numbers, Python's are.
-    is_real = isinstance(value, Real) and not isinstance(value, bool)
-    return is_real and math.isfinite(value)
 
 
 def check_number(name: str, value, *, or_one_of: Sequence[str] = ()) -> float:
@@ -59,5 +51,4 @@ def check_names(name: str, value) -> list[str]:
 
 def as_integer(value):
     """Return an integer of any kind as Python's, anything else unchanged."""
-    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-    return int(value) if is_integer else value
+    return int(value) if is_integer(value) else value

@@ -140,7 +140,14 @@ class FilterEEG(FixedTransformer):
         has_filter = (self.fmin, self.fmax) != (None, None)
         if not has_filter or "eeg" not in raw.get_channel_types():
             return raw
-        if isinstance(raw, Signals):
+        is_signals = isinstance(raw, Signals)
+        sfreq = raw.channels.sfreq if is_signals else raw.info["sfreq"]
+        if max(self.fmin or 0.0, self.fmax or 0.0) >= sfreq / 2:
+            raise ValueError(
+                f"fmin and fmax must be less than half the sampling rate of {sfreq:g} "
+                f"Hz, but got fmin={self.fmin} and fmax={self.fmax}."
+            )
+        if is_signals:
             return raw.filter(self.fmin, self.fmax)
         return get_filter_pipeline(self.fmin, self.fmax).transform(raw)
 

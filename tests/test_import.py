@@ -101,10 +101,11 @@ def is_below(module: str, package: str) -> bool:
 # -- direction of imports ------------------------------------------------------
 
 # Layers that everything may import; they import only errors.
-SHARED = {"errors", "hosts", "storage"}
+SHARED = {"checks", "errors", "hosts", "storage"}
 # Layers that the modules of a layer may import, in addition to their own and SHARED.
 # The package itself, its registration and the command line may import everything.
 ALLOWED = {
+    "checks": set(),
     "errors": set(),
     "hosts": set(),
     "storage": set(),

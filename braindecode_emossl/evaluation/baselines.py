@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from braindecode_emossl.evaluation.folds import requested_by
+from braindecode_emossl.evaluation.pipelines import check_pipelines
 from braindecode_emossl.evaluation.signal import EEGChannels
 from braindecode_emossl.features import BANDS, DifferentialEntropy
 from braindecode_emossl.hosts import get_init_arguments
@@ -59,6 +60,11 @@ def with_baselines(pipelines):
         which is 0 and which ``seeds`` of :func:`evaluate` sets. A pipeline of yours
         that has one of these names is kept.
 
+    Raises
+    ------
+    ValueError
+        If ``pipelines`` is not a dict of classifiers by name.
+
     Examples
     --------
     >>> pipelines = with_baselines({"SCMM": SSLClassifier("SCMM", random_state=0)})
@@ -66,6 +72,8 @@ def with_baselines(pipelines):
     ['SCMM', 'SCMM, random weights', 'SCMM, frozen', 'DE + logistic regression',
     'most frequent', 'stratified']
     """
+    if pipelines != {}:  # else the general ones alone
+        check_pipelines(pipelines)
     rows = {}
     for name, pipeline in pipelines.items():
         rows[name] = pipeline

@@ -15,10 +15,11 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from braindecode_emossl.checks import check_count, is_number
 
 # The names of controls complete commands, so what takes long to import is imported
 # where it is used.
@@ -53,29 +54,19 @@ def _control(*needs: str, **checks: Callable[[str, Any], None]):
     return note
 
 
-def _check_count(name: str, value, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name} must be an integer from {least}, but got {value!r}.")
-
-
-def _check_draws(name: str, value) -> None:
-    _check_count(name, value, 1)
-
-
 def _check_splits(name: str, value) -> None:
-    _check_count(name, value, 2)
+    check_count(name, value, 2)
 
 
 def _check_positive(name: str, value) -> None:
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or not 0 < value < np.inf:
+    if not is_number(value) or value <= 0:
         raise ValueError(f"{name} must be a positive number, but got {value!r}.")
 
 
 # -- the controls --------------------------------------------------------------
 
 
-@_control(n_permutations=_check_draws)
+@_control(n_permutations=check_count)
 def permuted_labels(fold, rng, *, n_permutations=20):
     """Permute the labels among the trials of each training subject.
 

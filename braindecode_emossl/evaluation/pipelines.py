@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import yaml
 from moabb.pipelines.utils import create_pipeline_from_config
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import Pipeline, make_pipeline
 
@@ -201,6 +201,25 @@ def _read_needs(file: Path, config: dict[str, Any]) -> dict[str, Any]:
             f"paradigm in {file} must hold arguments of {PARADIGM}: {error}"
         ) from error
     return {argument: getattr(wanted, argument) for argument in needs}
+
+
+def check_pipelines(pipelines) -> None:
+    """Raise unless pipelines are a dict of at least one classifier by name."""
+    if not isinstance(pipelines, Mapping) or not pipelines:
+        raise ValueError(
+            "pipelines must be a dict of at least one classifier by name, but got "
+            f"{pipelines!r}."
+        )
+    for name, pipeline in pipelines.items():
+        # A stack has no predict before it is fitted.
+        can_predict = isinstance(pipeline, BaseEstimator) and (
+            hasattr(pipeline, "predict") or is_classifier(pipeline)
+        )
+        if not can_predict or is_regressor(pipeline):
+            raise ValueError(
+                f"The pipeline {name!r} must be a scikit-learn classifier, but got "
+                f"{pipeline!r}."
+            )
 
 
 def check_needs(pipelines: Mapping[str, BaseEstimator], paradigm: Emotion) -> None:

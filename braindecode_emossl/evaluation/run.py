@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, islice
-from numbers import Integral
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,9 +18,10 @@ import joblib
 import numpy as np
 import pandas as pd
 from joblib.parallel import get_active_backend
-from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import ParameterGrid
 
+from braindecode_emossl.checks import is_count, is_integer
 from braindecode_emossl.errors import FoldError
 from braindecode_emossl.evaluation.baselines import EEGBandFeatures, describe_mechanism
 from braindecode_emossl.evaluation.controls import Control, find_controls
@@ -41,7 +41,7 @@ from braindecode_emossl.evaluation.folds import (
     requested_by,
     run_numbered_fold,
 )
-from braindecode_emossl.evaluation.pipelines import check_needs
+from braindecode_emossl.evaluation.pipelines import check_needs, check_pipelines
 from braindecode_emossl.evaluation.protocols import Parts
 from braindecode_emossl.evaluation.scores import CodedPredictions
 from braindecode_emossl.evaluation.signal import set_signal
@@ -257,14 +257,17 @@ def evaluate(
     ... )
     """
     grids = param_grid or {}
-    _check_pipelines(pipelines, grids)
+    check_pipelines(pipelines)
+    _check_grids(pipelines, grids)
     _check_shard(shard, results_dir, random_state, resume, overwrite)
     if on_error not in ("raise", "warn"):
         raise ValueError(f'on_error must be "raise" or "warn", but got {on_error!r}.')
-    if n_jobs is not None and (not _is_integer(n_jobs) or n_jobs == 0):
+    if n_jobs is not None and (n_jobs == 0 or not is_integer(n_jobs)):
         raise ValueError(f"n_jobs must be an integer other than 0, but got {n_jobs!r}.")
-    if not isinstance(probes, bool):
-        raise ValueError(f"probes must be True or False, but got {probes!r}.")
+    flags = {"probes": probes, "resume": resume, "overwrite": overwrite}
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, but got {value!r}.")
     seeds = _check_seeds(seeds)
     numbers = _check_numbers(n_labeled_trials)
     if unlabeled is not None:
@@ -300,24 +303,6 @@ def evaluate(
 # -- arguments -----------------------------------------------------------------
 
 
-def _check_pipelines(pipelines, grids) -> None:
-    if not isinstance(pipelines, Mapping) or not pipelines:
-        raise ValueError(
-            "pipelines must be a dict of at least one classifier by name, but got "
-            f"{pipelines!r}."
-        )
-    for name, pipeline in pipelines.items():
-        # A stack has no predict before it is fitted.
-        can_predict = hasattr(pipeline, "predict") or is_classifier(pipeline)
-        is_estimator = isinstance(pipeline, BaseEstimator) and can_predict
-        if not is_estimator or is_regressor(pipeline):
-            raise ValueError(
-                f"The pipeline {name!r} must be a scikit-learn classifier, but got "
-                f"{pipeline!r}."
-            )
-    _check_grids(pipelines, grids)
-
-
 def _check_grids(pipelines, grids) -> None:
     if unknown := sorted(set(grids) - set(pipelines)):
         raise ValueError(
@@ -345,11 +330,11 @@ def _check_shard(shard, results_dir, random_state, resume, overwrite) -> None:
     if shard is None:
         return
     k, n = shard if isinstance(shard, tuple | list) and len(shard) == 2 else (None, 0)
-    if not (_is_integer(k) and _is_integer(n) and 0 <= k < n):  # type: ignore[operator]
+    if not (is_count(k, 0) and is_count(n) and k < n):  # type: ignore[operator]
         raise ValueError(
             f"shard must be (k, n), integers with 0 <= k < n, but got {shard!r}."
         )
-    if results_dir is None or not _is_integer(random_state):
+    if results_dir is None or not is_count(random_state, 0):
         raise ValueError(
             "shard needs results_dir, where the shards meet, and an integer as "
             "random_state, so that all of them divide the windows in the same way; but "
@@ -369,15 +354,11 @@ def _as_list(values) -> list:
     )
 
 
-def _is_integer(value) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
 def _check_seeds(seeds) -> list[int | None]:
     if seeds is None:
         return [None]
     values = _as_list(seeds)
-    valid = all(_is_integer(s) and 0 <= s < 2**32 for s in values)
+    valid = all(is_count(s, 0) and s < 2**32 for s in values)
     if not values or not valid or len(set(values)) < len(values):
         raise ValueError(
             "seeds must be None or a list of different integers from 0 to 2**32 - 1, "
@@ -388,7 +369,7 @@ def _check_seeds(seeds) -> list[int | None]:
 
 def _check_numbers(n_labeled_trials) -> list[int | None]:
     values = _as_list(n_labeled_trials)
-    valid = all(n is None or (_is_integer(n) and n >= 1) for n in values)
+    valid = all(n is None or is_count(n) for n in values)
     if not values or not valid or len(set(values)) < len(values):
         raise ValueError(
             "n_labeled_trials must be None, an integer from 1, or a list of different "
@@ -400,7 +381,7 @@ def _check_numbers(n_labeled_trials) -> list[int | None]:
 def _draw_seed(random_state) -> int | None:
     if random_state is None:
         return None
-    if _is_integer(random_state) and 0 <= int(random_state) < 2**32:
+    if is_count(random_state, 0) and random_state < 2**32:
         return int(random_state)
     if not isinstance(random_state, np.random.RandomState):
         raise ValueError(

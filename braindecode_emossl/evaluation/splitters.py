@@ -18,6 +18,7 @@ import pandas as pd
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state, column_or_1d, indexable
 
+from braindecode_emossl.checks import is_count, is_number
 from braindecode_emossl.hosts import GroupsConsumerMixin
 
 __all__ = [
@@ -322,14 +323,13 @@ class ChronologicalSplit(_OneSplit):
     def _count_training(self, n_trials, recording) -> int:
         """Return how many trials of a recording train."""
         size = self.train_size
-        is_count = isinstance(size, Integral) and not isinstance(size, bool)
-        is_share = isinstance(size, Real) and not isinstance(size, Integral)
-        if not (is_count and size >= 1) and not (is_share and 0 < size < 1):
+        is_share = is_number(size) and 0 < size < 1
+        if not is_count(size) and not is_share:
             raise ValueError(
                 "train_size must be a share of the trials between 0 and 1 or a number "
                 f"of trials from 1, but got {size!r}."
             )
-        n_training = int(size) if is_count else round(size * n_trials)
+        n_training = round(size * n_trials) if is_share else int(size)
         if not 0 < n_training < n_trials:
             where = "" if recording is None else f" of recording {recording!r}"
             raise ValueError(
@@ -578,7 +578,7 @@ def first_trials(trials: pd.DataFrame, n_trials: int) -> np.ndarray:
     ValueError
         If ``n_trials`` is not a positive integer, or leaves no trial of any class.
     """
-    if not isinstance(n_trials, Integral) or n_trials < 1:
+    if not is_count(n_trials):
         raise ValueError(f"n_trials must be an integer from 1, but got {n_trials!r}.")
     ordered = trials.reset_index(drop=True).sort_values(["session", "trial"])
     first = ordered.groupby("label").cumcount().sort_index().to_numpy() < n_trials
@@ -704,11 +704,11 @@ def _deal_groups(
     has groups.
     """
     n_groups = len(groups.ids)
-    if not isinstance(n_splits, Integral) or n_splits < 2:
+    if not is_count(n_splits, 2):
         raise ValueError(
             f"The number of folds must be an integer from 2, but got {n_splits!r}."
         )
-    if n_splits > n_groups:  # type: ignore[operator]
+    if n_splits > n_groups:
         raise ValueError(
             f"The number of folds must be at most that of the groups, but got "
             f"{n_splits} folds for {n_groups} groups by {what}: {_listing(groups.ids)}."

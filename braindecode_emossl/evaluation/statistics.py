@@ -8,7 +8,6 @@ and :func:`~braindecode_emossl.evaluation.evaluate` return.
 from __future__ import annotations
 
 from itertools import combinations
-from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from scipy import stats
 from scipy.special import gammaln
 from sklearn.utils import check_consistent_length, check_random_state
 
+from braindecode_emossl.checks import check_count
 from braindecode_emossl.evaluation.controls import REFERENCE
 
 __all__ = [
@@ -116,10 +116,7 @@ def compare_pipelines(
     """
     if correction not in ("holm", None):
         raise ValueError(f"correction must be 'holm' or None, but got {correction!r}.")
-    if not isinstance(n_permutations, Integral) or n_permutations < 1:
-        raise ValueError(
-            f"n_permutations must be an integer from 1, but got {n_permutations!r}."
-        )
+    check_count("n_permutations", n_permutations)
     rng = check_random_state(random_state)
     results = leave_out_controls(results)
     by = _check_results(results, score)

@@ -21,6 +21,7 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
+from braindecode_emossl.checks import check_count, is_number
 from braindecode_emossl.pretraining.device_training import find_device
 from braindecode_emossl.pretraining.early_stopping import (
     check_finetuner,
@@ -495,6 +496,12 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
 
     def _build_model(self, source) -> nn.Module:
         loaded = self.pretrained is not None
+        n_outputs = self._get_part("model").get("n_outputs", len(self.classes_))
+        if n_outputs != len(self.classes_):
+            raise ValueError(
+                f"model__n_outputs must be {len(self.classes_)}, the number of classes "
+                f"in y, or left out, but got {n_outputs!r}."
+            )
         return build_model(
             source,
             n_outputs=len(self.classes_),
@@ -674,9 +681,13 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             "finetune_steps",
             "finetune_epochs",
         ):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise ValueError(f"{name} must be at least 0, but got {value}.")
+            if (value := getattr(self, name)) is not None:
+                check_count(name, value, 0)
+        if self.sfreq is not None and (not is_number(self.sfreq) or self.sfreq <= 0):
+            raise ValueError(
+                "sfreq must be a positive number in Hz or None, but got "
+                f"{self.sfreq!r}."
+            )
         if self.memory is not None and self.random_state is None:
             raise ValueError(
                 "random_state must be an integer with memory, as results cannot be "

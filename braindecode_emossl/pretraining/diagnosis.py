@@ -8,6 +8,7 @@ import logging
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from skorch.history import History
 from torch import nn
 
@@ -62,10 +63,17 @@ class Diagnosis:
 
         Raises
         ------
+        sklearn.exceptions.NotFittedError
+            If :meth:`fit` has not been called.
         TypeError
             If the model does not return its features.
+        ValueError
+            If ``y`` has another length than ``X``.
         """
+        check_is_fitted(self, "module_")
         dataset = gather_windows(X, metadata)
+        if y is not None:
+            check_consistent_length(dataset, y)
         rows = _thin_out(len(dataset), _MOST_WINDOWS)
         return self._compare(dataset, rows, y)
 

@@ -14,6 +14,7 @@ from skorch.utils import to_tensor
 from torch import nn
 from torch.utils.data import DataLoader
 
+from braindecode_emossl.checks import is_count
 from braindecode_emossl.pretraining.device_training import (
     DeviceTraining,
     LabeledWindows,
@@ -359,7 +360,7 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
             ),
             "patience": (
                 self.patience is None
-                or (self.patience >= 1 and self.train_split is not None),
+                or (is_count(self.patience) and self.train_split is not None),
                 "None, or at least 1 with validation data",
             ),
         }

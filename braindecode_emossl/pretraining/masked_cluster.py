@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from numbers import Integral
 from typing import Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from braindecode_emossl.augmentation.span_masking import sample_span_mask
+from braindecode_emossl.checks import is_count
 from braindecode_emossl.features.bands import BANDS
 from braindecode_emossl.features.differential_entropy import entropy_of_tokens
 from braindecode_emossl.losses.gathering import gather
@@ -203,9 +203,7 @@ class MaskedClusterPretraining(PretrainingObjective):
         _check_positive(
             mask_length=mask_length, code_dim=code_dim, max_fit_tokens=max_fit_tokens
         )
-        if recluster_every not in (None, "plateau") and (
-            not isinstance(recluster_every, Integral) or recluster_every < 1
-        ):
+        if recluster_every not in (None, "plateau") and (not is_count(recluster_every)):
             raise ValueError(
                 "recluster_every must be 'plateau', None or a number of epochs, at "
                 f"least 1, but got {recluster_every!r}."

@@ -21,6 +21,7 @@ from skorch.callbacks import EarlyStopping
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
+from braindecode_emossl.checks import is_count, is_number
 from braindecode_emossl.pretraining.callbacks import (
     SCHEDULES,
     AnnounceLength,
@@ -243,7 +244,7 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         """
         if "objective" in params:
             # skorch would refuse a torch module as an attribute, see __init__.
-            vars(self)["objective"] = params.pop("objective")
+            self.__dict__["objective"] = params.pop("objective")
         return super().set_params(**params)
 
     @property
@@ -524,7 +525,7 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
 
     def _list_examples(self, sampler: type | None, dataset) -> np.ndarray:
         """Return what validates: the windows, or tuples of them, (n_examples, n)."""
-        if not getattr(sampler, "yields_tuples", False):
+        if sampler is None or not getattr(sampler, "yields_tuples", False):
             return np.arange(len(dataset))
         try:
             # One tuple in each batch of the sampler, so that it leaves none out.
@@ -717,17 +718,17 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         limits = {
             "sampler": not isinstance(self.sampler, str) or self.sampler == "auto",
             "max_steps": self.max_steps is None
-            or (self.max_steps >= 0 and self.max_epochs is None),
-            "max_epochs": self.max_epochs is None or self.max_epochs >= 0,
-            "batch_size": self.batch_size == "auto"
-            or (not isinstance(self.batch_size, str) and self.batch_size >= 1),
-            "warmup_steps": self.warmup_steps >= 0,
-            "gradient_accumulation_steps": self.gradient_accumulation_steps >= 1,
+            or (is_count(self.max_steps, 0) and self.max_epochs is None),
+            "max_epochs": self.max_epochs is None or is_count(self.max_epochs, 0),
+            "batch_size": self.batch_size == "auto" or is_count(self.batch_size),
+            "warmup_steps": is_count(self.warmup_steps, 0),
+            "gradient_accumulation_steps": is_count(self.gradient_accumulation_steps),
             "gradient_clip_value": self.gradient_clip_value is None
-            or self.gradient_clip_value > 0,
-            "validation": self.validation is None or 0 < self.validation < 1,
+            or (is_number(self.gradient_clip_value) and self.gradient_clip_value > 0),
+            "validation": self.validation is None
+            or (is_number(self.validation) and 0 < self.validation < 1),
             "patience": self.patience is None
-            or (self.patience >= 1 and bool(self.validation or self.train_split)),
+            or (is_count(self.patience) and bool(self.validation or self.train_split)),
             "resume": not self.resume or self.checkpoint_dir is not None,
         }
         for name, holds in limits.items():
@@ -746,11 +747,11 @@ _NOT_AN_OBJECTIVE = (
 
 _RANGES = {
     "sampler": "'auto', None or the class of a sampler",
-    "max_steps": "None or at least 0, and None if max_epochs is set",
-    "max_epochs": "None or at least 0",
-    "batch_size": "'auto' or at least 1",
-    "warmup_steps": "at least 0",
-    "gradient_accumulation_steps": "at least 1",
+    "max_steps": "None or at least 0 and an integer, and None if max_epochs is set",
+    "max_epochs": "None or at least 0 and an integer",
+    "batch_size": "'auto' or at least 1 and an integer",
+    "warmup_steps": "at least 0 and an integer",
+    "gradient_accumulation_steps": "at least 1 and an integer",
     "gradient_clip_value": "None or greater than 0",
     "validation": "None or a fraction of the subjects between 0 and 1",
     "patience": "None, or at least 1 with validation set",

@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils.validation import check_array, check_consistent_length
 
+from braindecode_emossl.checks import is_number
 from braindecode_emossl.storage import is_mapped, map_blocks
 
 __all__ = [
@@ -131,14 +132,14 @@ def hold_out_subjects(metadata: pd.DataFrame | None, share: float, seed: int):
     """Return the rows to train on, and those of a random share of the subjects."""
     subjects = list_subjects(metadata)
     n_subjects = 0 if subjects is None else len(subjects)
-    n_held_out = int(np.ceil(share * n_subjects))
+    n_held_out = int(np.ceil(share * n_subjects)) if is_number(share) else 0
     if metadata is None or subjects is None or not 0 < n_held_out < n_subjects:
         raise ValueError(
             "validation must be a share of the training subjects that leaves some to "
             "train on and some to hold out, so fit needs the subjects of the labeled "
-            f"windows, at least two; but got {share} of {n_subjects or 'no'} subjects. "
-            "Pass metadata with a column subject, or set validation=None if there is a "
-            "single subject, as in calibration."
+            f"windows, at least two; but got {share!r} of {n_subjects or 'no'} "
+            "subjects. Pass metadata with a column subject, or set validation=None if "
+            "there is a single subject, as in calibration."
         )
     groups = metadata.groupby(list(subjects), observed=True, dropna=False).ngroup()
     splitter = GroupShuffleSplit(1, test_size=n_held_out, random_state=seed)

@@ -53,6 +53,8 @@ class EpochSampler(RecordingSampler):
 
     Raises
     ------
+    TypeError
+        If ``metadata`` are not a DataFrame.
     ValueError
         If the metadata are empty or lack a column, ``rank`` is not less than
         ``num_replicas``, or several processes have no seed in common.
@@ -69,6 +71,11 @@ class EpochSampler(RecordingSampler):
         rank: int | None = None,
         num_replicas: int | None = None,
     ):
+        if not isinstance(metadata, pd.DataFrame):
+            raise TypeError(
+                "metadata must be a DataFrame with a row for each window, as "
+                f"Emotion.get_data returns it, but got {type(metadata).__name__}."
+            )
         if not len(metadata):
             raise ValueError("metadata must have a row for each window, but are empty.")
         if missing := self.find_missing_columns(metadata):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from braindecode_emossl.checks import is_count
 from braindecode_emossl.samplers.base import EpochSampler
 from braindecode_emossl.samplers.windows import consecutive_windows, cut_runs
 
@@ -71,7 +72,8 @@ class ContinuityBatchSampler(EpochSampler):
         num_replicas: int | None = None,
     ):
         super().__init__(metadata, random_state, rank=rank, num_replicas=num_replicas)
-        if n_windows < 1 or batch_size < 1 or batch_size % n_windows:
+        sizes = batch_size, n_windows
+        if not all(map(is_count, sizes)) or batch_size % n_windows:
             raise ValueError(
                 "batch_size must be a multiple of n_windows, and both at least 1, but "
                 f"got batch_size={batch_size} and n_windows={n_windows}."

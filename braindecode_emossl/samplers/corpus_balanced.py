@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from braindecode_emossl.checks import check_count
 from braindecode_emossl.samplers.base import EpochSampler
 from braindecode_emossl.samplers.windows import encode
 
@@ -71,8 +72,8 @@ class CorpusBalancedSampler(EpochSampler):
             raise ValueError(
                 f"temperature must be in the interval [0, 1], but got {temperature}."
             )
-        if n_samples is not None and n_samples < 1:
-            raise ValueError(f"n_samples must be at least 1, but got {n_samples}.")
+        if n_samples is not None:
+            check_count("n_samples", n_samples)
         self.temperature = temperature
         self.n_units = len(metadata) if n_samples is None else n_samples
         codes = encode(metadata, "corpus")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from braindecode_emossl.checks import check_count
 from braindecode_emossl.samplers.base import EpochSampler
 from braindecode_emossl.samplers.windows import encode, find_runs, window_column
 
@@ -111,8 +112,7 @@ class StimulusGroupSampler(EpochSampler):
         numbers = {"n_stimuli": n_stimuli, "group_size": group_size}
         numbers["n_batches"] = 1 if n_batches is None else n_batches
         for name, value in numbers.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, but got {value}.")
+            check_count(name, value)
         self._index_windows(group_size)
         n_seconds = len(self._n_subjects)
         self.n_stimuli = min(n_stimuli, n_seconds)

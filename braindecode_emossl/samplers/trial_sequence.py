@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from braindecode_emossl.checks import check_count
 from braindecode_emossl.samplers.base import EpochSampler
 from braindecode_emossl.samplers.windows import consecutive_windows, cut_runs
 
@@ -70,8 +71,7 @@ class TrialSequenceSampler(EpochSampler):
         super().__init__(metadata, random_state, rank=rank, num_replicas=num_replicas)
         numbers = {"n_windows": n_windows, "n_windows_stride": n_windows_stride}
         for name, value in numbers.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, but got {value}.")
+            check_count(name, value)
         self.n_windows = n_windows
         self.n_windows_stride = n_windows_stride
         self._order, starts, lengths = consecutive_windows(metadata)

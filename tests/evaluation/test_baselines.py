@@ -78,6 +78,14 @@ def test_rows_of_supervised_pipelines(pipeline):
     assert list(with_baselines({"a": pipeline})) == ["a", *GENERAL]
 
 
+@pytest.mark.parametrize("pipelines", [{"a": "SCMM"}, [DummyClassifier()], None])
+def test_what_is_no_classifier_is_named(pipelines):
+    """It was an attribute that a list or a string lacks."""
+    with pytest.raises(ValueError, match=r"must be a (dict|scikit-learn classifier)"):
+        with_baselines(pipelines)
+    assert "most frequent" in with_baselines({})
+
+
 def test_rows_of_the_caller_are_kept():
     mine = DummyClassifier(strategy="uniform")
     rows = with_baselines({"most frequent": mine})

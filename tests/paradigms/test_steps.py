@@ -11,6 +11,7 @@ from braindecode_emossl.paradigms.steps import (
     CutTrials,
     CutWindows,
     EventsToLabels,
+    FilterEEG,
     Pick,
     Resample,
     UsedTrials,
@@ -45,6 +46,20 @@ def test_a_number_of_a_trial_that_events_cannot_keep_is_refused(trial):
     """Such events were cut to 31 bits in MNE's files."""
     with pytest.raises(ValueError, match=f"from 0 to 1023, but one is {trial}"):
         CutTrials(USED).transform(make_raw(200, trial))
+
+
+@pytest.mark.parametrize("of_mne", [True, False])
+def test_a_filter_beyond_half_the_rate_is_named(of_mne):
+    """The error named MNE's argument h_freq."""
+    raw = make_raw(400)
+    if not of_mne:
+        channels = Channels(("Fz", "Cz"), ("eeg", "eeg"), 200.0)
+        raw = Signals(raw.get_data(), channels, ())
+    message = (
+        "less than half the sampling rate of 200 Hz, but got fmin=0.5 and fmax=100"
+    )
+    with pytest.raises(ValueError, match=message):
+        FilterEEG(0.5, 100.0).transform(raw)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from braindecode_emossl.models import MEMHACL, SCMM
@@ -199,6 +200,11 @@ def test_a_model_without_features_is_refused():
             return PretrainingOutput(loss, {"loss": loss.detach()})
 
     X = np.ones((8, 2, 3), np.float32)
-    pretrainer = SSLPretrainer(Mean(), max_steps=1, batch_size=4).fit(X)
+    pretrainer = SSLPretrainer(Mean(), max_steps=1, batch_size=4)
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        pretrainer.diagnose(X)
+    pretrainer.fit(X)
     with pytest.raises(TypeError, match="Identity cannot be diagnosed"):
         pretrainer.diagnose(X)
+    with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[8, 3\]"):
+        pretrainer.diagnose(X, y=[0, 1, 1])

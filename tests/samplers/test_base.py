@@ -160,6 +160,8 @@ def test_rank_must_be_that_of_a_process(metadata, rank):
 def test_each_required_column_is_named_if_it_is_missing(
     metadata, sampler_class, settings_
 ):
+    with pytest.raises(TypeError, match=r"metadata must be a DataFrame .* NoneType"):
+        sampler_class(None, **settings_)
     with pytest.raises(ValueError, match="metadata must have a row for each window"):
         sampler_class(metadata[:0], **settings_)
     for name in sampler_class.required_columns:

@@ -184,3 +184,5 @@ def test_stimulus_must_be_known(make_metadata):
 def test_numbers_must_be_positive(make_metadata, name):
     with pytest.raises(ValueError, match=f"{name} must be at least 1, but got 0"):
         StimulusGroupSampler(make_metadata([2]), **{name: 0})
+    with pytest.raises(ValueError, match=f"{name} must be an integer from 1, but got"):
+        StimulusGroupSampler(make_metadata([2]), **{name: 1.5})
