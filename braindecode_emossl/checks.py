@@ -28,5 +28,4 @@ def is_number(value) -> bool:
 def check_count(name: str, value, least: int = 1) -> None:
     """Raise unless a value is an integer from ``least`` on."""
     if not is_count(value, least):
-        kind = "at least" if is_number(value) and value < least else "an integer from"
-        raise ValueError(f"{name} must be {kind} {least}, but got {value!r}.")
+        raise ValueError(f"{name} must be an integer from {least}, but got {value!r}.")

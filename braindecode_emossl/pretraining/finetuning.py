@@ -361,7 +361,7 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
             "patience": (
                 self.patience is None
                 or (is_count(self.patience) and self.train_split is not None),
-                "None, or at least 1 with validation data",
+                "None, or an integer from 1 with validation data",
             ),
         }
         for name, (holds, allowed) in limits.items():

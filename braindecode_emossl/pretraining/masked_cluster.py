@@ -203,7 +203,7 @@ class MaskedClusterPretraining(PretrainingObjective):
         _check_positive(
             mask_length=mask_length, code_dim=code_dim, max_fit_tokens=max_fit_tokens
         )
-        if recluster_every not in (None, "plateau") and (not is_count(recluster_every)):
+        if recluster_every not in (None, "plateau") and not is_count(recluster_every):
             raise ValueError(
                 "recluster_every must be 'plateau', None or a number of epochs, at "
                 f"least 1, but got {recluster_every!r}."

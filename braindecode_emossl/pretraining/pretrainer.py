@@ -747,14 +747,14 @@ _NOT_AN_OBJECTIVE = (
 
 _RANGES = {
     "sampler": "'auto', None or the class of a sampler",
-    "max_steps": "None or at least 0 and an integer, and None if max_epochs is set",
-    "max_epochs": "None or at least 0 and an integer",
-    "batch_size": "'auto' or at least 1 and an integer",
-    "warmup_steps": "at least 0 and an integer",
-    "gradient_accumulation_steps": "at least 1 and an integer",
+    "max_steps": "None or an integer from 0, and None if max_epochs is set",
+    "max_epochs": "None or an integer from 0",
+    "batch_size": "'auto' or an integer from 1",
+    "warmup_steps": "an integer from 0",
+    "gradient_accumulation_steps": "an integer from 1",
     "gradient_clip_value": "None or greater than 0",
     "validation": "None or a fraction of the subjects between 0 and 1",
-    "patience": "None, or at least 1 with validation set",
+    "patience": "None, or an integer from 1 with validation set",
     "resume": "False unless checkpoint_dir is set",
 }
 

@@ -196,7 +196,10 @@ def test_an_interrupt_is_not_mistaken_for_the_end_of_training(
         ({"settings": {"model": "DGCNN"}}, "DGCNN has no pre-training.*objective=None"),
         ({"settings": {"objective": "SCMN"}}, "objective must be .* but got 'SCMN'"),
         ({"settings": {"objective": 3}}, "objective must be .* but got 3"),
-        ({"settings": {"pretrain_steps": -1}}, "pretrain_steps must be at least 0"),
+        (
+            {"settings": {"pretrain_steps": -1}},
+            "pretrain_steps must be an integer from 0",
+        ),
         ({"settings": {"finetune_steps": "2"}}, "finetune_steps must be an integer"),
         ({"settings": {"pretrain_steps": 1.5}}, "pretrain_steps must be an integer"),
         ({"settings": {"model__n_outputs": 3}}, "model__n_outputs must be 2, the num"),

@@ -84,5 +84,7 @@ def test_temperature_must_be_in_the_unit_interval(make_corpora, temperature):
 
 
 def test_number_of_samples_must_be_positive(make_corpora):
-    with pytest.raises(ValueError, match="n_samples must be at least 1, but got 0"):
+    with pytest.raises(
+        ValueError, match="n_samples must be an integer from 1, but got 0"
+    ):
         CorpusBalancedSampler(make_corpora([5]), n_samples=0)

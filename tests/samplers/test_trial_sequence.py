@@ -91,5 +91,7 @@ def test_repeated_windows_are_an_error(make_metadata):
 
 @pytest.mark.parametrize("name", ["n_windows", "n_windows_stride"])
 def test_numbers_must_be_positive(make_metadata, name):
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, but got 0"):
+    with pytest.raises(
+        ValueError, match=f"{name} must be an integer from 1, but got 0"
+    ):
         TrialSequenceSampler(make_metadata([4]), **{"n_windows": 2, name: 0})
