@@ -524,7 +524,7 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         return {"shuffle": True, "drop_last": drops_last}
 
     def _list_examples(self, sampler: type | None, dataset) -> np.ndarray:
-        """Return what validates: the windows, or tuples of them, (n_examples, n)."""
+        """Return the windows that validate, or tuples of them (n_tuples, n_windows)."""
         if sampler is None or not getattr(sampler, "yields_tuples", False):
             return np.arange(len(dataset))
         try:
