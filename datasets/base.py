@@ -26,6 +26,7 @@ from moabb.datasets.bids_interface import StepType
 from moabb.datasets.metadata.schema import DatasetMetadata
 from moabb.datasets.preprocessing import FixedPipeline, FixedTransformer
 
+from braindecode_emossl.checks import is_integer
 from braindecode_emossl.datasets.signals import Channels, Signals
 from braindecode_emossl.errors import (
     CorpusFormatError,
@@ -385,8 +386,8 @@ class EmotionDataset(BaseDataset):
         return recordings
 
     def _check_subject(self, subject) -> int:
-        number = _as_whole_number(subject)
-        if number is None or number not in self.all_subjects:
+        number = as_number(subject)
+        if not is_integer(number) or number not in self.all_subjects:
             raise ValueError(
                 f"subject must be one of {self.all_subjects}, but got {subject!r}."
             )
@@ -1005,9 +1006,13 @@ def _from_keys(sessions):
 
 
 def as_number(value):
-    """Return a whole number of any kind as Python's, anything else unchanged."""
+    """Return 2, np.int64(2) and 2.0 as 2, what is not a whole number unchanged."""
+    if isinstance(value, bool | np.bool):
+        return value
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        return int(float(value)) if float(value).is_integer() else value
     try:
-        return value if isinstance(value, bool) else operator.index(value)
+        return operator.index(value)
     except TypeError:
         return value
 
@@ -1021,24 +1026,11 @@ def check_numbers(name: str, values) -> list[int] | None:
         raise ValueError(f"{name} must be a list of numbers or None, got {values!r}.")
     numbers, wrong = [], []
     for value in values:
-        number = _as_whole_number(value)
-        if number is None:
-            wrong.append(value)
-        else:
-            numbers.append(number)
+        number = as_number(value)
+        (numbers if is_integer(number) else wrong).append(number)
     if wrong:
         raise ValueError(f"Invalid {name}: {wrong} are not whole numbers.")
     return numbers
-
-
-def _as_whole_number(value) -> int | None:
-    """Return 2, np.int64(2) and 2.0 as 2, None for what is not a whole number."""
-    if isinstance(value, bool | np.bool):
-        return None
-    if isinstance(value, Real) and not isinstance(value, Integral):
-        return int(float(value)) if float(value).is_integer() else None
-    number = as_number(value)
-    return number if isinstance(number, int) else None
 
 
 def _names_of(recordings: Mapping[str, Recording]) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from braindecode_emossl.checks import is_number
+
 __all__ = ["consecutive_windows", "cut_runs", "encode", "find_runs", "window_column"]
 
 #: Columns that identify a trial; those of Emotion and of braindecode differ.
@@ -27,16 +29,29 @@ def window_column(metadata: pd.DataFrame) -> str:
     Raises
     ------
     ValueError
-        If it has neither.
+        If it has neither, or the values are not integers.
     """
     for name in ("window", "i_window_in_trial"):
         if name in metadata:
+            _check_integers(metadata[name])
             return name
     raise ValueError(
         "metadata must have the number of each window in its trial in a column "
         "'window' or, as in braindecode, 'i_window_in_trial', but its columns are "
         f"{list(metadata.columns)}."
     )
+
+
+def _check_integers(column: pd.Series) -> None:
+    """Refuse numbers of windows that are text, fractions or missing."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu":
+        return
+    for row, value in enumerate(column):
+        if not is_number(value) or value % 1:
+            raise ValueError(
+                f"metadata must have an integer in the column {column.name!r} for "
+                f"every window, but row {row}, counted from 0, has {value!r}."
+            )
 
 
 def encode(metadata: pd.DataFrame, *columns: str) -> np.ndarray:
@@ -141,7 +156,7 @@ def consecutive_windows(
     window = window_column(metadata)
     columns = [name for name in _TRIAL if name in metadata]
     trials = encode(metadata, *columns)
-    numbers = metadata[window].to_numpy()
+    numbers = metadata[window].to_numpy(int)
     if len(twice := np.flatnonzero(metadata.duplicated([*columns, window]))):
         repeated = metadata[[*columns, window]].iloc[twice[0]].to_dict()
         raise ValueError(

@@ -191,6 +191,14 @@ def test_a_relative_path_is_that_of_the_constructor(deap_root, tmp_path, monkeyp
     assert len(dataset.trial_table(1)) == 40
 
 
+@pytest.mark.parametrize("subject", [1.0, np.int64(1), np.float32(1)])
+def test_a_subject_of_any_type_of_number_is_the_same(deap_root, subject):
+    """The table of subject 1.0 held 1.0, which no other table has."""
+    dataset = DEAP([1], path=deap_root)
+    expected = dataset.trial_table(1)
+    pd.testing.assert_frame_equal(dataset.trial_table(subject), expected)
+
+
 @pytest.mark.parametrize(
     ("cls", "old", "new"),
     [

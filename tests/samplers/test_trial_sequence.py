@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from braindecode.samplers import SequenceSampler
 from hypothesis import given, settings
@@ -87,6 +88,24 @@ def test_repeated_windows_are_an_error(make_metadata):
     metadata = make_metadata([2, 2], 1).drop(columns=["trial", "run"])
     with pytest.raises(ValueError, match=r"row 2, .* repeats .*'window': 0"):
         TrialSequenceSampler(metadata, 2)
+
+
+@pytest.mark.parametrize("wrong", ["a", 1.5, np.nan, None])
+def test_numbers_of_windows_must_be_integers(make_metadata, wrong):
+    """Text was a TypeError of numpy, and a fraction was taken as a window."""
+    metadata = make_metadata([4], 1)
+    metadata["window"] = metadata["window"].astype(object)
+    metadata.loc[2, "window"] = wrong
+    with pytest.raises(ValueError, match=r"integer in the column 'window' .* row 2,"):
+        TrialSequenceSampler(metadata, 2)
+
+
+@pytest.mark.parametrize("dtype", ["object", "Int64", "float"])
+def test_integers_of_any_dtype_number_the_windows(make_metadata, dtype):
+    metadata = make_metadata([4, 3], 2)
+    other = metadata.astype({"window": dtype})
+    expected = [*TrialSequenceSampler(metadata, 2, random_state=0)]
+    assert [*TrialSequenceSampler(other, 2, random_state=0)] == expected
 
 
 @pytest.mark.parametrize("name", ["n_windows", "n_windows_stride"])
