@@ -57,6 +57,15 @@ VARIANTS = {
         "instant": {"model__normalization": "instant"},
         "paper": {"model__preset": "paper"},  # 25 times as slow without a GPU
     },
+    "MoodReader": {
+        "default": {},
+        "three quarters of the features": {"objective__feature_mask_ratio": 0.75},
+        "patches alone": {
+            "objective__entropy_weight": 0.0,
+            "objective__eye_weight": 0.0,
+        },
+        "samples": {"model__patch_domain": "signal"},
+    },
 }
 
 
