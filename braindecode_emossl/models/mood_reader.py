@@ -28,6 +28,9 @@ _EYE_NAMES = re.compile(
 )
 # Of the type misc in FACED, whose EEG is that of the other electrodes.
 _EAR_NAMES = re.compile("[AM][12]$", re.IGNORECASE)
+# Amplitudes 60 dB below the largest are left over by a filter or a resampling. Near the
+# Nyquist frequency they tell the length of the recording.
+_RESIDUE = 1e-3
 
 
 class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
@@ -69,7 +72,11 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
     The amplitudes of each EEG channel and frequency (or its samples), the DE of each
     channel and band, and each eye feature are brought to mean 0 and variance 1 over the
     training windows by :meth:`fit_normalization`. Until it is called, they pass
-    unchanged.
+    unchanged. Frequencies that a filter has removed are not scaled up: they are divided
+    by the largest amplitude of their channel, of which they are less than 0.1 % (the
+    first two frequencies, offsets and drifts, do not count). What filtering and
+    resampling leave in them depends on the length of the recording, which may tell the
+    label.
 
     .. rubric:: Step 2 -- Signal Branch (``signal_encoder``)
 
@@ -560,15 +567,19 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
         return self
 
     def _set_scaling(self, scaler: _Scaler, mean, variance) -> None:
-        """Set a scaling; only a constant is not divided."""
-        # What varies by rounding alone counts as constant; the rounding of a spectrum
-        # goes by its largest amplitude.
-        size = mean.abs()
-        if scaler is self.signal_scaler and self.patch_domain == "spectrum":
-            size = size.amax(dim=0)  # (n_eeg_chans,)
+        """Set a scaling; what is constant, or no signal, is not scaled up."""
+        size, std = mean.abs(), variance.sqrt()
+        is_spectrum = scaler is self.signal_scaler and self.patch_domain == "spectrum"
+        if is_spectrum and len(mean) > 2:
+            # Offsets and drifts, in the first two frequencies, may be of any size.
+            largest = size[2:].amax(dim=0)  # (n_eeg_chans,)
+            std = torch.where(size < _RESIDUE * largest, largest, std)
+        if is_spectrum:
+            size = size.amax(dim=0)  # by which the rounding of a spectrum goes
+        # What varies by rounding alone counts as constant.
         is_constant = variance.sqrt() <= 1e-6 * size
         scaler.mean.copy_(mean)
-        scaler.std.copy_(variance.sqrt().masked_fill(is_constant, 1.0))
+        scaler.std.copy_(std.masked_fill(is_constant, 1.0))
 
     def _make_head(self) -> nn.Sequential:
         """Return a new classification head."""
