@@ -1250,14 +1250,25 @@ def _add_baselines(pipelines, grids):
     """Return the pipelines with their baselines, and the grids of all."""
     from braindecode_emossl.evaluation import with_baselines
 
-    rows = with_baselines(pipelines)
-    # Random weights and the frozen probe get the same search.
-    return rows, {
-        row: grid
-        for name, grid in grids.items()
-        for row in rows
-        if row == name or row.startswith(f"{name}, ")
+    rows, all_grids = with_baselines(pipelines), dict(grids)
+    # Random weights and the frozen probe get the same search, but for what they fix.
+    fixed = {
+        "random weights": ("objective", "pretrained"),
+        "frozen": ("finetune",),
     }
+    for name, grid in grids.items():
+        for kind, names in fixed.items():
+            row = f"{name}, {kind}"
+            if row in rows and row not in pipelines:
+                all_grids[row] = _drop_names(grid, names)
+    return rows, all_grids
+
+
+def _drop_names(grid, names: tuple[str, ...]):
+    """Return a grid without parameters of some names, at any depth."""
+    if not isinstance(grid, dict):
+        return [_drop_names(part, names) for part in grid]
+    return {k: v for k, v in grid.items() if k.rpartition("__")[2] not in names}
 
 
 def _print_shard(part: tuple[int, int], json: bool) -> None:

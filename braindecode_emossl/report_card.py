@@ -163,7 +163,9 @@ def _list_permuted(content) -> list[dict[str, Any]]:
         }
         for group in content["groups"]
         for row in group["controls"]
-        if row["control"].partition("(")[0] == _PERMUTED and row["of"] == "trials"
+        if row["control"].partition("(")[0] == _PERMUTED
+        and row["of"] == "trials"
+        and row["p_value"]  # empty without a result to compare with
     ]
 
 
@@ -309,7 +311,8 @@ def _word_threshold(run) -> str | None:
         if _is_by_class(paradigm, code):
             words[code] = "the classes of the corpus"
         elif paradigm.get("n_classes") == 3:
-            words[code] = to_text(getattr(_find_corpus(code), "rating_cuts", None))
+            cuts = getattr(_find_corpus(code), "rating_cuts", None)
+            words[code] = to_text(corpus.get("rating_cuts") or cuts)
         elif threshold == "median":
             words[code] = "median of each subject's ratings"
         elif threshold is not None:

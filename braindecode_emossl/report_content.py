@@ -7,7 +7,6 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -100,7 +99,9 @@ def describe_evaluation(evaluation: StoredEvaluation) -> dict[str, Any]:
             {"dataset": corpus, **_describe_chance(chance)}
             for corpus, chance in chances.items()
         ],
-        "benchmark": _plot_scores(_select(common, shown), chances),
+        "benchmark": _plot_scores(
+            _select(common, shown), _find_largest(evaluation.pipelines)
+        ),
         "curves": _plot_curves(common),
         "confusion": _plot_confusions(evaluation.pipelines, names, shown),
         "pipelines": _describe_pipelines(evaluation.pipelines, names),
@@ -134,22 +135,20 @@ def _check_run(evaluation: StoredEvaluation) -> None:
 
 def _name_pipelines(pipelines: list[StoredPipeline]) -> list[str]:
     """Return names that distinguish pipelines with one name but other settings."""
-    labels: dict[tuple, str] = {}
-    versions: dict[Path, tuple] = {}
+    labels: dict[tuple[str, str], str] = {}
     for pipeline in sorted(pipelines, key=lambda pipeline: pipeline.folder.name):
-        content = pipeline.content
-        settings = json.dumps(content.get("settings"), sort_keys=True)
-        variant = (content.get("seed"), content.get("n_labeled_trials"))
-        copy = 0  # the settings may be the same, but the weights not
-        while (pipeline.name, settings, copy, variant) in versions.values():
-            copy += 1
-        versions[pipeline.folder] = (pipeline.name, settings, copy, variant)
-        labels.setdefault((pipeline.name, settings, copy), pipeline.folder.name[:8])
-    counts = Counter(name for name, *_ in labels)
+        labels.setdefault(_find_version(pipeline), pipeline.folder.name[:8])
+    counts = Counter(name for name, _ in labels)
     return [
-        f"{p.name} [{labels[versions[p.folder][:3]]}]" if counts[p.name] > 1 else p.name
+        f"{p.name} [{labels[_find_version(p)]}]" if counts[p.name] > 1 else p.name
         for p in pipelines
     ]
+
+
+def _find_version(pipeline: StoredPipeline) -> tuple[str, str]:
+    """Return what its seeds and numbers of labelled trials have in common."""
+    # The settings hold a hash: the repr may be the same, but the weights not.
+    return pipeline.name, json.dumps(pipeline.content.get("settings"), sort_keys=True)
 
 
 def _score(pipelines: list[StoredPipeline], names: list[str]) -> pd.DataFrame:
@@ -206,6 +205,13 @@ def _list_trials(pipelines: list[StoredPipeline]) -> pd.DataFrame:
     """Return the label of each tested trial."""
     tables = [p.predictions[[*_TRIAL, "label"]].drop_duplicates() for p in pipelines]
     return pd.concat(tables, ignore_index=True).drop_duplicates(ignore_index=True)
+
+
+def _find_largest(pipelines: list[StoredPipeline]) -> dict[str, float]:
+    """Return the share of the windows of the most frequent class by corpus."""
+    windows = pd.concat([p.predictions[["corpus", "label"]] for p in pipelines])
+    labels = windows.groupby("corpus")["label"]
+    return labels.agg(lambda part: part.value_counts(normalize=True).max()).to_dict()
 
 
 def _list_classes(scores: pd.DataFrame) -> list[str]:
@@ -498,7 +504,8 @@ def _describe_controls(evaluation: StoredEvaluation, names) -> list[dict[str, st
 
 def _identify(pipeline: StoredPipeline) -> str:
     """Return the key that a pipeline shares with its controls."""
-    content = {k: v for k, v in pipeline.content.items() if k != "control"}
+    own = ("control", "name", "other_names")  # one may have been renamed
+    content = {k: v for k, v in pipeline.content.items() if k not in own}
     return json.dumps(content, sort_keys=True)
 
 
@@ -619,7 +626,7 @@ def _natural(key: tuple[str, ...]) -> list:
 # -- figures -------------------------------------------------------------------
 
 
-def _plot_scores(scores: pd.DataFrame, chances: dict[str, ChanceLevel]) -> str:
+def _plot_scores(scores: pd.DataFrame, largest: dict[str, float]) -> str:
     """Return the accuracy of each subject as an image, nothing if there is none."""
     if scores.empty:
         return ""
@@ -632,7 +639,7 @@ def _plot_scores(scores: pd.DataFrame, chances: dict[str, ChanceLevel]) -> str:
         lambda axes: plot_benchmark(
             scores.drop(columns="n_labeled_trials"),
             score="accuracy",
-            chance={name: chance.most_frequent for name, chance in chances.items()},
+            chance=largest,
             random_state=0,
             ax=axes,
         ),

@@ -227,8 +227,8 @@ probability of at most 5 % (binomial).</p>
 alt="Accuracy of each pipeline by subject, with mean, 95 % interval and chance level">
 </figure>
 <p class="soft">Each point is a subject. Dashed line: always predicting the most
-frequent class. Brackets: pairs that differ significantly by the test below.
-{{ shown(evaluation) }}</p>
+frequent class of the windows. Brackets: pairs that differ significantly by the test
+below. {{ shown(evaluation) }}</p>
 {% endif %}
 
 <h3>Comparisons</h3>

@@ -26,6 +26,7 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -589,7 +590,9 @@ _NO_MEMBERS = {
 # Variables of a module that say where it is and how it was started.
 _PLACES = {"__builtins__", "__file__", "__name__", "__package__", "__spec__"}
 _READS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
-_LOADS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_ATTR"}
+# Instructions by which code reaches what it writes.
+_GLOBALS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL"}
+_ATTRIBUTES = {"LOAD_ATTR", "STORE_ATTR"}
 # Methods that change a list, a dict or a set in place.
 _MUTATORS = {
     "add",
@@ -615,9 +618,9 @@ def hash_object(thing, what: str) -> str:
     modules, scripts and notebooks count by their code, together with the functions
     and classes that they use and the values of the global variables that they read
     in such modules, recursively. Variables that such code changes itself, such as a
-    counter, count by the statements that set them. What code reaches by a computed
-    name (``getattr``, ``eval``, ``importlib``), in files or through the environment is
-    not seen.
+    counter, count by the statements of their module or class that set them, or by
+    value if there are none. What code reaches by a computed name (``getattr``,
+    ``eval``, ``importlib``), in files or through the environment is not seen.
 
     Parameters
     ----------
@@ -706,13 +709,13 @@ class _Hasher(NumpyHasher):
 
     def _identify(self, obj):
         """Return what stands for a function or a class."""
-        if "<" in obj.__qualname__ and not self._in_code:
+        is_class = isinstance(obj, type)
+        if "<" in obj.__qualname__ and not (is_class or self._in_code):
             return obj  # pickle refuses it
         if _is_installed(obj):
             return ("installed", obj.__module__, obj.__qualname__)
         if id(obj) not in self._seen:
             self._seen[id(obj)] = (obj, f"under way {len(self._seen)}")
-            is_class = isinstance(obj, type)
             contents = _list_class(obj) if is_class else _list_function(obj)
             self._seen[id(obj)] = (obj, self._hash_apart(contents))
         return ("own", self._seen[id(obj)][1])
@@ -803,13 +806,16 @@ def _list_class(cls: type) -> list:
         and not name.startswith("_abc_")
         and not isinstance(value, MemberDescriptorType | GetSetDescriptorType)
     }
+    variables = getattr(sys.modules.get(cls.__module__), "__dict__", {})
     # Counters and logs that the methods write are state, which must not make a class
     # another one after each fit.
-    state = {name for name in _written_by_methods(cls) if name in members}
-    state = {name for name in state if not callable(_unwrap(members[name]))}
+    for name in _written_by_methods(cls) & set(members):
+        if not callable(members[name]):
+            statements = _list_assignments(name, cls, variables)
+            members[name] = statements or members[name]
     name = f"the class {cls.__qualname__}"
-    used = [_Used(name, m, _unwrap(members[m])) for m in sorted(set(members) - state)]
-    return [cls.__qualname__, type(cls), cls.__bases__, _source_of(cls, state), *used]
+    used = [_Used(name, m, _unwrap(members[m])) for m in sorted(members)]
+    return [cls.__qualname__, type(cls), cls.__bases__, *used]
 
 
 def _written_by_methods(cls: type) -> set[str]:
@@ -822,17 +828,7 @@ def _written_by_methods(cls: type) -> set[str]:
     ]
     functions = [getattr(member, "__func__", member) for member in members]
     codes = [f.__code__ for f in functions if isinstance(f, FunctionType)]
-    return {name for code in codes for name in _written_names(code)}
-
-
-def _source_of(cls: type, state: set[str]) -> str:
-    """Return the source of a class with state, as its first value may be edited."""
-    if not state:
-        return ""
-    try:
-        return inspect.getsource(cls)
-    except (OSError, TypeError):  # made by exec, or in a console
-        return ""
+    return {name for code in codes for name in _written_names(code, _ATTRIBUTES)}
 
 
 def _unwrap(member):
@@ -859,13 +855,15 @@ def _list_globals(code: CodeType, variables: Mapping[str, Any]) -> list:
     codes = list(_nested(code))
     attributes = {name for part in codes for name in part.co_names}
     found: dict[str, Any] = {}
-    written = {name for part in codes for name in _written_names(part)}
+    owner = sys.modules.get(variables.get("__name__", ""))
+    written = set(_written_names(code, _GLOBALS))
     for part in codes:
         for name in _read_names(part):
-            if name in written:  # a counter or a log
-                found[name] = _list_assignments(name, variables)
-            elif name in variables:
-                found[name] = variables[name]
+            if name in variables:
+                value = found[name] = variables[name]
+                is_code = isinstance(value, ModuleType | FunctionType | type)
+                if name in written and not is_code:  # a counter or a log
+                    found[name] = _list_assignments(name, owner, variables) or value
             elif not hasattr(builtins, name):
                 found[name] = ("undefined",)
         for module in _imported(part, variables):
@@ -906,36 +904,66 @@ def _read_names(code: CodeType) -> Iterator[str]:
             yield instruction.argval
 
 
-def _list_assignments(name: str, variables: Mapping[str, Any]) -> list[str]:
-    """Return the statements of a module that set a variable, if there is a source."""
+def _list_assignments(
+    name: str, owner: Any, variables: Mapping[str, Any]
+) -> list[tuple]:
+    """Return the statements of a module or class that set a variable, if any do.
+
+    Each comes with the values of the other variables that it reads.
+    """
     try:
-        module = sys.modules[variables["__name__"]]
-        statements = ast.parse(inspect.getsource(module)).body
-    except (KeyError, OSError, SyntaxError, TypeError):  # made by exec, or in a console
+        source = textwrap.dedent(inspect.getsource(owner))
+        statements = ast.parse(source).body
+    except (OSError, SyntaxError, TypeError):  # made by exec, or in a console
         return []
-    return [
-        ast.dump(statement)
-        for statement in statements
-        if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign)
-        and name in {n.id for n in ast.walk(statement) if isinstance(n, ast.Name)}
-    ]
+    if isinstance(owner, type):
+        statements = statements[0].body  # type: ignore[attr-defined]
+    found = []
+    for statement in statements:
+        names = [n for n in ast.walk(statement) if isinstance(n, ast.Name)]
+        sets = isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign)
+        if sets and name in {n.id for n in names}:
+            read = {n.id for n in names if isinstance(n.ctx, ast.Load)} - {name}
+            known = sorted(read & set(variables))
+            values = [_Used(name, other, variables[other]) for other in known]
+            found.append((ast.dump(statement), values))
+    return found
 
 
-def _written_names(code: CodeType) -> Iterator[str]:
-    """Yield the globals and attributes that code assigns, or changes in place."""
+def _written_names(code: CodeType, kinds: set[str]) -> Iterator[str]:
+    """Yield the names of some kinds that code assigns, or changes in place."""
     for part in _nested(code):
         steps = list(dis.get_instructions(part))
         for i, step in enumerate(steps):
-            before = steps[max(i - 1, 0)], steps[max(i - 2, 0)]
-            if step.opname in ("STORE_GLOBAL", "STORE_ATTR"):
-                yield step.argval
-            elif step.argval in _MUTATORS and before[0].opname in _LOADS:
-                yield before[0].argval  # name.append(...)
-            elif before[1].opname in _LOADS and (
-                step.opname == "STORE_SUBSCR"
-                or [s.opname for s in steps[i : i + 2]] == ["COPY", "COPY"]
+            changed = step
+            if step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+                if step.argval not in _MUTATORS:
+                    continue
+                changed = steps[i - 1]  # name.append(...)
+            elif step.opname == "STORE_SUBSCR" or (
+                [(s.opname, s.arg) for s in steps[i : i + 2]] == [("COPY", 2)] * 2
             ):
-                yield before[1].argval  # name[key] = ..., name[key] += ...
+                # name[key] = ..., name[key] += ...
+                changed = steps[_find_start(steps, i) - 1]
+            elif not step.opname.startswith("STORE_"):
+                continue
+            if changed.opname in kinds:
+                yield changed.argval
+
+
+def _find_start(steps: list[dis.Instruction], stop: int) -> int:
+    """Return where the steps begin that compute what ``stop`` finds on the stack."""
+    depth = 0
+    for i in range(stop - 1, 0, -1):
+        # Which of two branches, and what was swapped, is unknown.
+        if steps[i].opcode in dis.hasjrel or steps[i].opname == "SWAP":
+            break
+        depth += dis.stack_effect(steps[i].opcode, steps[i].arg, jump=False)
+        if depth == 1:
+            return i
+        if depth > 1:  # one step loads this value and the one before, both local
+            break
+    return 1
 
 
 def _imported(code: CodeType, variables: Mapping[str, Any]) -> Iterator[ModuleType]:

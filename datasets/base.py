@@ -169,10 +169,10 @@ class EmotionDataset(BaseDataset):
     # [start, stop] in seconds that every trial of the release contains.
     common_interval: Sequence[float]
     doi_name: ClassVar[str]
-    access_url: ClassVar[str]
+    access_url: str
     # Whether the corpus can be downloaded, else the condition of its makers.
-    is_open: ClassVar[bool] = False
-    access_terms: ClassVar[str] = "a signed licence is needed"
+    is_open: bool = False
+    access_terms: str = "a signed licence is needed"
     expected_files: tuple[str, str]
     # The RATING_NAMES of the corpus, and the valence of its classes ("negative",
     # "neutral" or "positive"), which comes before a rating of valence.
@@ -615,6 +615,12 @@ class EmotionDataset(BaseDataset):
         replaced.signal_maker = make
         return replaced
 
+    def _iterate_runs(self, subject: int) -> Iterator[tuple[str, str, Signals]]:
+        """Yield (session key, run key, signals) of a subject, read or made."""
+        if self.signal_maker is None:
+            return self._read_runs(subject)
+        return self._make_runs(self.signal_maker, subject)
+
     def _make_runs(
         self, make: Callable, subject: int
     ) -> Iterator[tuple[str, str, Signals]]:
@@ -640,9 +646,7 @@ class EmotionDataset(BaseDataset):
         data: dict[str, dict] = {}
         trials = []
         with _Repetitions(f"{self.code}, subject {subject}") as repetitions:
-            make = self.signal_maker
-            read = self._read_runs if make is None else partial(self._make_runs, make)
-            for session, run, found in read(subject):
+            for session, run, found in self._iterate_runs(subject):
                 keys = {"subject": subject, "session": session, "run": run}
                 trials += [keys | trial.to_extras() for trial in found.trials]
                 try:
@@ -670,6 +674,16 @@ class EmotionDataset(BaseDataset):
 
     def _finish(self, signals: Signals, keys: dict, as_raws: bool):
         """Return signals of a subject, or a raw after the function of `map_raws`."""
+        sfreq = signals.channels.sfreq
+        n_seconds = signals.n_times / sfreq
+        for trial in signals.trials:
+            stop = trial.onset + trial.length
+            if stop > n_seconds + 1 / sfreq:  # both are rounded
+                raise ValueError(
+                    f"trial {trial.trial} (stimulus {trial.stimulus}) ends at {stop:g} "
+                    f"s, but its recording lasts {n_seconds:g} s. Correct its onset or "
+                    "length."
+                )
         # Labels may depend on the subject.
         signals = replace(signals, subject=keys["subject"])
         if self.raw_map is None and not as_raws:
@@ -933,18 +947,37 @@ class EmotionDataset(BaseDataset):
         Returns
         -------
         mne.io.BaseRaw
-            One run of the first subject with a recording.
+            One run of the first subject with a recording, after the function of
+            :meth:`map_raws` or :meth:`replace_signals`, if any.
         """
         for subject in self.subject_list:
-            for session, file in self._recordings(subject).items():
-                for _, signals in self._read_recording(file, session):
-                    return signals.to_raw()
+            for session, run, signals in self._iterate_runs(subject):
+                keys = {"subject": subject, "session": session, "run": run}
+                return self._finish(signals, keys, as_raws=True)
         raise self._not_found(self.find_root(), "No recording in it can be read.")
 
     def _make_trial_table(self, rows) -> pd.DataFrame:
         fields = ("trial", "stimulus", "length", "emotion", *self.ratings)
         columns = ["subject", "session", "run", *fields, *self.details]
-        return pd.DataFrame(list(rows), columns=columns)
+        found = list(rows)
+        numbers = set()
+        for row in found:
+            number = row["session"], row["trial"]
+            if row["emotion"] not in self.classes:
+                flaw = f"emotion={row['emotion']!r}, none of {[*self.classes]}"
+            elif unknown := sorted({*row} - {*columns}):
+                flaw = f"{unknown}, named in neither ratings nor details of the corpus"
+            elif number in numbers:
+                flaw = "the number of another trial of its session"
+            else:
+                numbers.add(number)
+                continue
+            raise ValueError(
+                f"{self.code}, subject {row['subject']}, session {row['session']}, run "
+                f"{row['run']}: trial {row['trial']} (stimulus {row['stimulus']}) has "
+                f"{flaw}. Correct _read_trials or the attributes of the class."
+            )
+        return pd.DataFrame(found, columns=columns)
 
 
 def _without_empty(data: Mapping[int, dict]) -> dict[int, dict]:

@@ -74,6 +74,7 @@ NEMAR_ID = "nm000112"
 _LONGEST = 140.0
 # Seconds that are kept before and after a film; before it, a cross is shown for 5 s.
 MARGIN_SECONDS = 5.0
+PROCESSED_URL = "https://www.synapse.org/#!Synapse:syn50614194"
 PROCESSED_SFREQ = 250.0
 # Folders of the features that the makers released, with windows of a second.
 FEATURE_FOLDERS = {"de": "DE", "psd": "PSD"}
@@ -285,6 +286,9 @@ class FACED(EmotionDataset):
         """Set what differs in the makers' processed files."""
         # MOABB's caches and results are identified by the code.
         self.code_name = "FACED-processed"
+        self.is_open = False  # to a program
+        self.access_url = PROCESSED_URL
+        self.access_terms = "they are open"
         self.ratings = ()
         self.released_features = dict.fromkeys(FEATURE_FOLDERS, (FEATURE_SECONDS,))
         self.passband = (0.05, 47.0)
@@ -363,8 +367,9 @@ class FACED(EmotionDataset):
         """
         root = self._named_root(path)
         found = self._find_recordings(root, subject) if root.is_dir() else {}
+        kinds = ("channels", "events") if self.source == "bids" else ()
         return bool(found) and all(
-            sidecar(found["0"], kind).is_file() for kind in ("channels", "events")
+            sidecar(found["0"], kind).is_file() for kind in kinds
         )
 
     def download_size(self, subjects):
@@ -436,7 +441,7 @@ class FACED(EmotionDataset):
         if self.source == "processed":
             return (
                 "The processed files are open, but not downloaded by this package: "
-                "see https://www.synapse.org/#!Synapse:syn50614194."
+                f"see {self.access_url}."
             )
         return (
             "The corpus is open: FACED().download(subject_list=[1]) fetches subject 1 "

@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from braindecode_emossl.datasets.base import EmotionDataset, find_files, find_remains
 from braindecode_emossl.errors import (
@@ -102,16 +101,17 @@ def inspect_corpus(
     Inspection
         The result.
     """
-    expected: Any = dataset.METADATA  # all of ours have it
-    n_subjects = len(dataset.all_subjects) - len(dataset.unreleased_subjects)
+    released = {*dataset.all_subjects} - {*dataset.unreleased_subjects}
+    n_sessions = dataset.n_sessions_per_subject
     report = Inspection(
         corpus=dataset.code,
         root=None,
         access_url=dataset.access_url,
         is_open=dataset.is_open,
-        expected_subjects=n_subjects,
-        expected_sessions=n_subjects * expected.sessions_per_subject,
-        expected_trials=dataset.summary_table["Total_trials"],
+        expected_subjects=len(released),
+        expected_sessions=len(released) * n_sessions,
+        expected_trials=n_sessions
+        * sum(map(dataset._count_published_trials, released)),
     )
     try:
         root = dataset.find_root()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -20,8 +21,8 @@ from moabb.datasets.preprocessing import (
 from moabb.datasets.utils import dataset_search
 from moabb.paradigms.base import BaseParadigm
 
-from braindecode_emossl.datasets.base import EmotionDataset
-from braindecode_emossl.errors import LeakageWarning
+from braindecode_emossl.datasets.base import EmotionDataset, check_numbers
+from braindecode_emossl.errors import CorpusFormatWarning, LeakageWarning
 from braindecode_emossl.features import FeatureCache
 from braindecode_emossl.hosts import find_caller, selected_sessions
 from braindecode_emossl.paradigms.checks import (
@@ -37,6 +38,7 @@ from braindecode_emossl.paradigms.labels import (
     Labeller,
     check_target,
     warn_of_ignored_rules,
+    warn_of_threshold,
 )
 from braindecode_emossl.paradigms.passbands import describe_cut_bands, list_bands
 from braindecode_emossl.paradigms.recordings import Part, standardize_recordings
@@ -63,6 +65,9 @@ from braindecode_emossl.paradigms.steps import (
 
 __all__ = ["Emotion"]
 
+# The folder of a corpus in stored warnings.
+_ROOT = "<root>"
+
 # Columns of a BIDS copy's events that repeat those of our tables.
 _BIDS_COLUMNS = ["onset", "duration", "trial_type", "value"]
 
@@ -87,8 +92,9 @@ class Emotion(BaseParadigm):
         ``None`` is the midpoint of the corpus's scale (``rating_midpoint``), such as 5
         for DEAP. ``"median"`` uses the median of all ratings of the subject: nearly
         balanced classes, but labels that depend on the ratings of all trials, including
-        those of a test set. With three classes the cuts are the corpus's own
-        (``rating_cuts``): 3 and 6 on scales from 1 to 9, else thirds of the scale.
+        those of a test set. With three classes it must be None: the cuts are those of
+        the corpus (``rating_cuts``), 3 and 6 on scales from 1 to 9, else thirds of the
+        scale.
     ties : {"low", "high", "drop"}
         Label of a rating that equals the threshold or a cut; ``"drop"`` leaves the
         trial without a label.
@@ -455,11 +461,25 @@ class Emotion(BaseParadigm):
 
     def _find_cuts(self, dataset) -> tuple:
         """Return the cuts between the classes of a corpus's ratings."""
-        if self.n_classes == 3:
-            return tuple(getattr(dataset, "rating_cuts", EmotionDataset.rating_cuts))
-        if self.threshold is not None:
-            return (self.threshold,)
+        default = EmotionDataset.rating_cuts
+        low, high = cuts = tuple(getattr(dataset, "rating_cuts", default))
         midpoint = getattr(dataset, "rating_midpoint", None)
+        # The default is for scales from 1 to 9.
+        has_cuts = cuts != default or midpoint in (None, 5.0)
+        if self.n_classes == 3 and not has_cuts:
+            raise ValueError(
+                f"{dataset.code} states the midpoint {midpoint:g} of its ratings, but "
+                f"no cuts in three classes, and the default {cuts} is for scales from "
+                "1 to 9. Set its attribute rating_cuts."
+            )
+        if self.n_classes == 3:
+            return cuts
+        if self.threshold is not None:
+            if has_cuts and midpoint is not None and self.threshold != "median":
+                # The upper third of the scale begins at the upper cut.
+                reach = 2 * high - low - midpoint
+                warn_of_threshold(dataset.code, self.threshold, midpoint, reach)
+            return (self.threshold,)
         if midpoint is None:
             raise ValueError(
                 f"{dataset.code} does not state the midpoint of its ratings. Pass a "
@@ -487,7 +507,8 @@ class Emotion(BaseParadigm):
         Raises
         ------
         ValueError
-            If the dataset is not one of this package or lacks the target.
+            If the dataset is not one of this package or lacks the target, or if a
+            subject is not one of its ``subject_list``.
         """
         if not isinstance(dataset, EmotionDataset):
             raise ValueError(
@@ -496,9 +517,8 @@ class Emotion(BaseParadigm):
             )
         self._check_valid(dataset)
         labeller = self._labeller(dataset)
-        subjects = dataset.subject_list if subjects is None else list(subjects)
         tables = []
-        for subject in subjects:
+        for subject in _check_subjects(dataset, subjects):
             table = dataset.trial_table(subject)
             labels = [labeller(trial, subject) for trial in table.to_dict("records")]
             table["label"] = [label or UNLABELED for label in labels]
@@ -773,11 +793,12 @@ class Emotion(BaseParadigm):
         Raises
         ------
         ValueError
-            If a trial is shorter than one window, or if no trial has a label.
+            If a trial is shorter than one window, if no trial has a label, or if a
+            subject is not one of the dataset's ``subject_list``.
         """
         self._check_valid(dataset)
+        subjects = _check_subjects(dataset, subjects)
         self._warn_of_cut_bands(dataset, return_epochs or return_raws)
-        subjects = dataset.subject_list if subjects is None else list(subjects)
         if process_pipelines is None:
             process_pipelines = self.make_process_pipelines(
                 dataset, return_epochs, return_raws, postprocess_pipeline, unlabeled
@@ -976,6 +997,9 @@ class Emotion(BaseParadigm):
     def _load_cached(self, dataset, subjects, *, pipeline, **how) -> list[Part]:
         """Return the same per subject, from the folder of features if it is there."""
         cache = FeatureCache(self.cache_dir)
+        root = str(dataset.find_root())
+        # A copy elsewhere has the same features.
+        steps = str(pipeline.steps).replace(f"root={root}, ", "")
         parts = []
         for subject in subjects:
             entry = cache.get(
@@ -985,23 +1009,46 @@ class Emotion(BaseParadigm):
                 corpus=dataset.code,
                 files=dataset.source_files(subject),
                 # Labels may be in files that all subjects share.
-                parameters=f"{pipeline.steps} {dataset.trial_table(subject).to_json()}",
+                parameters=f"{steps} {dataset.trial_table(subject).to_json()}",
             )
+            for is_format, left_out, text in json.loads(str(entry.pop("warnings"))):
+                text = text.replace(_ROOT, root)
+                warnings.warn(
+                    CorpusFormatWarning(text, left_out)
+                    if is_format
+                    else RuntimeWarning(text),
+                    stacklevel=4,
+                )
             if len(entry["y"]):
                 X, labels = entry.pop("X"), entry.pop("y")
                 parts.append(Part(X, labels, pd.DataFrame(entry)))
         return parts
 
     def _compute_entry(self, dataset, subject, **how):
-        parts = self._load(dataset, [subject], **how)
+        how["n_jobs"] = 1  # warnings in another process would be lost
+        with warnings.catch_warnings(record=True) as caught:
+            for category in (CorpusFormatWarning, RuntimeWarning):
+                warnings.simplefilter("always", category)
+            parts = self._load(dataset, [subject], **how)
+        kept = []
+        for found in caught:
+            is_format = found.category is CorpusFormatWarning
+            if is_format or found.category is RuntimeWarning:
+                text = str(found.message).replace(str(dataset.find_root()), _ROOT)
+                left_out = getattr(found.message, "left_out", False)
+                kept.append((is_format, left_out, text))
+            else:
+                place = found.filename, found.lineno
+                warnings.warn_explicit(found.message, found.category, *place)
+        texts = {"warnings": np.array(json.dumps(kept))}
         if not parts:
-            return {"X": np.empty(0), "y": np.empty(0)}
+            return {"X": np.empty(0), "y": np.empty(0), **texts}
         X, labels, metadata = _join(parts)
         columns = {
             name: column.to_numpy(str) if column.dtype.kind == "O" else column
             for name, column in metadata.items()
         }
-        return {"X": X, "y": labels, **columns}
+        return {"X": X, "y": labels, **columns, **texts}
 
 
 def _check_choice(name: str, value, choices: Sequence):
@@ -1014,13 +1061,30 @@ def _check_choice(name: str, value, choices: Sequence):
     return value
 
 
+def _check_subjects(dataset, subjects) -> list[int]:
+    """Return the subjects to load, each of them once."""
+    known = list(dict.fromkeys(dataset.subject_list))
+    numbers = check_numbers("subjects", subjects)
+    if numbers is None:
+        return known
+    if not numbers or not set(numbers) <= {*known}:
+        raise ValueError(
+            f"subjects must be a list of some of {known}, or None for all, but got "
+            f"{subjects!r}."
+        )
+    return list(dict.fromkeys(numbers))
+
+
 def _check_threshold(threshold, n_classes: int | None):
     if threshold is None:
         return None
     if threshold != "median":
-        return check_number("threshold", threshold, or_one_of=("median",))
+        threshold = check_number("threshold", threshold, or_one_of=("median",))
     if n_classes == 3:
-        raise ValueError('threshold="median" makes two classes, but n_classes is 3.')
+        raise ValueError(
+            f"threshold={threshold!r} makes two classes, but n_classes is 3: its cuts "
+            "are the corpus's own. Leave the threshold out, or pass n_classes=2."
+        )
     return threshold
 
 

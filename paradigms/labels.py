@@ -15,6 +15,7 @@ __all__ = [
     "check_target",
     "find_level",
     "warn_of_ignored_rules",
+    "warn_of_threshold",
 ]
 
 #: The label of windows whose trial has none for the target.
@@ -84,6 +85,20 @@ def warn_of_ignored_rules(code: str, threshold, ties: str, margin: float) -> Non
             f"{code}, where the class of the stimulus determines the valence. Leave "
             'them out, or pass label_source="self-report" if the corpus has ratings.',
             stacklevel=4,
+        )
+
+
+@cache
+def warn_of_threshold(
+    code: str, threshold: float, midpoint: float, reach: float
+) -> None:
+    """Warn of a threshold that is farther from the midpoint than the scale reaches."""
+    if abs(threshold - midpoint) > reach + _ROUNDING:
+        warnings.warn(
+            f"threshold={threshold:g} of Emotion lies outside the scale of the ratings "
+            f"of {code}, which is from {midpoint - reach:g} to {midpoint + reach:g}: "
+            "all trials get the same label.",
+            stacklevel=5,
         )
 
 

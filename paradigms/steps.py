@@ -252,6 +252,11 @@ class UsedTrials:
         sfreq, length = raw.info["sfreq"], trial["length"]
         start = self.tmin if self.last is None else max(self.tmin, length - self.last)
         stop = length if self.tmax is None else min(self.tmax, length)
+        if round((stop - start) * sfreq) < 1:
+            raise ValueError(
+                f"Trial {trial['trial']} (stimulus {trial['stimulus']}) lasts "
+                f"{length:g} s: nothing of it is selected by {self.describe()}."
+            )
         # Durations, not end points, are rounded: a window starts on the same sample
         # of its trial wherever the trial lies in the recording.
         first = round(onset * sfreq) + round(start * sfreq)
@@ -285,12 +290,6 @@ class CutTrials(FixedTransformer):
     def _crop(self, raw, onset, trial):
         sfreq = raw.info["sfreq"]
         first, n_times = self.trials.span(raw, onset, trial)
-        if n_times < 1:
-            raise ValueError(
-                f"Trial {trial['trial']} (stimulus {trial['stimulus']}) lasts "
-                f"{trial['length']:g} s: nothing of it is selected by "
-                f"{self.trials.describe()}."
-            )
         signals = raw.get_data(start=first, stop=first + n_times)
         part = mne.io.RawArray(signals, raw.info, verbose=False)
         return part.set_annotations(

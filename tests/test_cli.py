@@ -12,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from rich.console import Console
+from sklearn.dummy import DummyClassifier
+from sklearn.pipeline import make_pipeline
 from typer.testing import CliRunner
 
 from braindecode_emossl import cli, demo, evaluation, terminal
@@ -20,7 +22,11 @@ from braindecode_emossl.datasets import write_replica
 from braindecode_emossl.evaluation import PROTOCOLS, AuditReport, pipelines_folder
 from braindecode_emossl.evaluation.controls import list_controls
 from braindecode_emossl.paradigms.labels import TARGETS
-from braindecode_emossl.pretraining import SSLPretrainer, load_checkpoint
+from braindecode_emossl.pretraining import (
+    SSLClassifier,
+    SSLPretrainer,
+    load_checkpoint,
+)
 from braindecode_emossl.pretraining.registry import OBJECTIVES
 from braindecode_emossl.registration import DATASETS
 
@@ -404,6 +410,25 @@ def test_pipelines_that_need_another_window_are_left_out_or_refused(run, seed, s
     assert says in " ".join(result.stderr.split())
     result = run("evaluate", seed, "--features", "de", "--pipelines", file)
     assert "needs window=1.0" in " ".join(result.stderr.split())
+
+
+def test_grids_of_baselines_keep_what_makes_them():
+    """A grid undid the frozen and the random row, or reached another pipeline."""
+    scmm = make_pipeline(SSLClassifier("SCMM", random_state=0))
+    grid = {
+        "sslclassifier__finetune": ["full", "linear-probe"],
+        "sslclassifier__objective": ["auto"],
+        "sslclassifier__lr": [0.1, 0.2],
+    }
+    pipelines = {"SCMM": scmm, "SCMM, tuned": DummyClassifier()}
+    _, grids = cli._add_baselines(pipelines, {"SCMM": grid})
+    assert grids["SCMM"] == grid
+    frozen, random = (grids[f"SCMM, {kind}"] for kind in ("frozen", "random weights"))
+    assert set(grid) - set(frozen) == {"sslclassifier__finetune"}
+    assert set(grid) - set(random) == {"sslclassifier__objective"}
+    assert len(grids) == 3
+    _, grids = cli._add_baselines(pipelines, {"SCMM": [grid, {}]})
+    assert grids["SCMM, frozen"] == [frozen, {}]
 
 
 def test_without_any_finished_fold_there_is_no_table(run, seed, quick, spied):

@@ -18,6 +18,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from braindecode_emossl import report_content
 from braindecode_emossl.datasets import SEED
 from braindecode_emossl.evaluation import (
     chance_level,
@@ -543,6 +544,51 @@ def test_the_figures_to_read_first(seed_root, tmp_path):
     assert f"{found['permuted']:.3f} in the mean of 3 permutations" in text
 
 
+def store_control(folder, name, of):
+    """Store three permutations of the labels of a pipeline, under a name."""
+    identity = {"hash": of, "seed": None, "n_labeled_trials": None}
+    identity["control"] = {"name": "permuted-labels"}
+    store = FoldStore(folder, RUN, 3)
+    folds = store.open_pipeline(name, identity, {"repr": f"<{of}>"})
+    for index in range(9):
+        table = predict(1 + index // 3, 0.3, np.random.default_rng(index))
+        part = str(index % 3)
+        folds.write("all", index, 9, FoldResult(table, [], 1.0, 9, 4, part=part))
+
+
+def test_a_control_without_a_result_makes_a_page(tmp_path):
+    """There was no report, as the card had no number of it."""
+    folder = store_folds(tmp_path / "r", {"a": (0.9, "none")})
+    store_control(folder, "b", "b")
+    (card,), _ = read_cards(folder, tmp_path)
+    assert card["first figures"]["permuted labels"] == "unknown"
+
+
+def test_a_control_of_a_renamed_pipeline_is_that_of_its_result(tmp_path):
+    """Controls under the old name had no result to compare with."""
+    folder = store_folds(tmp_path / "r", {"a": (0.9, "none")})
+    store_control(folder, "old name", "a")
+    (card,), _ = read_cards(folder, tmp_path)
+    (row,) = card["first figures"]["permuted labels"]
+    assert row["pipeline"] == "a" and row["true"] > 0.7
+
+
+def test_dashed_line_is_that_of_windows(tmp_path, monkeypatch):
+    """It was the share of the trials of a class, which may be longer ones."""
+    store = FoldStore(tmp_path / "r", RUN, 3)
+    identity = {"hash": "a", "seed": None, "n_labeled_trials": None}
+    folds = store.open_pipeline("a", identity, {"repr": "a"})
+    table = predict(1, 0.9, np.random.default_rng(0))
+    table = pd.concat([table, *[table[:2]] * 8], ignore_index=True)
+    folds.write("all", 0, 1, FoldResult(table, [], 1.0, 9, 4))
+    drawn = {}
+    monkeypatch.setattr(
+        report_content, "plot_benchmark", lambda *_, chance, **__: drawn.update(chance)
+    )
+    write_report(tmp_path / "r", tmp_path / "report.html")
+    assert drawn == {"Toy": pytest.approx((8 + 16) / (24 + 16))}
+
+
 def test_what_nobody_recorded_is_unknown(tmp_path):
     """Nothing is guessed for a corpus of the user, or for folds of older versions."""
     folder = store_folds(tmp_path / "r", {"a": (0.7, "none"), "b": (0.7, "unlabeled")})
@@ -583,13 +629,19 @@ def test_what_nobody_recorded_is_unknown(tmp_path):
         ({"threshold": 4.5}, "DEAP: 4.5"),
         ({"threshold": None}, "DEAP: 5, the midpoint of the scale"),
         ({"threshold": "median"}, "DEAP: median of each subject's ratings"),
-        ({"threshold": None, "n_classes": 3}, "DEAP: 3.0, 6.0"),
+        ({"threshold": None, "n_classes": 3}, "DEAP: 3.5, 6.5"),
         ({"target": "emotion"}, "not applicable"),
     ],
 )
 def test_threshold_and_source_of_ratings(paradigm, expected, tmp_path):
     paradigm = {"target": "valence", "ties": "high", "margin": 0.5, **paradigm}
-    corpora = {"DEAP": {"rating_midpoint": 5.0, "passband": [4.0, 45.0]}}
+    corpora = {
+        "DEAP": {
+            "rating_midpoint": 5.0,
+            "rating_cuts": [3.5, 6.5],
+            "passband": [4.0, 45.0],
+        }
+    }
     run = {**RUN, "corpora": corpora, "paradigm": paradigm}
     folder = store_folds(tmp_path / "r", {"a": (0.7, "none")}, run=run)
     (card,), _ = read_cards(folder, tmp_path)

@@ -594,6 +594,90 @@ def test_counters_of_the_users_do_not_count():
     assert hash_of(Counting()) == before
 
 
+MISTAKEN = {
+    "key": "def f(x): x[:, VALUE] = 0",
+    "key in place": "def f(x): x[:, VALUE] *= 2",
+    "key of two": "def f(x, c): x[VALUE if c else 0] = 0",
+    "entry": 'TABLE = {"add": VALUE}\ndef f(x): return x + TABLE["add"]',
+    "function of a module": "def f(x): return helpers.remove(x)",
+    "function of a class": "def f(x): return Cleaner.remove(x)",
+    "attribute with the name of a global": """
+        scale = Cleaner.remove
+        class f:
+            def fit(self, x): self.scale = scale(x)
+        """,
+    "attribute that starts as a global": """
+        class f:
+            alpha = VALUE
+            def fit(self, x): self.alpha = self.alpha + x
+        """,
+    "attribute without a source": """
+        exec("class f:\\n alpha = VALUE\\n def fit(self): self.alpha = 1")
+        """,
+    "value that starts a log": """
+        LOG = {"n": 0, "gain": VALUE}
+        def f(x): LOG["n"] += 1; return LOG["gain"]
+        """,
+    "imported log": """
+        from emossl_test_helpers import SETTINGS
+        def f(x): SETTINGS["seen"] = x
+        """,
+}
+
+
+@pytest.mark.parametrize("name", MISTAKEN)
+def test_what_looks_like_a_log_counts_by_value(name, tmp_path):
+    """Values and functions that code only reads were taken for its counters."""
+    head = """
+        import emossl_test_helpers as helpers
+        from emossl_test_helpers import VALUE, Cleaner
+        """
+    text = f"{textwrap.dedent(head)}\n{textwrap.dedent(MISTAKEN[name])}"
+    hashes = []
+    try:
+        for value in (3, 5):
+            helpers = f"""
+            VALUE, SETTINGS = {value}, {{"gain": {value}}}
+
+            def remove(x):
+                return x * {value}
+
+            class Cleaner:
+                remove = staticmethod(remove)
+            """
+            load(tmp_path, "emossl_test_helpers", helpers)
+            hashes.append(hash_of(load(tmp_path, f"emossl_test_{value}", text).f))
+    finally:
+        for module in ("emossl_test_helpers", "emossl_test_3", "emossl_test_5"):
+            sys.modules.pop(module, None)
+    assert hashes[0] != hashes[1]
+
+
+def test_logs_of_any_kind_do_not_count(tmp_path):
+    """Logs that code changes by a method, a key or an attribute are its own."""
+    text = """
+    N, NAMES, TABLE = 0, [], {}
+
+    class Step:
+        seen, n_fits = [], 0
+
+        def fit(self, x):
+            global N
+            N += 1
+            NAMES.append(x)
+            TABLE[x, len(NAMES)] = x
+            self.seen.append(x)
+            Step.n_fits += 1
+    """
+    try:
+        step = load(tmp_path, "emossl_test_logs", text).Step
+        before = hash_of(step)
+        step().fit("a")
+        assert hash_of(step) == before
+    finally:
+        sys.modules.pop("emossl_test_logs", None)
+
+
 LOCK = threading.Lock()
 
 

@@ -22,7 +22,13 @@ from braindecode_emossl.hosts import get_init_arguments
 from braindecode_emossl.pretraining.classifier import SSLClassifier
 from braindecode_emossl.pretraining.pretrained import load_pretrained
 
-__all__ = ["DE_BASELINE", "EEGBandFeatures", "describe_mechanism", "with_baselines"]
+__all__ = [
+    "DE_BASELINE",
+    "EEGBandFeatures",
+    "describe_mechanism",
+    "list_parts",
+    "with_baselines",
+]
 
 #: Name of the row of differential entropy with logistic regression.
 DE_BASELINE = "DE + logistic regression"
@@ -58,7 +64,8 @@ def with_baselines(pipelines):
         each class as often as it occurs in the training set; its guesses differ between
         training sets and between test recordings, and follow from its ``random_state``,
         which is 0 and which ``seeds`` of :func:`evaluate` sets. A pipeline of yours
-        that has one of these names is kept.
+        that has one of these names is kept. :func:`evaluate` leaves out ``"DE +
+        logistic regression"`` if the paradigm's features are not differential entropy.
 
     Raises
     ------
@@ -83,7 +90,7 @@ def with_baselines(pipelines):
                 "random weights": _without_pretraining(pipeline, prefixes),
                 "frozen": clone(pipeline).set_params(**frozen),
             }.items():
-                rows[f"{name}, {kind}"] = row
+                rows.setdefault(f"{name}, {kind}", row)
                 # A clone loses what load_pipelines has set.
                 row.requires_paradigm = getattr(pipeline, "requires_paradigm", {})
     general = {
@@ -215,7 +222,7 @@ def describe_mechanism(pipeline) -> str:
     """
     parts = [
         part
-        for part in _list_parts(pipeline).values()
+        for part in list_parts(pipeline).values()
         if isinstance(part, SSLClassifier)
     ]
     if not parts:
@@ -224,36 +231,47 @@ def describe_mechanism(pipeline) -> str:
     pretrained = [part for part in parts if _is_pretrained(part)]
     if not pretrained:
         return "supervised from random weights"
-    source = (
-        "self-supervised pre-training in each fold"
-        if all(part.pretrained is None for part in pretrained)
-        else "pre-training on other data (a checkpoint)"
-    )
+    sources = {
+        "pre-training on other data (a checkpoint)": [p.pretrained for p in pretrained],
+        "self-supervised pre-training in each fold": [p._pretrains for p in pretrained],
+    }
+    source = ", then ".join(source for source, uses in sources.items() if any(uses))
     return f"{source}, then fine-tuning ({pretrained[-1].finetune})"
 
 
 def _find_pretrained(pipeline) -> list[str]:
     """Return the prefixes of the parameters of each classifier that is pre-trained."""
-    return [p for p, part in _list_parts(pipeline).items() if _is_pretrained(part)]
+    return [p for p, part in list_parts(pipeline).items() if _is_pretrained(part)]
 
 
-def _list_parts(pipeline) -> dict[str, Any]:
-    """Return an estimator and its parts, by the prefix of their parameters."""
+def list_parts(pipeline) -> dict[str, Any]:
+    """Return an estimator and its parts, by the prefix of their parameters.
+
+    Parameters
+    ----------
+    pipeline : estimator
+        An estimator.
+
+    Returns
+    -------
+    dict of str to object
+        The estimator itself has no prefix. Parameters that are no estimators are
+        among the parts.
+    """
     return {"": pipeline} | {f"{k}__": v for k, v in pipeline.get_params().items()}
 
 
 def _is_pretrained(part) -> bool:
     if not isinstance(part, SSLClassifier):
         return False
-    trains = 0 not in (part.pretrain_steps, part.pretrain_epochs)
-    return part.pretrained is not None or (part.objective is not None and trains)
+    return part.pretrained is not None or part._pretrains
 
 
 def _without_pretraining(pipeline, prefixes):
     """Return a clone whose networks start from random weights."""
     pipeline = clone(pipeline)
     for prefix in prefixes:
-        part = _list_parts(pipeline)[prefix]
+        part = list_parts(pipeline)[prefix]
         changes: dict[str, Any] = {"objective": None, "pretrained": None}
         if part.pretrained is not None:  # then the checkpoint names the architecture
             model = load_pretrained(part.pretrained, part.model)

@@ -942,7 +942,11 @@ def _predicts_most_probable(estimator) -> bool:
 
     from braindecode_emossl.pretraining.classifier import SSLClassifier
 
-    return isinstance(estimator, SSLClassifier | NeuralNetClassifier)
+    if not isinstance(estimator, SSLClassifier | NeuralNetClassifier):
+        return False
+    # A subclass of the user's may predict something else.
+    owner = type(estimator).predict.__module__.partition(".")[0]
+    return owner in ("braindecode_emossl", "braindecode", "skorch")
 
 
 def _probabilities(estimator, windows, n_classes: int) -> np.ndarray:

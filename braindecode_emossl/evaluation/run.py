@@ -20,10 +20,15 @@ import pandas as pd
 from joblib.parallel import get_active_backend
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import ParameterGrid
+from sklearn.pipeline import Pipeline
 
 from braindecode_emossl.checks import is_count, is_integer
 from braindecode_emossl.errors import FoldError
-from braindecode_emossl.evaluation.baselines import EEGBandFeatures, describe_mechanism
+from braindecode_emossl.evaluation.baselines import (
+    EEGBandFeatures,
+    describe_mechanism,
+    list_parts,
+)
 from braindecode_emossl.evaluation.controls import Control, find_controls
 from braindecode_emossl.evaluation.folds import (
     FailedFold,
@@ -41,13 +46,18 @@ from braindecode_emossl.evaluation.folds import (
     requested_by,
     run_numbered_fold,
 )
-from braindecode_emossl.evaluation.pipelines import check_needs, check_pipelines
+from braindecode_emossl.evaluation.pipelines import (
+    are_entropy,
+    check_needs,
+    check_pipelines,
+)
 from braindecode_emossl.evaluation.protocols import Parts
 from braindecode_emossl.evaluation.scores import CodedPredictions
 from braindecode_emossl.evaluation.signal import set_signal
 from braindecode_emossl.evaluation.store import FoldStore, PipelineStore, read_fold
 from braindecode_emossl.evaluation.tasks import Task, make_tasks
-from braindecode_emossl.storage import digest_files, hash_object
+from braindecode_emossl.pretraining.classifier import SSLClassifier
+from braindecode_emossl.storage import digest_files, hash_json, hash_object
 
 __all__ = ["evaluate"]
 
@@ -277,6 +287,7 @@ def evaluate(
         tables = []
         tasks = make_tasks(protocol, options, datasets, paradigm, unlabeled)
         check_needs(pipelines, paradigm)
+        pipelines = _leave_out_bands(pipelines, paradigm.features)
         chosen = find_controls(
             controls, tasks[0].protocol, are_features=paradigm.features is not None
         )
@@ -315,6 +326,27 @@ def _check_grids(pipelines, grids) -> None:
                 clone(pipelines[name]).set_params(**ParameterGrid(part)[0])
         except (TypeError, ValueError) as error:
             raise ValueError(f"param_grid of the pipeline {name!r}: {error}") from error
+
+
+def _leave_out_bands(pipelines, features) -> dict[str, BaseEstimator]:
+    """Leave out what would take features for differential entropy that are none."""
+    if features is None or are_entropy(features):
+        return pipelines
+    left_out = [
+        name
+        for name, pipeline in pipelines.items()
+        if any(isinstance(p, EEGBandFeatures) for p in list_parts(pipeline).values())
+    ]
+    kept = {name: pipelines[name] for name in pipelines if name not in left_out}
+    if left_out:
+        message = (
+            f"{', '.join(left_out)} needs signals or differential entropy, but the "
+            f"features of the paradigm are {features!r}."
+        )
+        if not kept:
+            raise ValueError(message)
+        warnings.warn(f"Left out: {message}", stacklevel=3)
+    return kept
 
 
 def _check_asked(pipelines) -> None:
@@ -471,7 +503,12 @@ class _VariantMaker:
         if control is not None:
             identity["control"] = control.identify()
         probes = self.probes and control is None
-        settings = {"repr": repr(pipeline), "mechanism": describe_mechanism(pipeline)}
+        settings = {
+            "repr": repr(pipeline),
+            "mechanism": describe_mechanism(pipeline),
+            # What its seeds and numbers of labelled trials have in common.
+            "hash": hash_json(_identify(name, pipeline, grid)),
+        }
         folds = self.store.open_pipeline(name, identity, settings, probes=probes)
         return _Variant(name, estimator, grid, seed, number, control, probes, folds)
 
@@ -489,9 +526,14 @@ def _set_seed(pipeline: BaseEstimator, seed: int) -> BaseEstimator:
 def _identify(name: str, pipeline: BaseEstimator, grid) -> dict[str, Any]:
     """Return the identity of a pipeline, with all its arrays and weights."""
     parameters = pipeline.get_params()
-    weights = {k: _identify_weights(v) for k, v in _named(parameters, "pretrained")}
+    owners = list_parts(pipeline)
+    weights = {
+        key: _identify_weights(value)
+        for key, value in _named(parameters, "pretrained", owners, SSLClassifier)
+    }
+    memories = _named(parameters, "memory", owners, SSLClassifier | Pipeline)
     # Checkpoints count by their contents, and what is kept in a memory not at all.
-    places = dict.fromkeys([*weights, *dict(_named(parameters, "memory"))])
+    places = dict.fromkeys([*weights, *dict(memories)])
     return {
         # A fold fits a clone: fitted attributes do not count.
         "hash": hash_object(
@@ -502,17 +544,19 @@ def _identify(name: str, pipeline: BaseEstimator, grid) -> dict[str, Any]:
         "searched": [
             [key, *map(_identify_weights, values)]
             for part in ([grid] if isinstance(grid, Mapping) else grid or [])
-            for key, values in _named(part, "pretrained")
+            for key, values in _named(part, "pretrained", owners, SSLClassifier)
         ],
     }
 
 
-def _named(parameters: Mapping[str, Any], name: str) -> list[tuple[str, Any]]:
-    """Return the parameters of one name, at any depth, that are set."""
+def _named(parameters, name: str, owners, kind) -> list[tuple[str, Any]]:
+    """Return the parameters of one name that are set, of estimators of a kind."""
     return [
         (key, value)
         for key, value in parameters.items()
-        if key.rpartition("__")[2] == name and value is not None
+        if key.rpartition("__")[2] == name
+        and value is not None
+        and isinstance(owners.get(key.removesuffix(name)), kind)
     ]
 
 
@@ -570,6 +614,10 @@ class _Run:
         workers = _Workers(n_jobs)
         stores = {v.folds.folder: v for v in self.variants}
         n_done = 0
+        n_finished = {
+            unit: sum(len(v.folds.find(unit)) for v in stores.values())
+            for unit in units
+        }
         for number, unit in enumerate(units):
             if all(v.folds.is_complete(unit) for v in stores.values()):
                 continue
@@ -593,10 +641,10 @@ class _Run:
                 continue
             counts = self._count_folds(folds, windows, stores.values())
             todo = self._list_unfinished(unit, folds, counts, shard, stores.values())
-            n_later = sum(map(sum, counts)) * sum(
-                self.n_folds.get(later, len(folds)) for later in units[number + 1 :]
-            )
-            n_later //= len(folds)
+            later = units[number + 1 :]
+            n_later = sum(self.n_folds.get(other, len(folds)) for other in later)
+            n_later = n_later * sum(map(sum, counts)) // len(folds)
+            n_later -= sum(n_finished[other] for other in later)
             n_all = n_done + len(todo) + n_later
             for fold, data, job, found in self._run(todo, windows, workers, n_later):
                 self._keep(unit, fold, data, job, found)

@@ -266,9 +266,7 @@ def summarize_controls(results: pd.DataFrame, score: str = "score") -> pd.DataFr
                 rows.append(where | {"control": name} | compared)
     table = _make_table(rows, results)
     families = table.groupby([*groups, "control"], sort=False, dropna=False)
-    corrected = families["p_value"].transform(
-        lambda p: _correct_by_holm(p.to_numpy()) if p.notna().all() else p
-    )
+    corrected = families["p_value"].transform(lambda p: _correct_by_holm(p.to_numpy()))
     return table.assign(p_corrected=corrected)
 
 
@@ -455,7 +453,7 @@ def _compare_control(plain, control, score: str) -> dict:
     few = len(differences) < 2
     low, high = (np.nan, np.nan) if few else score_interval(differences)
     is_null = bool(len(draws.columns)) and draws.columns.str.isdecimal().all()
-    if is_null:
+    if is_null and len(differences):
         p_value = _compare_with_null(draws.mean().to_numpy(), reference.mean())
     else:
         p_value = np.nan if few else _rank_signs(differences.to_numpy())
@@ -624,8 +622,8 @@ def _effect_size(differences, rounding) -> float:
 
 def _correct_by_holm(p_values: np.ndarray) -> np.ndarray:
     """Multiply the smallest p-value by their number n, the next by n - 1, and so on."""
-    order = np.argsort(p_values)
-    factors = np.arange(len(p_values), 0, -1)
+    order = np.argsort(p_values)  # missing ones last, which do not count
+    factors = np.isfinite(p_values).sum() - np.arange(len(p_values))
     corrected = np.empty_like(p_values)
     corrected[order] = np.maximum.accumulate(factors * p_values[order]).clip(max=1)
     return corrected

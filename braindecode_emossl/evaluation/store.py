@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,6 +93,7 @@ class FoldStore:
             content = {**identity, "random_state": seed, "notes": dict(notes or {})}
             write_json(run, content, replace=False)
         self.seed: int = _read_run(run, {"random_state": int})["random_state"]
+        self._names: dict[Path, list[str]] = {}
         remove_leftovers(self.folder)
 
     def open_pipeline(
@@ -117,7 +118,11 @@ class FoldStore:
             Its folds.
         """
         folder = self.folder / hash_json([self.folder.name, identity])
-        content = as_json({"name": name, "settings": settings, **identity})
+        # The caller may give one estimator several names.
+        names = self._names.setdefault(folder, [])
+        names += [] if name in names else [name]
+        named = {"name": names[0], "other_names": names[1:]}
+        content = as_json({**named, "settings": settings, **identity})
         file = folder / _PIPELINE
         if _read_or_none(file) != content:
             try:
@@ -234,12 +239,12 @@ class StoredPipeline:
     Attributes
     ----------
     name : str
-        Name that the caller gave it.
+        Name that the caller gave it; with several names it is listed under each.
     folder : Path
         Folder of its files.
     content : dict
-        Content of ``pipeline.json``: ``name``, ``settings``, ``hash``, ``seed``,
-        ``n_labeled_trials`` and what else distinguishes it.
+        Content of ``pipeline.json``: ``name``, ``other_names``, ``settings``,
+        ``hash``, ``seed``, ``n_labeled_trials`` and what else distinguishes it.
     predictions : DataFrame
         Predictions of all finished folds, one row for each test window.
     parts : ndarray of str
@@ -348,6 +353,12 @@ def read_evaluations(results_dir) -> list[StoredEvaluation]:
         run = _read_run(file, {"protocol": str})
         found = map(_read_pipeline, sorted(file.parent.glob(f"*/{_PIPELINE}")))
         stored = [pipeline for pipeline in found if pipeline is not None]
+        stored += [
+            replace(pipeline, name=name)
+            for pipeline in stored
+            for name in pipeline.content.get("other_names", [])
+            if not pipeline.control
+        ]
         stored.sort(key=lambda pipeline: (pipeline.name, pipeline.control))
         pipelines = [pipeline for pipeline in stored if not pipeline.control]
         controls = [pipeline for pipeline in stored if pipeline.control]
@@ -391,7 +402,7 @@ def read_predictions(results_dir):
                 "seed": _as_column(pipeline, "seed"),
                 "n_labeled_trials": _as_column(pipeline, "n_labeled_trials"),
             }
-            table = pipeline.predictions
+            table = pipeline.predictions.copy()
             for place, (name, value) in enumerate(columns.items()):
                 table.insert(place, name, value)
             tables.append(table)

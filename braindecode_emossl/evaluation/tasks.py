@@ -29,6 +29,16 @@ from braindecode_emossl.storage import digest_files, hash_object
 
 __all__ = ["Task", "make_tasks"]
 
+# Attributes of a corpus that the caller may set.
+_OF_CORPUS = (
+    "event_id",
+    "valence_of_class",
+    "ratings",
+    "rating_midpoint",
+    "rating_cuts",
+    "passband",
+)
+
 
 @dataclass
 class Task:
@@ -223,17 +233,21 @@ class Task:
         """The paradigm with a target of which all trials have a label."""
         paradigm = copy.copy(self.paradigm)
         paradigm.target, paradigm.n_classes = "emotion", None
+        paradigm.threshold, paradigm.ties, paradigm.margin = None, "low", 0.0
+        paradigm.label_source = None
         return paradigm
 
     # -- signals that are too large for memory ---------------------------------
 
     def _estimate_size(self, unlabeled: bool) -> int:
         """Return at most how many bytes the signals take, 0 for features."""
-        corpora = [*self.corpora, *(self.extra if unlabeled else ())]
+        extra = self.extra if unlabeled else ()
+        corpora = [*self.corpora, *extra]
         are_known = all(isinstance(dataset, EmotionDataset) for dataset in corpora)
         if self.paradigm.features is not None or not are_known:
             return 0
-        tables = [self.paradigm.label_trials(dataset) for dataset in corpora]
+        tables = [self.paradigm.label_trials(dataset) for dataset in self.corpora]
+        tables += [self._paradigm_of_extra.label_trials(dataset) for dataset in extra]
         lengths = pd.concat(tables)["length"].to_numpy()
         n_windows = int(np.ceil(lengths / self.paradigm.stride).sum())
         signal = self.describe_signal()
@@ -301,15 +315,20 @@ class Task:
         # Each test corpus is a unit by itself, whichever others are asked for.
         options = {k: v for k, v in self.options.items() if k != "test_corpora"}
         settings = self.paradigm.settings
+        by_makers = options.get("folds") == "official"
+        folds = _official_folds(self.corpora[0]) if by_makers else None
         return {
             "version": version("braindecode-emossl"),
             "protocol": self.protocol.name,
             "options": options,
+            "official_folds": _readable(folds),
             "corpora": {d.code: _describe_corpus(d) for d in self.corpora},
             "unlabeled": {d.code: _describe_corpus(d) for d in self.extra},
             "released": self._digest_released(),
             "paradigm": {name: _readable(value) for name, value in settings.items()},
-            "paradigm_hash": hash_object(settings, "The paradigm"),
+            "paradigm_hash": hash_object(
+                (type(self.paradigm), settings), "The paradigm"
+            ),
             "scoring": _readable(self.paradigm.scoring),
             "scoring_hash": hash_object(self.paradigm.scoring, "The paradigm's scorer"),
         }
@@ -365,8 +384,8 @@ def _describe_corpus(dataset: BaseDataset) -> dict[str, Any]:
         "sessions": sessions and sorted(map(str, sessions)),
         "modalities": _readable(dataset.return_all_modalities),
         # What labels and bands depend on besides files and paradigm.
-        "rating_midpoint": getattr(dataset, "rating_midpoint", None),
-        "passband": _readable(getattr(dataset, "passband", None)),
+        **{name: _readable(getattr(dataset, name, None)) for name in _OF_CORPUS},
+        "hash": hash_object(type(dataset), f"The corpus {dataset.code}"),
     }
     if isinstance(dataset, EmotionDataset):
         described["contents"] = dataset.fingerprint()
@@ -385,7 +404,7 @@ def _digest_others(dataset: BaseDataset):
     """Return the digests of a BIDS copy; of others MOABB knows the code alone."""
     root = getattr(dataset, "bids_root", None)
     if root is None:
-        return hash_object(type(dataset), f"The corpus {dataset.code}")
+        return None
     files = sorted(file for file in Path(root).rglob("*") if file.is_file())
     names = [file.relative_to(root).as_posix() for file in files]
     return dict(zip(names, digest_files(files), strict=True))
@@ -395,7 +414,7 @@ def _readable(value):
     """Return a setting as JSON has it, as text where JSON has nothing like it."""
     if isinstance(value, list | tuple):
         return [_readable(item) for item in value]
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): _readable(item) for key, item in value.items()}
     return value if isinstance(value, str | int | float | bool | None) else repr(value)
 

@@ -185,11 +185,12 @@ def _select(features, ch_names, pairs):
             f"features must have shape (..., n_chans={len(ch_names)}, n_bands), as "
             f"ch_names has that many names, but got {tuple(features.shape)}"
         )
+    pairs = list(pairs)  # which may be an iterator
     index = {name.casefold(): i for i, name in enumerate(ch_names)}
     missing = {name for pair in pairs for name in pair if name.casefold() not in index}
     if missing or not pairs:
         raise ValueError(
-            f"pairs must be electrodes of ch_names, but got {list(pairs)}, of which "
+            f"pairs must be electrodes of ch_names, but got {pairs}, of which "
             f"{sorted(missing)} are missing; find_pairs(ch_names, pairs) keeps the "
             "pairs that there are"
         )

@@ -130,29 +130,28 @@ def measure_bands(x, sfreq, *, window, stride, bands, method, ask=True):
     variance = xp.concat(blocks)
     variance = xp.reshape(variance, (*x.shape[:-1], *variance.shape[1:]))
     power = xp.moveaxis(variance, -3, -2)  # (..., n_windows, n_chans, n_bands)
-    if ask and (not power.shape[0] or not _is_suspicious(xp, power)):
-        return power, None
+    if ask:  # a few samples show whether the range of each window is needed
+        few = xp.moveaxis(measure.windows.glance(xp, x), -3, -2)
+        if not power.shape[0] or not xp.any(find_flat(xp, _as_float(xp, few), 100.0)):
+            return power, None
     # (..., n_windows, n_chans, length)
     cut = xp.moveaxis(measure.windows.cut(xp, _as_float(xp, x)), -3, -2)
     flat = find_flat(xp, cut)[..., None]
     return power, (flat if not ask or xp.any(flat) else None)
 
 
-def find_flat(xp, windows):
-    """Return which channels are flat, (..., n_chans), in (..., n_chans, n_times)."""
+def find_flat(xp, windows, slack=1.0):
+    """Return which channels are flat, (..., n_chans), in (..., n_chans, n_times).
+
+    With some ``slack``, channels whose range is that many times larger count too.
+    """
     low, high = xp.min(windows, axis=-1), xp.max(windows, axis=-1)
     span = high - low
     ordered = xp.sort(span, axis=-1)
     usual = ordered[..., 3 * span.shape[-1] // 4][..., None]
-    step = _ROUNDING_STEPS * float(xp.finfo(span.dtype).eps)
+    step = slack * _ROUNDING_STEPS * float(xp.finfo(span.dtype).eps)
     rounding = step * xp.maximum(xp.abs(low), xp.abs(high))
-    return (span <= _FLAT_SHARE * usual) | (span <= rounding)
-
-
-def _is_suspicious(xp, power) -> bool:
-    """Say whether some power is so small that a channel may be flat."""
-    largest = xp.max(power, axis=-2, keepdims=True)
-    return bool(xp.any(power <= _FLAT_SHARE**2 * largest))
+    return (span <= slack * _FLAT_SHARE * usual) | (span <= rounding)
 
 
 def warn_of_flat_channels(xp, flat, consequence: str) -> None:
@@ -191,6 +190,13 @@ class _Windows:
             return xp.reshape(x, (*x.shape[:-1], self.n_windows, self.length))
         starts = [i * self.stride for i in range(self.n_windows)]
         return xp.stack([x[..., s : s + self.length] for s in starts], axis=-2)
+
+    def glance(self, xp, x):
+        """Take some eight samples of each window, (..., n_windows, n_samples)."""
+        span = (self.n_windows - 1) * self.stride + 1
+        places = range(0, self.length, max(1, self.length // 8))
+        few = xp.stack([x[..., p : p + span : self.stride] for p in places])
+        return xp.moveaxis(few, 0, -1)
 
 
 class _Periodogram:

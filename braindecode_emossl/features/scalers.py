@@ -10,6 +10,9 @@ from sklearn.utils.validation import check_is_fitted
 
 __all__ = ["SubjectScaler", "TransductiveSubjectScaler"]
 
+# A smaller standard deviation, in rounding errors of the mean, is that of a constant.
+_ROUNDING_STEPS = 10
+
 
 class _SubjectMixin(OneToOneFeatureMixin, TransformerMixin):
     """Hand ``subjects`` to fit and to transform, in a pipeline too."""
@@ -229,8 +232,10 @@ def _rows_of(subjects, n_windows):
 
 def _measure(X):
     """Return mean and standard deviation of each feature, 1 where it is constant."""
-    std = X.std(axis=0)
-    return X.mean(axis=0), np.where(std > 0, std, 1)
+    shifted = X - X[0]  # sums of a constant over many windows are not exact
+    mean, std = X[0] + shifted.mean(axis=0), shifted.std(axis=0)
+    least = _ROUNDING_STEPS * np.finfo(X.dtype).eps * np.abs(mean)
+    return mean, np.where(std > least, std, 1)
 
 
 def _scale(X, statistics):

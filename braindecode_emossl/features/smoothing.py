@@ -44,12 +44,13 @@ def moving_average(features, trials=None, *, n_windows: int = 5, online: bool = 
     n_after = 0 if online else n_windows // 2
 
     def average(x):  # (length, ...)
-        sums = np.zeros((len(x) + 1, *x.shape[1:]))  # of float64, as sums grow long
-        np.cumsum(x, axis=0, out=sums[1:])
         stop = np.minimum(np.arange(len(x)) + n_after + 1, len(x))
         start = np.maximum(np.arange(len(x)) + n_after + 1 - n_windows, 0)
         counts = (stop - start).reshape(-1, *[1] * (x.ndim - 1))
-        return (sums[stop] - sums[start]) / counts
+        # Sums from start to stop, and from there to the next start, which do not count.
+        places = np.stack([start, stop], axis=1).ravel()
+        padded = np.concatenate([x, x[:1]])  # the last stop is beyond the end
+        return np.add.reduceat(padded, places, axis=0, dtype=float)[::2] / counts
 
     return _smooth(average, features, trials)
 
@@ -158,8 +159,9 @@ def _find_trials(trials, n_windows: int) -> Iterator[slice]:
             f"trials must have one row for each of the {n_windows} windows, but got "
             f"{len(table)}"
         )
-    changed = (table != table.shift()).any(axis=1).to_numpy()
-    starts = np.flatnonzero(changed)
+    # Here NaN equals NaN.
+    numbers = table.groupby([*table], sort=False, dropna=False).ngroup()
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
     firsts = table.iloc[starts]
     if firsts.duplicated().any():
         again = tuple(firsts[firsts.duplicated()].iloc[0])

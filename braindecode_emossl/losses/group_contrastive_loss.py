@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from braindecode_emossl.checks import is_number
+
 __all__ = ["GroupContrastiveLoss"]
 
 
@@ -50,8 +52,10 @@ class GroupContrastiveLoss(nn.Module):
 
     def __init__(self, temperature: float = 0.1):
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"temperature must be greater than 0, got {temperature}.")
+        if not is_number(temperature) or temperature <= 0:
+            raise ValueError(
+                f"temperature must be greater than 0, got {temperature!r}."
+            )
         self.temperature = temperature
 
     def forward(self, groups_a: torch.Tensor, groups_b: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from braindecode_emossl.checks import is_number
 from braindecode_emossl.losses.precision import at_least_single_precision
 
 __all__ = ["SoftContrastiveLoss"]
@@ -85,10 +86,9 @@ class SoftContrastiveLoss(nn.Module):
                 "upper_bound must be greater than 0 and at most 1 (the weight of a "
                 f"positive pair), got {upper_bound}."
             )
-        if sharpness <= 0:
-            raise ValueError(f"sharpness must be greater than 0, got {sharpness}.")
-        if temperature <= 0:
-            raise ValueError(f"temperature must be greater than 0, got {temperature}.")
+        for name, value in {"sharpness": sharpness, "temperature": temperature}.items():
+            if not is_number(value) or value <= 0:
+                raise ValueError(f"{name} must be greater than 0, got {value!r}.")
         if metric not in _METRICS:
             raise ValueError(f"metric must be one of {_METRICS}, got {metric!r}.")
         if scaling not in _SCALINGS:
@@ -163,7 +163,8 @@ class SoftContrastiveLoss(nn.Module):
         high = distances.amax(dim=0) if by_column else distances.amax()  # (N,) or ()
         span = high - low
         # Distances that differ by rounding alone count as equal.
-        is_constant = span <= 10 * torch.finfo(span.dtype).eps
+        rounding = 10 * torch.finfo(span.dtype).eps * distances.abs().amax()
+        is_constant = span <= rounding
         scaled = (distances - low) / span.masked_fill(is_constant, 1.0)
         return 2 * self.upper_bound * torch.sigmoid(-scaled / self.sharpness)
 

@@ -112,7 +112,7 @@ def plot_attention(weights, info: mne.Info, *, y=None, axes=None) -> Figure:
         If shapes do not match, a value is not finite, or an electrode has no position.
     """
     if np.ndim(weights) == 1:
-        weights = weights[None]
+        weights = np.asarray(weights)[None]
     weights = _to_finite_array(weights, "weights", "(n_windows, n_chans)")
     if y is None:
         names, means = [""], weights.mean(axis=0, keepdims=True)

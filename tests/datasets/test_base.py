@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from dataclasses import replace
 
 import mne
 import moabb.datasets.download
@@ -23,12 +24,15 @@ from braindecode_emossl.datasets import (
     SEED_VII,
     write_replica,
 )
+from braindecode_emossl.datasets.base import EmotionDataset, Trial
+from braindecode_emossl.datasets.inspection import inspect_corpus
 from braindecode_emossl.datasets.signals import Channels, Signals
 from braindecode_emossl.errors import (
     CorpusFormatError,
     CorpusFormatWarning,
     CorpusNotFoundError,
 )
+from braindecode_emossl.paradigms import Emotion
 from braindecode_emossl.registration import DATASETS
 
 CORPORA = list(DATASETS)
@@ -512,6 +516,26 @@ def test_map_raws_changes_signals_and_nothing_else(deap_root, tmp_path):
     pd.testing.assert_frame_equal(mapped.trial_table(1), dataset.trial_table(1))
 
 
+def test_the_description_of_a_mapped_copy_is_that_of_its_raws(deap_root):
+    """get_info and match_all described the raws of the files."""
+    dataset = DEAP([1], path=deap_root)
+
+    def reduce(raw, *_):
+        return raw.pick(["Fz", "Cz"]).resample(100, verbose=False)
+
+    def make(trials, *_):
+        channels = Channels(("Fz", "Cz"), ("eeg", "eeg"), 100.0)
+        return Signals(np.zeros((2, 7000)), channels, trials)
+
+    for mapped in (dataset.map_raws(reduce), dataset.replace_signals(make)):
+        paradigm = Emotion("valence", window=1.0, fmin=None, fmax=None, resample=None)
+        info = paradigm.get_info(mapped)
+        assert (info["sfreq"], info["ch_names"]) == (100.0, ["Fz", "Cz"])
+        assert paradigm.get_data(mapped)[0].shape[1:] == (2, 100)
+        paradigm.match_all([mapped])
+        assert (paradigm.resample, paradigm.channels) == (100.0, ["Fz", "Cz"])
+
+
 def test_a_mapped_copy_uses_no_cache(deap_root, tmp_path):
     """Signals of an audit must never be returned for those of the corpus."""
     dataset = DEAP([1], path=deap_root)
@@ -527,3 +551,91 @@ def test_subjects_of_get_data_are_checked(subjects, deap_root):
     message = r"subjects must be a list|Invalid subjects: \['?(1|True)'?\]"
     with pytest.raises(ValueError, match=message):
         DEAP([1, 2], path=deap_root).get_data(subjects)
+
+
+# -- a corpus of the user's own ------------------------------------------------
+
+
+class Own(EmotionDataset):
+    """The least that a corpus needs; one run with the ``trials``."""
+
+    code_name = "Own"
+    path_key = "OWN"
+    all_subject_numbers = (1,)
+    n_sessions_per_subject = 1
+    n_trials_per_session = 2
+    classes = {"calm": 1, "joy": 2}  # noqa: RUF012
+    common_interval = (0, 2)
+    doi_name = ""
+    access_url = "https://example.org"
+    expected_files = ("1.npy", "2.npy")
+    trials = (Trial(0, "a", "calm", 2.0), Trial(1, "b", "joy", 2.0, onset=3.0))
+
+    def _find_recordings(self, root, subject):
+        return {"0": root / "1.npy"}
+
+    def _read_trials(self, file, session):
+        return {"00": list(self.trials)}
+
+    def _read_recording(self, file, session):
+        noise = 1e-5 * np.random.default_rng(0).standard_normal((2, 500))
+        yield "00", self._make_raw(noise, ["Fz", "Cz"], ["eeg"] * 2, 100.0, self.trials)
+
+
+OWN_TRIAL = Own.trials[1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"emotion": "Joy"}, r"emotion='Joy', none of \['calm', 'joy'\]"),
+        ({"trial": 0}, "the number of another trial of its session"),
+        ({"ratings": {"valence": 3.0}}, r"\['valence'\], named in neither ratings nor"),
+        (
+            {"details": {"film": "x"}},
+            r"\['film'\], named in neither ratings nor det",
+        ),
+    ],
+)
+def test_a_wrong_trial_of_an_own_corpus_is_named(wrong, message, tmp_path):
+    """A misspelt class dropped its trials silently, and so did unnamed ratings."""
+
+    class Wrong(Own):
+        trials = (Own.trials[0], replace(OWN_TRIAL, **wrong))
+
+    corpus = Wrong(path=tmp_path)
+    message = rf"^Own, subject 1, session 0, run 00: trial . .* has {message}"
+    paradigm = Emotion(window=1.0, fmax=40.0)
+    for function in (
+        lambda: corpus.trial_table(1),
+        lambda: paradigm.get_data(corpus),
+        lambda: paradigm.class_balance(corpus),
+    ):
+        with pytest.raises(ValueError, match=message):
+            function()
+
+
+def test_a_trial_beyond_its_recording_is_named(tmp_path):
+    """It was cut silently."""
+
+    class Long(Own):
+        trials = (Own.trials[0], replace(OWN_TRIAL, length=50.0))
+
+    message = r"run 00: trial 1 .* ends at 53 s, but its recording lasts 5 s"
+    with pytest.raises(ValueError, match=message):
+        Emotion(window=1.0, fmax=40.0).get_data(Long(path=tmp_path))
+
+
+def test_classes_may_be_left_out_on_purpose(tmp_path):
+    """Only what is no class of the corpus is an error."""
+    corpus = Own(path=tmp_path)
+    corpus.event_id = {"joy": 2}
+    _, y, _ = Emotion(window=1.0, fmax=40.0).get_data(corpus)
+    assert y.tolist() == ["joy"] * 2
+
+
+def test_an_own_corpus_without_metadata_is_inspected(tmp_path):
+    """It was an AttributeError of None."""
+    found = inspect_corpus(Own(path=tmp_path, on_error="warn"), read_signals=True)
+    assert (found.n_trials, found.expected_trials) == (2, 2)
+    assert found.verdict == "complete"

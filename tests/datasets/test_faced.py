@@ -470,6 +470,18 @@ def test_a_download_completes_what_is_missing(client, tmp_path):
     assert len(dataset.trial_table(37)) == 28
 
 
+def test_the_processed_files_are_not_downloaded(tmp_path):
+    """They claimed to be open to a download, and not to be there."""
+    replica = write_replica(
+        "FACED", tmp_path, subjects=[1], seconds=1, seed=0, variant="pkl"
+    )
+    dataset = FACED([1], path=replica, source="processed")
+    assert dataset.is_downloaded(1) and not dataset.is_downloaded(2)
+    assert not dataset.is_open and FACED().is_open
+    with pytest.raises(ValueError, match=r"makers \(https://www.synapse.org.*; they"):
+        dataset.data_path(1, force_update=True)
+
+
 def test_a_failed_download_says_why(tmp_path, monkeypatch):
     def fail(**_):
         raise TransferError("connection reset")

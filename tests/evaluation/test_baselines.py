@@ -23,6 +23,7 @@ from braindecode_emossl.evaluation import (
 from braindecode_emossl.evaluation.baselines import describe_mechanism
 from braindecode_emossl.features import DifferentialEntropy
 from braindecode_emossl.models import SCMM
+from braindecode_emossl.paradigms import Emotion
 from braindecode_emossl.pretraining import (
     SCMMPretraining,
     SSLClassifier,
@@ -72,6 +73,7 @@ def test_rows():
         make_scmm(objective=None),
         SSLClassifier("SCMM", pretrain_steps=0),
         SSLClassifier("SCMM", pretrain_epochs=0),
+        SSLClassifier("SCMM", pretrainer__max_steps=0),
     ],
 )
 def test_rows_of_supervised_pipelines(pipeline):
@@ -90,6 +92,8 @@ def test_rows_of_the_caller_are_kept():
     mine = DummyClassifier(strategy="uniform")
     rows = with_baselines({"most frequent": mine})
     assert rows["most frequent"] is mine and len(rows) == 3
+    rows = with_baselines({"SCMM, frozen": mine, "SCMM": make_scmm()})
+    assert rows["SCMM, frozen"] is mine
 
 
 def test_random_weights_of_a_checkpoint(tmp_path):
@@ -165,11 +169,36 @@ class AsksForMore(DummyClassifier):
             SSLClassifier(pretrained="trained"),
             "pre-training on other data (a checkpoint), then fine-tuning (full)",
         ),
+        # The classifier's own rule was another one.
+        (
+            SSLClassifier("SCMM", pretrainer__max_steps=0),
+            "supervised from random weights",
+        ),
+        (
+            SSLClassifier("SCMM", pretrain_steps=0, pretrain_epochs=3),
+            "self-supervised pre-training in each fold, then fine-tuning (full)",
+        ),
+        (
+            SSLClassifier(pretrained="trained", pretrain_steps=500),
+            "pre-training on other data (a checkpoint), then self-supervised "
+            "pre-training in each fold, then fine-tuning (full)",
+        ),
         (AsksForMore(), ""),
     ],
 )
 def test_mechanism(pipeline, expected):
     assert describe_mechanism(pipeline) == expected
+
+
+def test_other_features_are_not_called_differential_entropy(toy, fast):
+    """Any five values were: the row was logistic regression of power densities."""
+    paradigm = Emotion(**fast | {"features": "psd"})
+    how = {"protocol": "leave-one-subject-out", "random_state": 0}
+    with pytest.warns(UserWarning, match="Left out: DE .* features .* are 'psd'"):
+        table = evaluate(with_baselines({}), [toy], paradigm, **how)
+    assert set(table["pipeline"]) == {"most frequent", "stratified"}
+    with pytest.raises(ValueError, match="DE needs signals or differential"):
+        evaluate({"DE": with_baselines({})[GENERAL[0]]}, [toy], paradigm, **how)
 
 
 def guess(corpus, paradigm, protocol="leave-one-subject-out", **options):

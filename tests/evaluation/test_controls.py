@@ -651,9 +651,10 @@ def test_a_control_with_a_reference_is_compared_with_that():
 def test_holm_counts_the_pipelines_of_a_control():
     one = make_table([0.9, 0.9], null={str(i): [0.5, 0.5] for i in range(19)})
     two = one.assign(pipeline="b")
-    found = summarize_controls(pd.concat([one, two], ignore_index=True))
-    assert_allclose(found["p_value"], 0.05)
-    assert_allclose(found["p_corrected"], 0.1)
+    without = one[one["control"] != ""].assign(pipeline="without a result")
+    found = summarize_controls(pd.concat([one, two, without], ignore_index=True))
+    assert_allclose(found["p_value"], [0.05, 0.05, np.nan])
+    assert_allclose(found["p_corrected"], [0.1, 0.1, np.nan])
 
 
 def test_a_missing_subject_is_left_out():
@@ -661,6 +662,18 @@ def test_a_missing_subject_is_left_out():
     (row,) = summarize_controls(table).to_dict("records")
     assert row["n_subjects"] == 2
     assert_allclose(row["difference"], -0.05)
+
+
+@pytest.mark.parametrize("subjects", [range(2), range(7, 9)])
+def test_a_control_without_a_result_has_no_p_value(subjects):
+    """It was 1 over the number of permutations, of no subject at all."""
+    control = make_table([0.0], null={str(i): [0.5, 0.5] for i in range(19)})[1:]
+    result = make_table([0.9, 0.9]).assign(subject=subjects)
+    result["pipeline"] = "b" if subjects == range(2) else "a"
+    table = pd.concat([result, control], ignore_index=True)
+    (row,) = summarize_controls(table).to_dict("records")
+    assert row["n_subjects"] == 0
+    assert np.isnan([row["p_value"], row["p_corrected"]]).all()
 
 
 def test_summaries_leave_controls_out():

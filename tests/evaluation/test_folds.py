@@ -7,16 +7,19 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.pipeline import make_pipeline
+from skorch import NeuralNetClassifier
 
 from braindecode_emossl.evaluation.folds import (
     FailedFold,
     Fold,
     Windows,
+    _Responses,
     draw_labeled,
     find_unlabeled,
     group_ids,
@@ -334,6 +337,23 @@ def test_predictions_that_are_no_labels(label, windows, monkeypatch):
     )
     job = make_job(toy, Fold(np.arange(6), np.arange(6, 9)), Wrong())
     assert "labels that fit was given, 0 to 2" in str(run_fold(toy.X, job).error)
+
+
+class Zeros(NeuralNetClassifier):
+    """Predict the first class, whatever is most probable."""
+
+    def predict(self, X):
+        return np.zeros(len(X), int)
+
+
+def test_predict_of_a_network_of_the_users_is_called():
+    """It was taken for the most probable class, as in skorch."""
+    net = Zeros(torch.nn.Linear, module__in_features=2, module__out_features=2)
+    X = np.random.default_rng(0).normal(scale=10, size=(20, 2)).astype(np.float32)
+    net.set_params(criterion=torch.nn.CrossEntropyLoss, max_epochs=1, verbose=0)
+    net.fit(X, np.arange(20) % 2)
+    assert net.predict_proba(X).argmax(axis=1).any()
+    assert not _Responses(net, X).predict(X).any()
 
 
 class Odd(Exception):

@@ -19,7 +19,7 @@ from braindecode_emossl.errors import FoldError
 from braindecode_emossl.evaluation import PROTOCOLS, evaluate
 from braindecode_emossl.paradigms import Emotion
 
-from .conftest import Toy, ToyB
+from .conftest import RATINGS, Toy, ToyB
 
 ONE_CORPUS = [name for name, p in PROTOCOLS.items() if not p.across_corpora]
 ASKED = (
@@ -328,6 +328,23 @@ def test_unlabeled_corpora_are_read_once(toy, toy_b, fast, monkeypatch):
 def test_unlabeled_corpora_that_nobody_asks_for(toy, toy_b, paradigm):
     with pytest.raises(ValueError, match=r"asks for X_unlabeled.*\['pipeline'\]"):
         run(TakesLabels(), toy, paradigm, unlabeled=[toy_b])
+
+
+class Unrated(Toy):
+    """A corpus without ratings that can be a target."""
+
+    code_name, path_key = "Unrated", "UNRATED"
+    ratings, details = (), RATINGS
+
+
+@pytest.mark.parametrize("features", [None, "de"])
+def test_unlabeled_corpora_need_no_labels(features, toy, make_toy, fast):
+    """They were refused for want of a target or a source that nobody reads."""
+    rules = {"label_source": "self-report", "threshold": 4.0, "ties": "high"}
+    paradigm = Emotion("arousal", **fast | rules | {"features": features})
+    run(Asks(), toy, paradigm, unlabeled=[make_toy(Unrated)])
+    for fit in Asks.seen:
+        assert set(fit["metadata_unlabeled"]["corpus"]) == {"Unrated"}
 
 
 @pytest.mark.parametrize("standardize", [None, "recording"])

@@ -633,6 +633,22 @@ def test_progress(toy, paradigm, classifier):
     assert calls == [("Toy", number, 6) for number in range(1, 7)]
 
 
+def test_progress_of_a_resumed_evaluation(toy, paradigm, classifier, tmp_path):
+    """It never reached its end, as finished folds of later subjects were counted."""
+    calls = []
+    how = {"results_dir": tmp_path, "random_state": 0}
+    run(classifier, toy, paradigm, "cross-session", shard=(2, 3), **how)
+    run(
+        classifier,
+        toy,
+        paradigm,
+        "cross-session",
+        on_fold=lambda *call: calls.append(call),
+        **how,
+    )
+    assert calls == [("Toy", number, 4) for number in range(1, 5)]
+
+
 def test_random_state_objects(toy, paradigm, classifier, tmp_path):
     """It and NumPy's integers are what their numbers are."""
     table = run(

@@ -23,7 +23,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 
 from braindecode_emossl import storage
-from braindecode_emossl.datasets import DEAP, SEED, write_replica
+from braindecode_emossl.datasets import DEAP, SEED, EmotionDataset, write_replica
 from braindecode_emossl.evaluation import (
     EEGBandFeatures,
     evaluate,
@@ -36,6 +36,9 @@ from braindecode_emossl.evaluation.store import (
     read_fold,
 )
 from braindecode_emossl.paradigms import Emotion
+from braindecode_emossl.report_content import _name_pipelines
+
+from .conftest import Toy
 
 
 class Bayes(GaussianNB):
@@ -45,6 +48,25 @@ class Bayes(GaussianNB):
         super().__init__(var_smoothing=var_smoothing)
         self.module = module
         self.table = table
+
+
+class Remembers(GaussianNB):
+    """A classifier whose parameters have the names of others' places."""
+
+    def __init__(self, memory=5, pretrained=None):
+        super().__init__()
+        self.memory = memory
+        self.pretrained = pretrained
+
+
+class Scaled(Emotion):
+    def get_data(self, *args, **kwargs):
+        X, y, metadata = super().get_data(*args, **kwargs)
+        return 2 * X, y, metadata
+
+
+class Louder(Toy):
+    effect = 2.0
 
 
 class Metric:
@@ -75,7 +97,7 @@ def test_gathering_finished_folds_reads_no_signal(toy, paradigm, tmp_path, monke
     def refuse(*arguments, **keywords):
         raise AssertionError("A signal is read.")
 
-    monkeypatch.setattr(type(toy), "_read_recording", refuse)
+    monkeypatch.setattr(EmotionDataset, "_make_raw", refuse)
     with pytest.raises(AssertionError):
         toy.first_raw()
     pd.testing.assert_frame_equal(evaluate(pipelines, **arguments), table)
@@ -194,6 +216,53 @@ def test_changed_pipeline(before, after, run):
     assert run(before) == 3
     assert run(after) == 3
     assert run(before) == 0
+
+
+def test_parameters_with_the_names_of_places_count(run):
+    """Any ``memory`` was left out, and any ``pretrained`` taken for a folder."""
+    for settings in ({}, {"memory": 500}, {"pretrained": True}):
+        assert run(Remembers(**settings)) == 3
+    assert run(Remembers(memory=500)) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "n_folds"),
+    [
+        ("rating_cuts", [(3.0, 6.0), (2.0, 6.0)], 3),
+        (
+            "official_folds",
+            [
+                {(session, t): t // 2 // step for session in "01" for t in range(6)}
+                for step in (1, 2)
+            ],
+            9,
+        ),
+        ("event_id", [{"calm": 1, "wild": 2}, {"calm": 2, "wild": 1}], 3),
+    ],
+)
+def test_what_the_caller_sets_of_a_corpus_counts(
+    name, values, n_folds, run, make_toy, fast
+):
+    """Messages tell to set such attributes, but old scores were found after it."""
+    changes: dict = {"paradigm": Emotion(**fast)}
+    if name == "rating_cuts":
+        changes = {"paradigm": Emotion("valence", n_classes=3, **fast)}
+    elif name == "official_folds":
+        changes |= {"protocol": "within-session", "folds": "official"}
+    counts = []
+    for value in (*values, values[0]):
+        corpus = make_toy()
+        setattr(corpus, name, value)
+        counts.append(run(datasets=[corpus], **changes))
+    assert counts[0] == n_folds and counts[1] > 0 and counts[2] == 0
+
+
+def test_code_of_corpus_and_paradigm_counts(run, make_toy, fast):
+    """Subclasses were known by the code and the settings of what they change."""
+    assert run() == 3
+    assert run(paradigm=Scaled(**fast)) == 3
+    assert run(datasets=[make_toy(Louder)]) == 3
+    assert run(paradigm=Scaled(**fast)) == 0
 
 
 @pytest.mark.slow
@@ -549,6 +618,32 @@ def test_evaluations_are_described_as_data(tmp_path):
         ["a", -1, -1],
         ["b", 0, 2],
     ]
+
+
+def test_two_names_of_one_estimator(toy, paradigm, tmp_path):
+    """One of them was missing in the report."""
+    pipelines = {name: make_pipeline(Vectorizer(), Bayes()) for name in "ab"}
+    protocol = "leave-one-subject-out"
+    evaluate(pipelines, [toy], paradigm, protocol, results_dir=tmp_path)
+    (found,) = read_evaluations(tmp_path)
+    assert [pipeline.name for pipeline in found.pipelines] == ["a", "b"]
+    counts = read_predictions(tmp_path)["pipeline"].value_counts()
+    assert counts["a"] == counts["b"]
+
+
+def test_numbers_of_one_pipeline_stay_together(run, tmp_path):
+    """Those with a grid and those without were mixed, as their repr is the same."""
+    grid = {"a": {"bayes__var_smoothing": [0.1, 0.2]}}
+    for changes in ({}, {"param_grid": grid}):
+        run(n_labeled_trials=[3, None], seeds=[0, 1], **changes)
+    (found,) = read_evaluations(tmp_path / "results")
+    searches: dict = {}
+    for name, pipeline in zip(
+        _name_pipelines(found.pipelines), found.pipelines, strict=True
+    ):
+        searches.setdefault(name, []).append(pipeline.content["search"])
+    assert len(searches) == 2
+    assert all(len(s) == 4 and len(set(s)) == 1 for s in searches.values())
 
 
 def test_read_predictions(run, tmp_path):

@@ -77,6 +77,14 @@ def test_values(features):
 
 
 @pytest.mark.parametrize("function", [dasm, rasm, asm, dcau])
+def test_pairs_may_be_an_iterator(features, function):
+    """The check of the names exhausted it, and the result was empty."""
+    pairs = iter(find_pairs(SEED_NAMES))
+    expected = function(features, SEED_NAMES, LEFT_RIGHT_PAIRS)
+    np.testing.assert_array_equal(function(features, SEED_NAMES, pairs), expected)
+
+
+@pytest.mark.parametrize("function", [dasm, rasm, asm, dcau])
 def test_names_in_any_case_and_torch(features, function):
     expected = function(features, SEED_NAMES)
     upper = [name.upper() for name in SEED_NAMES]

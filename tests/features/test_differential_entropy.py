@@ -406,6 +406,27 @@ def test_a_window_in_which_all_channels_are_flat_is_0(rng):
     )
 
 
+@pytest.mark.parametrize("constant", [0.1, 37.3, 1e3 / 7])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_constant_is_flat_without_others(method, constant):
+    """The power of rounding errors was that of a channel, as no other was larger."""
+    x = np.full((1, 400), constant)
+    with pytest.warns(RuntimeWarning, match=r"channels \[0\]"):
+        assert (differential_entropy(x, SFREQ, method=method) == 0).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("stride", [None, 0.5])
+def test_a_flat_second_within_a_longer_signal_is_found(rng, method, stride):
+    """The filter leaves power of the samples around it, by which it was missed."""
+    x = 20 * rng.standard_normal((8, 2000))
+    x[3, 800:1000] = 5.0
+    with pytest.warns(RuntimeWarning, match=r"channels \[3\]"):
+        entropy = differential_entropy(x, SFREQ, stride=stride, method=method)
+    window = entropy[4 if stride is None else 8]
+    np.testing.assert_allclose(window[3], np.delete(window, 3, 0).mean(0))
+
+
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_a_sine_and_a_small_channel_are_not_flat(rng):
     """Bands without power are no sign of a dead electrode."""

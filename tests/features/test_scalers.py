@@ -73,6 +73,19 @@ def test_windows_keep_their_shape_and_dtype(X, kind):
     np.testing.assert_array_equal(found[:, 0, 0], 0)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", [SubjectScaler, TransductiveSubjectScaler])
+def test_a_constant_stays_one_whatever_its_rounding_error(kind, dtype):
+    """The deviation of ten times 0.1 is 1e-17: another value became 7e15."""
+    X = np.full((100_000, 2), 0.1, dtype)
+    X[:, 1] = np.arange(100_000) % 7
+    scaler = kind().fit(X)
+    np.testing.assert_allclose(scaler.transform(X)[:, 0], 0, atol=1e-12)
+    if kind is SubjectScaler:
+        found = scaler.transform(np.array([[0.2, 1.0]], dtype))
+        np.testing.assert_allclose(found[0, 0], 0.1, rtol=1e-6)
+
+
 @pytest.mark.parametrize("kind", [SubjectScaler, TransductiveSubjectScaler])
 def test_subjects_are_routed_in_a_pipeline(X, kind):
     """TransformerMixin.fit_transform keeps metadata from transform."""

@@ -43,6 +43,23 @@ def test_moving_average_equals_a_loop(n_windows, online):
     np.testing.assert_allclose(smoothed, expected)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_one_missing_value_spoils_only_the_averages_that_hold_it(value):
+    """All later windows of the trial were NaN."""
+    x = np.arange(8.0)[:, None]
+    x[2] = value
+    smoothed = moving_average(x, n_windows=3).ravel()
+    np.testing.assert_allclose(smoothed, [0.5, *[value] * 3, 4, 5, 6, 6.5])
+
+
+@pytest.mark.parametrize("smooth", SMOOTHERS)
+def test_a_trial_may_have_a_missing_key(smooth):
+    """NaN differed from itself: "trials must be contiguous"."""
+    x = np.arange(6.0)[:, None]
+    trials = np.array([[1, 1, 1, 2, 2, 2], [np.nan] * 6]).T
+    np.testing.assert_array_equal(smooth(x, trials), smooth(x, trials[:, 0]))
+
+
 @pytest.mark.parametrize("smooth", SMOOTHERS)
 def test_online_sees_no_later_window(smooth):
     x = np.random.default_rng(0).standard_normal((20, 4))

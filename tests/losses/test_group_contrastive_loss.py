@@ -99,8 +99,9 @@ def test_half_precision_is_computed_in_single(dtype):
     torch.testing.assert_close(loss, expected)
 
 
-@pytest.mark.parametrize("temperature", [0, -1.0])
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf"), "0.1"])
 def test_constructor_rejects(temperature):
+    """NaN was accepted, and a string was a bare TypeError."""
     with pytest.raises(ValueError, match="temperature must be greater than 0, got"):
         GroupContrastiveLoss(temperature)
 

@@ -192,6 +192,16 @@ def test_equal_inputs_do_not_divide_by_zero(metric, scaling, value):
     assert criterion(embeddings, inputs, 2)[0].isfinite()
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("scaling", ["global", "column"])
+def test_the_unit_of_the_inputs_does_not_matter(metric, scaling):
+    """Distances of volts counted as equal, and all weights were the upper bound."""
+    _, inputs = draw(6, dtype=torch.float32)
+    criterion = SoftContrastiveLoss(metric=metric, scaling=scaling)
+    weights = criterion.soft_weights(inputs)
+    torch.testing.assert_close(criterion.soft_weights(inputs * 1e-7), weights)
+
+
 def test_autocast_keeps_the_dot_products_in_single_precision():
     """Dot products of plain embeddings overflow half precision above 65504."""
     embeddings, inputs = draw(8, dtype=torch.float32)
@@ -211,6 +221,8 @@ def test_autocast_keeps_the_dot_products_in_single_precision():
         ({"upper_bound": 1.5}, "got 1.5"),
         ({"sharpness": 0.0}, "sharpness must be greater than 0, got 0.0"),
         ({"temperature": -1}, "temperature must be greater than 0, got -1"),
+        ({"temperature": math.nan}, "temperature must be greater than 0, got nan"),
+        ({"sharpness": "0.1"}, "sharpness must be greater than 0, got '0.1'"),
         ({"metric": "cos"}, "metric must be one of .* got 'cos'"),
         ({"scaling": "row"}, "scaling must be one of .* got 'row'"),
     ],

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
 from sklearn.preprocessing import FunctionTransformer
 
-from braindecode_emossl.datasets import SEED, write_replica
+from braindecode_emossl.datasets import DEAP, SEED, write_replica
+from braindecode_emossl.errors import CorpusFormatError
 from braindecode_emossl.features import DifferentialEntropy
 from braindecode_emossl.paradigms import Emotion
 from braindecode_emossl.registration import DATASETS
@@ -120,12 +125,75 @@ def test_changed_files_are_computed_anew(tmp_path, reads):
     )
 
 
+def test_a_copy_in_another_folder_is_not_computed_again(tmp_path, reads):
+    """The folder of the corpus was a part of the key."""
+    dataset = copy_of("SEED", tmp_path / "a")
+    shutil.copytree(dataset.path, tmp_path / "b")
+    paradigm = Emotion(window=1.0, features="de", cache_dir=tmp_path / "cache")
+    expected = paradigm.get_data(dataset)
+    reads["SEED"] = 0
+    found = paradigm.get_data(SEED([1, 2], sessions=[0], path=tmp_path / "b"))
+    assert reads["SEED"] == 0
+    assert_array_equal(found[0], expected[0])
+    for settings in ({"on_error": "warn"}, {"mark_bads": False}):
+        paradigm.get_data(SEED([1], sessions=[0], path=tmp_path / "b", **settings))
+        assert reads["SEED"] == 1
+        reads["SEED"] = 0
+
+
+def test_warnings_come_again_from_the_cache(tmp_path, reads):
+    """From the second time on, nobody learnt that a trial had been left out."""
+    dataset = copy_of("DEAP", tmp_path / "a")
+    (file,) = dataset.data_path(1)
+    with open(file, "rb") as opened:
+        content = pickle.load(opened, encoding="latin1")
+    content["data"][5, 0, 100] = np.nan
+    content["data"][6, 3] = 0.0  # a channel without contact
+    with open(file, "wb") as opened:
+        pickle.dump(content, opened, protocol=2)
+    shutil.copytree(dataset.path, tmp_path / "b")
+    paradigm = Emotion(
+        "valence", window=1.0, features="de", cache_dir=tmp_path / "cache"
+    )
+    said = []
+    for folder in (dataset.path, dataset.path, tmp_path / "b"):
+        reads["DEAP"] = 0
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            paradigm.get_data(DEAP([1], path=folder, on_error="warn"))
+        texts = [str(w.message).replace(str(folder), "") for w in caught]
+        assert str(folder) in str([w.message for w in caught])
+        kinds = [(w.category, getattr(w.message, "left_out", None)) for w in caught]
+        said.append(sorted(zip(texts, map(str, kinds), strict=True)))
+    assert reads["DEAP"] == 0 and said[0] == said[1] == said[2]
+    assert any("True" in kind for _, kind in said[0])
+    assert any("RuntimeWarning" in kind for _, kind in said[0])
+    with pytest.raises(CorpusFormatError, match="trial 6"):
+        paradigm.get_data(DEAP([1], path=dataset.path))
+
+
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_each_subject_is_loaded_once(is_cached, tmp_path):
+    """With a cache, [1, 1] doubled the windows, and any subject passed."""
+    dataset = copy_of("SEED", tmp_path)
+    cache_dir = tmp_path / "cache" if is_cached else None
+    paradigm = Emotion(window=1.0, features="de", cache_dir=cache_dir)
+    _, _, metadata = paradigm.get_data(dataset)
+    assert len(paradigm.get_data(dataset, [2, 2])[0]) == sum(metadata["subject"] == 2)
+    only = SEED([1], sessions=[0], path=dataset.path)
+    for subjects in ([2], [1, 2], [], 1):
+        with pytest.raises(ValueError, match=r"^subjects must be a list"):
+            paradigm.get_data(only, subjects)
+        with pytest.raises(ValueError, match=r"^subjects must be a list"):
+            paradigm.label_trials(only, subjects)
+
+
 def test_a_subject_without_labels_is_passed_over(tmp_path):
     """As without a cache, where MOABB passes over runs that have none."""
     dataset = copy_of("DEAP", tmp_path)
     for cache_dir in (None, tmp_path / "cache"):
         paradigm = Emotion(
-            "liking", threshold=9.5, features="de", window=1.0, cache_dir=cache_dir
+            "liking", threshold=9.0, features="de", window=1.0, cache_dir=cache_dir
         )
         _, y, metadata = paradigm.get_data(dataset)
         assert set(y) == {"low"} and set(metadata["subject"]) == {1, 2}

@@ -10,11 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from braindecode_emossl.datasets import DEAP, MAHNOB_HCI, SEED, SEED_IV
+from braindecode_emossl.datasets import DEAP, DREAMER, FACED, MAHNOB_HCI, SEED, SEED_IV
 from braindecode_emossl.datasets.base import EmotionDataset, Trial
 from braindecode_emossl.features import DifferentialEntropy
 from braindecode_emossl.paradigms import Emotion
-from braindecode_emossl.paradigms.labels import find_level, warn_of_ignored_rules
+from braindecode_emossl.paradigms.labels import (
+    find_level,
+    warn_of_ignored_rules,
+    warn_of_threshold,
+)
 from braindecode_emossl.paradigms.passbands import describe_cut_bands, list_bands
 
 AS_IS = {"fmin": None, "fmax": None, "resample": None, "window": 1.0}
@@ -169,6 +173,42 @@ def test_threshold_is_the_midpoint_of_the_corpus():
     assert DEAP.rating_midpoint == MAHNOB_HCI.rating_midpoint == 5.0
 
 
+def test_the_default_cuts_are_those_of_one_scale_only():
+    """A corpus from 1 to 5 was cut at 3 and 6 into two of three classes."""
+
+    class OneToFive(Rated):
+        rating_midpoint = 3.0
+
+    class Cut(OneToFive):
+        rating_cuts = (7 / 3, 11 / 3)
+
+    pairs = (2.0, 1.0), (3.0, 1.0), (4.0, 1.0)
+    with pytest.raises(ValueError, match=r"midpoint 3 of .* Set its attribute rating"):
+        labels(OneToFive(*pairs), n_classes=3)
+    assert labels(Cut(*pairs), n_classes=3) == [LOW, "neutral", HIGH]
+    assert labels(Rated(*pairs), n_classes=3) == [LOW, LOW, "neutral"]
+
+
+@pytest.mark.parametrize(
+    ("corpus", "inside", "outside", "scale"),
+    [
+        (Rated, [1, 9], [0.9, 50], "1 to 9"),
+        (DREAMER, [1, 5], [0.5, 5.5], "1 to 5"),
+        (FACED, [0, 7], [-0.5, 7.5], "0 to 7"),
+    ],
+)
+def test_a_threshold_outside_the_scale_is_warned_of(corpus, inside, outside, scale):
+    """All trials got one label without a word."""
+    warn_of_threshold.cache_clear()
+    for threshold in outside:
+        with pytest.warns(UserWarning, match=f"lies outside .* from {scale}: all"):
+            Emotion("arousal", threshold=threshold)._labeller(corpus())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for threshold in (*inside, "median"):
+            Emotion("arousal", threshold=threshold)._labeller(corpus())
+
+
 def test_corpus_without_a_midpoint_needs_a_threshold():
     class Unknown(Rated):
         rating_midpoint = None
@@ -193,6 +233,7 @@ def test_corpus_without_a_midpoint_needs_a_threshold():
             {"label_source": "stimulus", "threshold": "median"},
             'of the subject\'s own ratings, but label_source is "stimulus"',
         ),
+        ({"n_classes": 3, "threshold": 5}, "=5.0 makes two classes, but n_classes is"),
         ({"target": "emotion", "ties": "high"}, 'the target "emotion" uses the corpus'),
         ({"target": "emotion", "margin": 1}, "threshold, ties and margin apply to rat"),
         ({"target": "emotion", "threshold": 5}, "and got threshold=5.0, ties='low'"),

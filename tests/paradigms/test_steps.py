@@ -48,6 +48,16 @@ def test_a_number_of_a_trial_that_events_cannot_keep_is_refused(trial):
         CutTrials(USED).transform(make_raw(200, trial))
 
 
+@pytest.mark.parametrize("step", [CutTrials, lambda u: CutWindows(u, 0.1, 0.1)])
+def test_a_start_beyond_a_trial_is_named(step):
+    """The error offered -7 s and blamed the window."""
+    used = UsedTrials({"x": 1}, lambda trial, subject: "x", tmin=10.0)
+    message = r"Trial 0 .* lasts 3 s: nothing of it is selected by tmin=10"
+    cut = step(used)
+    with pytest.raises(ValueError, match=message):
+        (cut.crop if step is CutTrials else cut.transform)(make_raw(600))
+
+
 @pytest.mark.parametrize("of_mne", [True, False])
 def test_a_filter_beyond_half_the_rate_is_named(of_mne):
     """The error named MNE's argument h_freq."""

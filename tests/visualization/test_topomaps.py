@@ -180,8 +180,11 @@ def test_attention_is_relative_to_an_equal_share(info, draw):
 
 def test_attention_of_one_window_is_that_of_its_vector(info, draw):
     weights = np.random.default_rng(0).dirichlet(np.full(N_CHANS, 20.0))
-    one, other = (draw(plot_attention(w, info)) for w in (weights, weights[None]))
-    np.testing.assert_array_equal(one.pixels, other.pixels)
+    # A list was a TypeError.
+    forms = weights, weights.tolist(), weights[None]
+    one, *others = (draw(plot_attention(form, info)).pixels for form in forms)
+    for other in others:
+        np.testing.assert_array_equal(one, other)
 
 
 def test_attention_by_class(info, draw):
