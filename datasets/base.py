@@ -1057,11 +1057,8 @@ def check_numbers(name: str, values) -> list[int] | None:
     is_text = isinstance(values, str | bytes | os.PathLike)
     if is_text or np.ndim(values) > 1 or not isinstance(values, Iterable):
         raise ValueError(f"{name} must be a list of numbers or None, got {values!r}.")
-    numbers, wrong = [], []
-    for value in values:
-        number = as_number(value)
-        (numbers if is_integer(number) else wrong).append(number)
-    if wrong:
+    numbers = [as_number(value) for value in values]
+    if wrong := [number for number in numbers if not is_integer(number)]:
         raise ValueError(f"Invalid {name}: {wrong} are not whole numbers.")
     return numbers
 
