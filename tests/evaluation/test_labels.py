@@ -55,7 +55,7 @@ class Rated(EmotionDataset):
                     stimulus=f"clip{k}",
                     emotion="high" if value > 5 else "low",
                     length=1.0,
-                    ratings={"valence": value, "familiarity": 1.0},
+                    ratings=dict(zip(self.ratings, (value, 1.0), strict=False)),
                 )
             ]
             for k, value in enumerate(row)
