@@ -146,7 +146,7 @@ def _name_pipelines(pipelines: list[StoredPipeline]) -> list[str]:
 
 
 def _find_version(pipeline: StoredPipeline) -> tuple[str, str]:
-    """Return what its seeds and numbers of labelled trials have in common."""
+    """Return a key that the variants of a pipeline share."""
     # The settings hold a hash: the repr may be the same, but the weights not.
     return pipeline.name, json.dumps(pipeline.content.get("settings"), sort_keys=True)
 

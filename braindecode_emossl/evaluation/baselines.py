@@ -255,8 +255,8 @@ def list_parts(pipeline) -> dict[str, Any]:
     Returns
     -------
     dict of str to object
-        The estimator itself has no prefix. Parameters that are no estimators are
-        among the parts.
+        The prefix of the estimator itself is empty. Parameters that are not estimators
+        are included.
     """
     return {"": pipeline} | {f"{k}__": v for k, v in pipeline.get_params().items()}
 

@@ -329,7 +329,7 @@ def _check_grids(pipelines, grids) -> None:
 
 
 def _leave_out_bands(pipelines, features) -> dict[str, BaseEstimator]:
-    """Leave out what would take features for differential entropy that are none."""
+    """Leave out pipelines that need differential entropy if the features differ."""
     if features is None or are_entropy(features):
         return pipelines
     left_out = [
@@ -506,7 +506,7 @@ class _VariantMaker:
         settings = {
             "repr": repr(pipeline),
             "mechanism": describe_mechanism(pipeline),
-            # What its seeds and numbers of labelled trials have in common.
+            # Shared by all seeds and numbers of labelled trials.
             "hash": hash_json(_identify(name, pipeline, grid)),
         }
         folds = self.store.open_pipeline(name, identity, settings, probes=probes)

@@ -28,8 +28,8 @@ _EYE_NAMES = re.compile(
 )
 # Of the type misc in FACED, whose EEG is that of the other electrodes.
 _EAR_NAMES = re.compile("[AM][12]$", re.IGNORECASE)
-# Amplitudes 60 dB below the largest are left over by a filter or a resampling. Near the
-# Nyquist frequency they tell the length of the recording.
+# Amplitudes 60 dB below the largest are residues of filtering and resampling. Near the
+# Nyquist frequency they depend on the length of the recording.
 _RESIDUE = 1e-3
 
 

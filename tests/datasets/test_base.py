@@ -627,7 +627,7 @@ def test_a_trial_beyond_its_recording_is_named(tmp_path):
 
 
 def test_classes_may_be_left_out_on_purpose(tmp_path):
-    """Only what is no class of the corpus is an error."""
+    """An emotion is wrong only if it is not a class of the corpus."""
     corpus = Own(path=tmp_path)
     corpus.event_id = {"joy": 2}
     _, y, _ = Emotion(window=1.0, fmax=40.0).get_data(corpus)

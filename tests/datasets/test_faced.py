@@ -471,7 +471,7 @@ def test_a_download_completes_what_is_missing(client, tmp_path):
 
 
 def test_the_processed_files_are_not_downloaded(tmp_path):
-    """They claimed to be open to a download, and not to be there."""
+    """``is_open`` was True, and ``is_downloaded`` False for files on disk."""
     replica = write_replica(
         "FACED", tmp_path, subjects=[1], seconds=1, seed=0, variant="pkl"
     )
