@@ -499,19 +499,19 @@ class SubjectSplit(_OneSplit):
         """Return the number of subjects of each set whose size is given."""
         counts = dict(given)
         if not all(isinstance(size, Integral) for size in given.values()):
-            total = sum(given.values())
-            least = 1 - 1e-9 if len(given) == 3 else 0
-            if not (min(given.values()) >= 0 and least <= total <= 1 + 1e-9):
+            rest = round(1 - sum(given.values()), 9)
+            shares = {k: rest if size is None else size for k, size in sizes.items()}
+            if not (min(shares.values()) >= 0 and abs(sum(shares.values()) - 1) < 1e-8):
                 raise ValueError(
                     f"Shares of subjects must add up to 1, but got {sizes}."
                 )
             counts = {
-                k: max(1, round(v * n_subjects)) if v else 0 for k, v in given.items()
+                k: max(1, round(v * n_subjects)) if v else 0 for k, v in shares.items()
             }
-            if len(given) == 3:  # the training set takes what rounding leaves
-                counts["train"] = n_subjects - counts["validation"] - counts["test"]
+            # The training set takes what rounding leaves.
+            counts["train"] = n_subjects - counts["validation"] - counts["test"]
         left = n_subjects - sum(counts.values())
-        if min(counts.values()) < 0 or left < 0 or (len(given) == 3 and left):
+        if min(counts.values()) < 0 or left < 0 or (len(counts) == 3 and left):
             raise ValueError(
                 f"There are {n_subjects} subjects, which cannot be divided as {sizes}. "
                 "Counts must add up to the number of subjects."

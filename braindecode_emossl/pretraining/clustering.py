@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,8 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import silhouette_score
 from sklearn.utils import check_random_state
 from torch import nn
+
+from braindecode_emossl.pretraining.recording_scaler import RecordingScaler
 
 __all__ = ["ClusterReport", "TokenClusters"]
 
@@ -79,21 +81,15 @@ class TokenClusters(nn.Module):
 
     Attributes
     ----------
+    scaler : RecordingScaler
+        Standardises the features of tokens.
     n_active : torch.Tensor of int, shape (n_codebooks,)
         Number of clusters in use.
     """
 
-    mean: torch.Tensor
-    scale: torch.Tensor
-
     def __init__(self, n_clusters: Sequence[int], n_features: int):
         super().__init__()
-        self.register_buffer("mean", torch.zeros(n_features))
-        self.register_buffer("scale", torch.ones(n_features))
-        # Of each recording, (n_recordings, n_features). They are not saved: what is
-        # saved has one size, and serves other recordings.
-        for name in ("recording_means", "recording_scales"):
-            self.register_buffer(name, torch.zeros(0, n_features), persistent=False)
+        self.scaler = RecordingScaler(n_features)
         self.register_buffer("n_active", torch.tensor(n_clusters))
         for i, size in enumerate(n_clusters):
             self.register_buffer(f"centroids_{i}", torch.zeros(size, n_features))
@@ -117,15 +113,14 @@ class TokenClusters(nn.Module):
         features : torch.Tensor, shape (batch, n_tokens, n_features)
             Features of tokens.
         recordings : torch.Tensor of int, shape (batch,), or None
-            Number of the recording of each window in :meth:`scale_recordings`; -1, as
-            None and any number that it has not seen, stands for any other.
+            Number of the recording of each window, as ``scaler`` takes it.
 
         Returns
         -------
         torch.Tensor of int64, shape (batch, n_tokens, n_codebooks)
             Clusters, counted from 0.
         """
-        tokens = self._standardize(features, recordings).flatten(0, 1)
+        tokens = self.scaler(features, recordings).flatten(0, 1)
         nearest = [
             _nearest(tokens, centroids[:size])[1]
             for centroids, size in zip(self.centroids, self.sizes, strict=True)
@@ -152,7 +147,7 @@ class TokenClusters(nn.Module):
         name : str
             Name of the features, for the report.
         recordings : torch.Tensor of int, shape (n_windows,), or None
-            Number of the recording of each window in :meth:`scale_recordings`.
+            Number of the recording of each window, as ``scaler`` takes it.
         choose_n_clusters : bool, default=False
             Whether to take the best of a quarter, half and all of ``n_clusters``, by
             the silhouette on a held-out fifth of the windows.
@@ -175,10 +170,9 @@ class TokenClusters(nn.Module):
                 "Clusters need finite features, but the windows give NaN or infinite "
                 "ones; drop or repair the windows that hold such samples."
             )
-        features = features.to(self.mean)
-        std, self.mean = torch.std_mean(features, dim=(0, 1), correction=0)
-        self.scale = std.masked_fill(std == 0, 1.0)
-        windows = self._standardize(features, recordings)
+        features = features.to(self.scaler.mean)
+        self.scaler.fit(features)
+        windows = self.scaler(features, recordings)
         tokens = windows.flatten(0, 1)  # (N, n_features)
 
         sizes, n_reseeded, silhouettes = [], [], []
@@ -208,29 +202,6 @@ class TokenClusters(nn.Module):
             n_reseeded=tuple(n_reseeded),
             silhouettes=tuple(silhouettes),
         )
-
-    @torch.no_grad()
-    def scale_recordings(self, parts: Iterable[torch.Tensor]) -> None:
-        """Set by what the features of each recording are standardised.
-
-        Parameters
-        ----------
-        parts : iterable of torch.Tensor, shape (n_windows, n_tokens, n_features)
-            Features of some windows of each recording.
-        """
-        found = [torch.std_mean(part, dim=(0, 1), correction=0) for part in parts]
-        scales, self.recording_means = map(torch.stack, zip(*found, strict=True))
-        self.recording_scales = scales.masked_fill(scales == 0, 1.0)
-
-    def _standardize(self, features: torch.Tensor, recordings) -> torch.Tensor:
-        """Scale the features of (batch, n_tokens, n_features)."""
-        mean, scale = self.mean, self.scale
-        if recordings is not None:
-            is_known = recordings < len(self.recording_means)
-            rows = torch.where(is_known, recordings, -1) + 1  # (batch,)
-            mean = torch.cat([mean[None], self.recording_means])[rows][:, None]
-            scale = torch.cat([scale[None], self.recording_scales])[rows][:, None]
-        return (features - mean) / scale
 
 
 def _read_sizes(clusters: TokenClusters, incompatible_keys) -> None:

@@ -25,6 +25,7 @@ from braindecode_emossl.pretraining.objective import (
     PretrainingObjective,
     PretrainingOutput,
 )
+from braindecode_emossl.pretraining.recording_scaler import spread_recordings
 from braindecode_emossl.pretraining.windows import number_recordings
 
 __all__ = ["MaskedClusterPretraining"]
@@ -32,7 +33,7 @@ __all__ = ["MaskedClusterPretraining"]
 # Windows whose features are computed at once when clusters are fitted.
 _CHUNK_SIZE = 256
 # Windows of each recording that its features are standardised by, at most.
-_WINDOWS_OF_RECORDING = 32
+_OF_RECORDING = 32
 # A plateau: number of epochs within which the loss must fall by this share; and the
 # share by which it must be below that of guessing for the layer to be worth clustering.
 _PATIENCE, _LEAST_GAIN, _GAIN_OVER_GUESSING = 10, 0.01, 0.1
@@ -386,12 +387,10 @@ class MaskedClusterPretraining(PretrainingObjective):
         recordings = number_recordings(metadata)
         if recordings is not None:
             parts = (
-                self._read_features(
-                    X, _spread(np.flatnonzero(recordings == i)), features
-                )
-                for i in range(recordings.max() + 1)
+                self._read_features(X, rows, features)
+                for rows in spread_recordings(recordings, _OF_RECORDING)
             )
-            self.clusters[features].scale_recordings(parts)
+            self.clusters[features].scaler.fit_recordings(parts)
         return recordings
 
     def _read_features(self, X, rows: np.ndarray, features: str) -> torch.Tensor:
@@ -622,12 +621,6 @@ class MaskedClusterPretraining(PretrainingObjective):
         if self.random_state is None:
             return check_random_state(int(torch.randint(2**31, ())))
         return check_random_state(self.random_state)
-
-
-def _spread(rows) -> np.ndarray:
-    """Return some of the rows, in equal distances."""
-    places = np.linspace(0, len(rows) - 1, min(len(rows), _WINDOWS_OF_RECORDING))
-    return np.asarray(rows)[places.round().astype(int)]
 
 
 def _read_clustered(objective: MaskedClusterPretraining, incompatible_keys) -> None:

@@ -22,6 +22,11 @@ from braindecode_emossl.pretraining.objective import (
     PretrainingObjective,
     PretrainingOutput,
 )
+from braindecode_emossl.pretraining.recording_scaler import (
+    RecordingScaler,
+    spread_recordings,
+)
+from braindecode_emossl.pretraining.windows import number_recordings
 
 __all__ = ["Masks", "MoodReaderPretraining"]
 
@@ -30,6 +35,14 @@ _PRESETS = {
     "default": {"decoder_dim": 64, "n_decoder_layers": 2, "n_decoder_heads": 4},
     "mind-vis": {"decoder_dim": 512, "n_decoder_layers": 8, "n_decoder_heads": 16},
 }
+
+
+_NORMALIZATIONS = ("recording", "patch", None)
+# Windows of a recording that it is measured on, at most.
+_OF_RECORDING = 256
+# Of the standard deviation over the training set. What varies less within a recording
+# may be no more than rounding.
+_LEAST_SCALE = 0.1
 
 
 class Masks(NamedTuple):
@@ -74,9 +87,14 @@ class MoodReaderPretraining(PretrainingObjective):
             + w_\text{eye} L_\text{eye},
 
     where each part is the mean squared error of the masked values; MultiMAE [3]_ adds
-    the losses of its modalities likewise. The targets are the scaled inputs of the
-    encoder. Eye data that are missing, NaN, count as masked but
-    are not reconstructed.
+    the losses of its modalities likewise. Eye data that are missing, NaN, count as
+    masked but are not reconstructed.
+
+    Most of the variance of these inputs is that between subjects, and features that
+    reconstruct it identify the subject. The targets are therefore standardised within
+    each recording, and the inputs of a window are moved towards the mean and standard
+    deviation of another recording, as between domains in MixStyle [4]_. Both need the
+    training metadata, and neither uses recordings outside the training set.
 
     Parameters
     ----------
@@ -97,9 +115,15 @@ class MoodReaderPretraining(PretrainingObjective):
     eye_weight : float, default=1.0
         Weight of the reconstruction of the eye features. [inferred] As
         ``entropy_weight``.
-    normalize_targets : bool, default=False
-        Whether each target patch is scaled to mean 0 and variance 1. [inferred]
-        MinD-Vis does not.
+    normalize_targets : {"recording", "patch"} or None, default="recording"
+        How the targets, which are the scaled inputs of the encoder, are standardised:
+        each value within its recording; each patch of the signal by itself; or no
+        further. [inferred] Without metadata, "recording" is as None. MinD-Vis does
+        nothing further.
+    recording_mixing : float, default=1.5
+        Largest share of the way to another training recording, drawn at random, by
+        which the inputs of a training window are moved. Shares are uniform from 0. 0
+        moves none. [inferred]
     decoder_dim : int, optional
         Width of the decoder, even and a multiple of ``n_decoder_heads``. [inferred]
     n_decoder_layers : int, optional
@@ -118,6 +142,9 @@ class MoodReaderPretraining(PretrainingObjective):
     to_entropy, to_eye : torch.nn.Linear
         Reconstruct from the representation; ``to_eye`` exists only if the encoder has
         eye features.
+    scalers : torch.nn.ModuleDict
+        Mean and standard deviation within each recording of "patches", "entropy" and
+        "eye".
 
     Raises
     ------
@@ -134,7 +161,9 @@ class MoodReaderPretraining(PretrainingObjective):
     Those train with AdamW (betas 0.9 and 0.95, learning rate 2.5e-4, weight decay 0.05)
     for 500 epochs with batches of 100, of which the first 40 epochs are warm-up.
 
-    :meth:`prepare` fits the scaling of the model on the training windows.
+    :meth:`prepare` fits the scaling of the model on the training windows. A value that
+    varies within a recording by less than a tenth of its standard deviation over the
+    training set is not scaled up further.
 
     References
     ----------
@@ -148,6 +177,8 @@ class MoodReaderPretraining(PretrainingObjective):
     .. [3] Bachmann, R., Mizrahi, D., Atanov, A., & Zamir, A. (2022). MultiMAE:
        Multi-modal Multi-task Masked Autoencoders. In ECCV.
        https://doi.org/10.1007/978-3-031-19836-6_20
+    .. [4] Zhou, K., Yang, Y., Qiao, Y., & Xiang, T. (2021). Domain Generalization with
+       MixStyle. In ICLR. https://openreview.net/forum?id=6xHJ37MVxxp
     """
 
     model_class = MoodReader
@@ -161,7 +192,8 @@ class MoodReaderPretraining(PretrainingObjective):
         feature_mask_ratio: float = 0.5,
         entropy_weight: float = 1.0,
         eye_weight: float = 1.0,
-        normalize_targets: bool = False,
+        normalize_targets: str | None = "recording",
+        recording_mixing: float = 1.5,
         decoder_dim: int | None = None,
         n_decoder_layers: int | None = None,
         n_decoder_heads: int | None = None,
@@ -189,18 +221,26 @@ class MoodReaderPretraining(PretrainingObjective):
                 "feature_mask_ratio must be in the interval (0, 1), but got "
                 f"{feature_mask_ratio}."
             )
-        for name, weight in (
+        for name, number in (
             ("entropy_weight", entropy_weight),
             ("eye_weight", eye_weight),
+            ("recording_mixing", recording_mixing),
         ):
-            if not 0 <= weight < float("inf"):
+            if not 0 <= number < float("inf"):
                 raise ValueError(
-                    f"{name} must be a finite number of at least 0, but got {weight}."
+                    f"{name} must be a finite number of at least 0, but got {number}."
                 )
+        if normalize_targets not in _NORMALIZATIONS:
+            raise ValueError(
+                f"normalize_targets must be one of {_NORMALIZATIONS}, but got "
+                f"{normalize_targets!r}."
+            )
         self.mask_ratio = mask_ratio
         self.feature_mask_ratio = feature_mask_ratio
         self.entropy_weight = entropy_weight
         self.eye_weight = eye_weight
+        self.normalize_targets = normalize_targets
+        self.recording_mixing = recording_mixing
         self.n_masked = int(self.sample_masks(1).patches.sum())
         if not 0 < self.n_masked < encoder.n_patches:
             raise ValueError(
@@ -231,20 +271,63 @@ class MoodReaderPretraining(PretrainingObjective):
         if encoder.n_eye_chans:
             n_eye_values = encoder.n_steps * encoder.n_eye_chans
             self.to_eye = nn.Linear(encoder.n_features, n_eye_values)
-        self.loss = MaskedReconstructionLoss(normalize_targets)
+        shapes = {
+            "patches": (encoder.patch_dim,),
+            "entropy": encoder.entropy_scaler.mean.shape,
+            "eye": (encoder.n_eye_chans,),
+        }
+        self.scalers = nn.ModuleDict(
+            {
+                name: RecordingScaler(*shape, least_scale=_LEAST_SCALE)
+                for name, shape in shapes.items()
+            }
+        )
+        self.loss = MaskedReconstructionLoss(normalize_targets == "patch")
         self.feature_loss = MaskedReconstructionLoss()
 
     def prepare(self, X, metadata=None) -> None:
-        """Fit the scaling of the encoder on the training windows.
+        """Fit the scaling of the encoder, and measure the recordings.
 
         Parameters
         ----------
         X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
             All training windows, as the encoder receives them.
         metadata : DataFrame, n_windows rows, or None
-            Ignored.
+            Rows with ``corpus``, ``subject`` and ``session``, as far as they are known.
         """
         self.encoder.fit_normalization(X)
+        self.on_resume(X, metadata)
+
+    @torch.no_grad()
+    def on_resume(self, X, metadata=None) -> None:
+        """Compute the mean and standard deviation of each recording.
+
+        Parameters
+        ----------
+        X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
+            All training windows.
+        metadata : DataFrame, n_windows rows, or None
+            As in :meth:`prepare`.
+        """
+        recordings = number_recordings(metadata)
+        if recordings is None:
+            return
+        parts: dict[str, list[torch.Tensor]] = {name: [] for name in self.scalers}
+        for rows in spread_recordings(recordings, _OF_RECORDING):
+            windows = torch.as_tensor(X[rows]).to(self.mask_token)
+            for name, values in self._extract(windows).items():
+                parts[name].append(values.cpu())
+        for name, scaler in self.scalers.items():
+            scaler.fit_recordings(parts[name])
+
+    def _extract(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what is masked of windows, by the names of the terms."""
+        model = self.encoder
+        return {
+            "patches": model.extract_patches(x),  # (batch, n_patches, patch_dim)
+            "entropy": model.extract_entropy(x),  # (batch, n_steps, n_eeg_chans, ...)
+            "eye": model.extract_eye(x),  # (batch, n_steps, n_eye_chans)
+        }
 
     def sample_masks(
         self, batch_size: int, generator: torch.Generator | None = None
@@ -285,7 +368,10 @@ class MoodReaderPretraining(PretrainingObjective):
         return Masks(patches, entropy.unflatten(1, grid), eye)
 
     def forward(
-        self, x: torch.Tensor, generator: torch.Generator | None = None
+        self,
+        x: torch.Tensor,
+        generator: torch.Generator | None = None,
+        recordings: torch.Tensor | None = None,
     ) -> PretrainingOutput:
         """Mask a batch and compute the loss.
 
@@ -294,7 +380,10 @@ class MoodReaderPretraining(PretrainingObjective):
         x : torch.Tensor, shape (batch, n_chans, n_times)
             Windows, as the encoder receives them.
         generator : torch.Generator, optional
-            Source of the masks; torch's global generator by default.
+            Source of the masks and moves; torch's global generator by default.
+        recordings : torch.Tensor of int, shape (batch,), or None
+            Number of the recording of each window, by its first appearance in the
+            metadata of :meth:`prepare`; -1 for any other. None: they are not known.
 
         Returns
         -------
@@ -302,9 +391,23 @@ class MoodReaderPretraining(PretrainingObjective):
             The loss and its terms, see :meth:`compute_loss`.
         """
         n_patches = self.encoder.n_patches
-        n_visible = n_patches - round(self.mask_ratio * n_patches)
-        masks = self.sample_masks(len(x), generator)
-        return self.compute_loss(x, *masks, n_visible=n_visible)
+        return self.compute_loss(
+            x,
+            *self.sample_masks(len(x), generator),
+            n_visible=n_patches - round(self.mask_ratio * n_patches),
+            recordings=recordings,
+            moves=self._draw_moves(recordings, generator),
+        )
+
+    def _draw_moves(self, recordings, generator) -> tuple | None:
+        """Draw the recordings to move windows to, and how far, or return None."""
+        n_recordings = self.scalers["entropy"].n_recordings
+        moves = self.training and self.recording_mixing > 0 and n_recordings > 0
+        if not moves or recordings is None:
+            return None
+        where = {"generator": generator, "device": recordings.device}
+        others = torch.randint(n_recordings, recordings.shape, **where)
+        return others, self.recording_mixing * torch.rand(recordings.shape, **where)
 
     def compute_loss(
         self,
@@ -313,6 +416,8 @@ class MoodReaderPretraining(PretrainingObjective):
         entropy_mask: torch.Tensor,
         eye_mask: torch.Tensor,
         n_visible: int | None = None,
+        recordings: torch.Tensor | None = None,
+        moves: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> PretrainingOutput:
         """Compute the loss of windows under given masks.
 
@@ -329,6 +434,11 @@ class MoodReaderPretraining(PretrainingObjective):
         n_visible : int, optional
             Number of patches of each window that are not masked, if it is known, see
             :meth:`MoodReader.encode_patches`.
+        recordings : torch.Tensor of int, shape (batch,), or None
+            As in :meth:`forward`.
+        moves : tuple of two torch.Tensor, shape (batch,), or None
+            Recording towards which each window is moved, and by which share of the way;
+            by default none is. Needs ``recordings``.
 
         Returns
         -------
@@ -343,26 +453,35 @@ class MoodReaderPretraining(PretrainingObjective):
             patches in some windows, or masks all patches.
         """
         model = self.encoder
-        patches = model.extract_patches(x)  # (batch, n_patches, patch_dim)
-        entropy = model.extract_entropy(x)  # (batch, n_steps, n_eeg_chans, n_bands)
-        eye = model.extract_eye(x)  # (batch, n_steps, n_eye_chans)
-        tokens = model.encode_patches(patches, mask, n_visible)
+        targets = inputs = self._extract(x)
+        if self.normalize_targets == "recording":
+            targets = {
+                name: self.scalers[name](values, recordings)
+                for name, values in inputs.items()
+            }
+        if moves is not None:
+            inputs = {
+                name: self.scalers[name].move(values, recordings, *moves)
+                for name, values in inputs.items()
+            }
+        tokens = model.encode_patches(inputs["patches"], mask, n_visible)
         features = model.fuse(
             tokens,
-            entropy,
-            eye.masked_fill(eye_mask, torch.nan),
+            inputs["entropy"],
+            inputs["eye"].masked_fill(eye_mask, torch.nan),
             entropy_mask,
             self.entropy_token,
         )  # (batch, n_features)
+        entropy = targets["entropy"]
         terms = {
-            "patches": self.loss(self._decode(tokens, mask), patches, mask),
+            "patches": self.loss(self._decode(tokens, mask), targets["patches"], mask),
             "entropy": self.feature_loss(
                 self.to_entropy(features).view_as(entropy), entropy, entropy_mask
             ),
         }
         loss = terms["patches"] + self.entropy_weight * terms["entropy"]
         if model.n_eye_chans:
-            terms["eye"] = self._compare_eye(features, eye, eye_mask)
+            terms["eye"] = self._compare_eye(features, targets["eye"], eye_mask)
             loss = loss + self.eye_weight * terms["eye"]
         return PretrainingOutput(loss, {k: term.detach() for k, term in terms.items()})
 

@@ -99,6 +99,9 @@ def test_a_subject_is_calibrated_with_its_first_trials(windows):
         ({"train": 2, "validation": 0, "test": 1}, (2, 0, 1)),
         ({"train": 0.6, "validation": 0.2, "test": 0.2}, (1, 1, 1)),
         ({"train": None, "validation": 0, "test": 1}, (2, 0, 1)),
+        # None took a subject that the rounding of two halves had left.
+        ({"train": 0.5, "validation": None, "test": 0.5}, (1, 0, 2)),
+        ({"train": None, "validation": 0.0, "test": 0.3}, (2, 0, 1)),
         ({"train": [1, 10], "validation": [], "test": [2]}, (2, 0, 1)),
     ],
 )

@@ -115,7 +115,7 @@ def test_constant_features_are_finite():
     features, _ = make_blobs()
     features[..., 1] = 3.0
     clusters, _ = fit(features, (3,))
-    assert clusters.scale[1] == 1
+    assert clusters.scaler.scale[1] == 1
     assert clusters.centroids[0].isfinite().all()
 
 
@@ -125,7 +125,7 @@ def test_features_are_standardised_within_each_recording():
     both = torch.cat([features, 40 + 3 * features])  # two people of different levels
     recordings = torch.arange(2).repeat_interleave(len(features))
     clusters = TokenClusters((3,), features.shape[-1])
-    clusters.scale_recordings([features, 40 + 3 * features])
+    clusters.scaler.fit_recordings([features, 40 + 3 * features])
     clusters.fit(both, name="blobs", recordings=recordings, random_state=0)
     first, second = clusters(both, recordings).chunk(2)
     assert torch.equal(first, second)

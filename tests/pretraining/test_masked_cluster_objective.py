@@ -514,7 +514,7 @@ def test_a_training_that_continues_on_other_windows_has_their_targets():
         other, metadata=pd.DataFrame({"subject": np.repeat([4, 5], 8)})
     )
     fitted = pretrainer.module_
-    assert len(fitted.clusters["band_power"].recording_means) == 2
+    assert len(fitted.clusters["band_power"].scaler.recording_means) == 2
     for x, targets in seen:
         # (batch, 16), one match in each row
         rows = (x[:, None] == other[None]).flatten(2).all(-1).int().argmax(1)

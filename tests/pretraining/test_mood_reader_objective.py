@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mne
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.dummy import DummyClassifier
@@ -92,7 +93,7 @@ def slow_patch(model, samples):
     return ((values - model.signal_scaler.mean) / model.signal_scaler.std).flatten()
 
 
-def slow_patches(objective, window, row):
+def slow_patches(objective, window, row, standardize):
     """Return the errors of the masked patches, and the tokens of the visible ones."""
     model = objective.encoder
     n_patches = len(row)
@@ -116,7 +117,7 @@ def slow_patches(objective, window, row):
     errors = []
     for n in range(n_patches):
         if row[n]:
-            target = patches[n]
+            target = standardize("patches", patches[n])
             if objective.loss.normalize_targets:
                 target = (target - target.mean()) / (
                     target.var(correction=0) + 1e-6
@@ -164,25 +165,32 @@ def slow_eye(model, window, row, fused):
     return torch.stack(values), gate * fused + (1 - gate) * pooled + attended
 
 
-def slow_terms(objective, x, masks):
+def keep(name, values):
+    """Return targets as they are."""
+    return values
+
+
+def slow_terms(objective, x, masks, standardize=keep):
     """Reconstruct window by window and average the errors of all masked values."""
     model = objective.encoder
     errors = {"patches": [], "entropy": [], "eye": []}
     for window, *rows in zip(x, *(mask.tolist() for mask in masks), strict=True):
         eeg, eye = window[model.eeg_chans], window[model.eye_chans]
-        found, tokens = slow_patches(objective, eeg, rows[0])
+        found, tokens = slow_patches(objective, eeg, rows[0], standardize)
         errors["patches"] += found
         entropy, levels = slow_entropy(model, eeg, rows[1], objective.entropy_token)
         fused = model.merge(torch.cat([tokens.mean(dim=0), levels[-1]]))
         if model.n_eye_chans:
             values, fused = slow_eye(model, eye, rows[2], fused)
         features = torch.cat([*levels, fused])
+        entropy = standardize("entropy", entropy)
         found = objective.to_entropy(features).view(entropy.shape)
         errors["entropy"] += [
             (found[place] - entropy[place]).square().mean()
             for place in map(tuple, torch.tensor(rows[1]).nonzero().tolist())
         ]
         if model.n_eye_chans:
+            values = standardize("eye", values)
             found = objective.to_eye(features).view(values.shape)
             errors["eye"] += [
                 (found[place] - values[place]).square()
@@ -192,7 +200,7 @@ def slow_terms(objective, x, masks):
 
 
 @pytest.mark.parametrize("encoder", [{}, WITH_EYES, {"patch_domain": "signal"}])
-@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("normalize", [None, "patch"])
 def test_compute_loss_equals_slow_reference(encoder, normalize):
     objective = make_objective(
         encoder, normalize_targets=normalize, entropy_weight=0.7, eye_weight=3.0
@@ -207,6 +215,95 @@ def test_compute_loss_equals_slow_reference(encoder, normalize):
     total = expected["patches"] + 0.7 * expected["entropy"]
     total = total + 3.0 * expected["eye"] if model.n_eye_chans else total
     torch.testing.assert_close(output.loss, total, rtol=1e-4, atol=1e-5)
+
+
+def make_recordings(encoder=None, **kwargs):
+    """Return a prepared objective, and windows of two recordings of unequal level."""
+    objective = make_objective(encoder, **kwargs)
+    model = objective.encoder
+    x = 20 * make_windows(8, model.n_chans, model.n_times) + 3
+    x[4:] = 5 * x[4:] - 7
+    metadata = pd.DataFrame({"subject": [1] * 4 + [2] * 4, "session": "0"})
+    objective.prepare(x, metadata)
+    return objective, x, torch.tensor([0] * 4 + [1] * 4)
+
+
+@pytest.mark.parametrize("encoder", [{}, WITH_EYES, {"patch_domain": "signal"}])
+def test_targets_are_standardised_within_their_recording(encoder):
+    objective, x, recordings = make_recordings(encoder)
+    objective.eval()
+    inputs = objective._extract(x)
+    masks = objective.sample_masks(8, torch.Generator().manual_seed(0))
+    output = objective.compute_loss(x, *masks, recordings=recordings)
+    terms = []
+    for rows in (slice(4), slice(4, 8)):
+
+        def standardize(name, values, rows=rows):
+            std, mean = torch.std_mean(inputs[name][rows], (0, 1), correction=0)
+            flat = mean.flatten() if name == "patches" else mean
+            return (values - flat) / std.clamp_min(0.1)
+
+        part = [mask[rows] for mask in masks]
+        terms.append(slow_terms(objective, x[rows], part, standardize))
+    # As many values are masked in each window.
+    expected = {name: (terms[0][name] + terms[1][name]) / 2 for name in terms[0]}
+    torch.testing.assert_close(output.terms, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", [{}, WITH_EYES])
+def test_windows_are_moved_between_recordings(encoder):
+    objective, x, recordings = make_recordings(encoder)
+    masks = objective.sample_masks(8, torch.Generator().manual_seed(0))
+
+    def loss(others, share):
+        moves = None if others is None else (others, torch.full((8,), share))
+        return objective.compute_loss(
+            x, *masks, recordings=recordings, moves=moves
+        ).loss
+
+    objective.eval()
+    plain = loss(None, 0.0)
+    torch.testing.assert_close(loss(recordings, 1.0), plain)
+    torch.testing.assert_close(loss(1 - recordings, 0.0), plain)
+    assert abs(loss(1 - recordings, 1.0) - plain) > 1e-3
+    # The targets stay those of the recording itself.
+    objective.to_patch.weight.data.zero_()
+    objective.to_entropy.weight.data.zero_()
+    if objective.encoder.n_eye_chans:
+        objective.to_eye.weight.data.zero_()
+    torch.testing.assert_close(loss(1 - recordings, 1.0), loss(None, 0.0))
+
+
+def test_windows_are_moved_in_training_alone():
+    objective, x, recordings = make_recordings({"drop_prob": 0.0})
+
+    def loss(recordings):
+        generator = torch.Generator().manual_seed(0)
+        return objective(x, generator, recordings=recordings).loss.item()
+
+    objective.train()
+    moved = loss(recordings)
+    objective.recording_mixing = 0.0
+    plain = loss(recordings)
+    objective.recording_mixing = 1.5
+    objective.eval()
+    assert loss(recordings) == plain != moved
+    # Recordings of other windows are not known.
+    assert loss(torch.full((8,), -1)) == loss(None) != plain
+
+
+def test_residues_are_no_targets():
+    """Standardised within a recording, what a filter has removed would be a target."""
+    objective, x, recordings = make_recordings({"n_times": 400, "patch_size": 100})
+    x = mne.filter.filter_data(x.double().numpy(), 200, None, 30, verbose=False)
+    x = torch.from_numpy(x + 1e-4 * (-1) ** np.arange(400)).float()  # at 100 Hz
+    objective.prepare(x, pd.DataFrame({"subject": recordings.tolist()}))
+    patches = objective._extract(x)["patches"]
+    targets = objective.scalers["patches"](patches, recordings)
+    targets = targets.unflatten(-1, (-1, 4))  # (n_windows, n_patches, n_freqs, n_chans)
+    assert targets[:, :, -1].abs().max() < 0.1
+    std = targets[:, :, 1:8].std(dim=(0, 1))
+    torch.testing.assert_close(std, torch.ones_like(std), atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize("mask_ratio", [0.1, 0.33, 0.5, 0.75, 0.9])
@@ -225,7 +322,8 @@ def test_defaults_and_presets():
     objective = MoodReaderPretraining(encoder)
     assert objective.mask_ratio == 0.75
     assert objective.n_masked == 15
-    assert not objective.loss.normalize_targets
+    assert objective.normalize_targets == "recording"
+    assert objective.recording_mixing == 1.5
     assert objective.to_decoder.out_features == 64
     assert [len(objective.decoder), objective.decoder[0].self_attn.num_heads] == [3, 4]
     objective = MoodReaderPretraining(encoder, preset="mind-vis", n_decoder_layers=1)
