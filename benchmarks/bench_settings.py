@@ -59,6 +59,11 @@ VARIANTS = {
     },
     "MoodReader": {
         "default": {},
+        "no mixing": {"objective__recording_mixing": 0.0},
+        "neither": {
+            "objective__recording_mixing": 0.0,
+            "objective__normalize_targets": None,
+        },
         "three quarters of the features": {"objective__feature_mask_ratio": 0.75},
         "patches alone": {
             "objective__entropy_weight": 0.0,

@@ -7,6 +7,7 @@ import inspect
 import logging
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
@@ -569,6 +570,13 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         dataset, (train, _) = self.parts_[not training], self.parts_
         if dataset not in self.recordings_:
             found = number_recordings(dataset.metadata, train.metadata)
+            if found is None and training:
+                warnings.warn(
+                    f"{type(self.objective).__name__} standardises windows within "
+                    "their recordings, but does not know these: run the pipeline in "
+                    "evaluate, or pass metadata= with subjects and sessions to fit.",
+                    stacklevel=2,
+                )
             self.recordings_[dataset] = None if found is None else torch.tensor(found)
         return self.recordings_[dataset]
 

@@ -6,6 +6,7 @@ import builtins
 import copy
 import io
 import pickle
+import warnings
 
 import mne
 import numpy as np
@@ -722,6 +723,25 @@ def test_an_objective_sees_the_metadata_if_it_takes_them(X):
         pd.testing.assert_frame_equal(found, train)
         assert len(windows) == len(found) == 24
     assert SSLPretrainer(Meta(), max_steps=1).fit(X).module_.prepared[1] is None
+
+
+def test_an_objective_that_does_not_learn_the_recordings_warns(X):
+    """Without metadata it silently trained as another method."""
+
+    class Recordings(Mean):
+        def forward(self, x, recordings=None):
+            self.seen = recordings
+            return super().forward(x)
+
+    settings = {"max_steps": 2, "batch_size": 8}
+    with pytest.warns(UserWarning, match=r"within their recordings.* pass metadata="):
+        pretrainer = SSLPretrainer(Recordings(), **settings).fit(X)
+    assert pretrainer.module_.seen is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pretrainer.fit(X, metadata=make_metadata())
+        SSLPretrainer(Mean(), **settings).fit(X)
+    assert len(pretrainer.module_.seen) == 8
 
 
 def test_another_sampler_can_be_set_after_training(X, tmp_path):
