@@ -64,6 +64,7 @@ VARIANTS = {
             "objective__recording_mixing": 0.0,
             "objective__normalize_targets": None,
         },
+        "all weights fine-tuned": {"finetune": "full"},
         "three quarters of the features": {"objective__feature_mask_ratio": 0.75},
         "patches alone": {
             "objective__entropy_weight": 0.0,

@@ -508,13 +508,13 @@ class SubjectSplit(_OneSplit):
             counts = {
                 k: max(1, round(v * n_subjects)) if v else 0 for k, v in shares.items()
             }
-            # The training set takes what rounding leaves.
-            counts["train"] = n_subjects - counts["validation"] - counts["test"]
+            if counts["train"]:  # it takes what rounding leaves
+                counts["train"] = n_subjects - counts["validation"] - counts["test"]
         left = n_subjects - sum(counts.values())
         if min(counts.values()) < 0 or left < 0 or (len(counts) == 3 and left):
             raise ValueError(
-                f"There are {n_subjects} subjects, which cannot be divided as {sizes}. "
-                "Counts must add up to the number of subjects."
+                f"There are {n_subjects} subjects, which cannot be divided as {sizes}: "
+                "counts, or shares in whole subjects, must add up to that number."
             )
         return {name: counts[name] for name in sizes if name in counts}
 

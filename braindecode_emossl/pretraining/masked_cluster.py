@@ -33,7 +33,7 @@ __all__ = ["MaskedClusterPretraining"]
 # Windows whose features are computed at once when clusters are fitted.
 _CHUNK_SIZE = 256
 # Windows of each recording that its features are standardised by, at most.
-_OF_RECORDING = 32
+_WINDOWS_OF_RECORDING = 32
 # A plateau: number of epochs within which the loss must fall by this share; and the
 # share by which it must be below that of guessing for the layer to be worth clustering.
 _PATIENCE, _LEAST_GAIN, _GAIN_OVER_GUESSING = 10, 0.01, 0.1
@@ -386,11 +386,11 @@ class MaskedClusterPretraining(PretrainingObjective):
         """Fit the scaling of each recording, and return the windows' recordings."""
         recordings = number_recordings(metadata)
         if recordings is not None:
-            parts = (
-                self._read_features(X, rows, features)
-                for rows in spread_recordings(recordings, _OF_RECORDING)
+            scaler = self.clusters[features].scaler
+            scaler.fit_recordings(
+                scaler.measure(self._read_features(X, rows, features))
+                for rows in spread_recordings(recordings, _WINDOWS_OF_RECORDING)
             )
-            self.clusters[features].scaler.fit_recordings(parts)
         return recordings
 
     def _read_features(self, X, rows: np.ndarray, features: str) -> torch.Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from braindecode_emossl.augmentation.patch_masking import sample_patch_mask
+from braindecode_emossl.checks import is_number
 from braindecode_emossl.losses.masked_reconstruction_loss import (
     MaskedReconstructionLoss,
 )
@@ -38,10 +39,10 @@ _PRESETS = {
 
 
 _NORMALIZATIONS = ("recording", "patch", None)
-# Windows of a recording that it is measured on, at most.
-_OF_RECORDING = 256
-# Of the standard deviation over the training set. What varies less within a recording
-# may be no more than rounding.
+# Windows of each recording that it is measured on, at most.
+_WINDOWS_OF_RECORDING = 256
+# Least standard deviation within a recording, as a part of that over the training set.
+# What varies less may be no more than rounding.
 _LEAST_SCALE = 0.1
 
 
@@ -93,8 +94,8 @@ class MoodReaderPretraining(PretrainingObjective):
     Most of the variance of these inputs is that between subjects, and features that
     reconstruct it identify the subject. The targets are therefore standardised within
     each recording, and the inputs of a window are moved towards the mean and standard
-    deviation of another recording, as between domains in MixStyle [4]_. Both need the
-    training metadata, and neither uses recordings outside the training set.
+    deviation of a recording that is drawn at random, as between domains in MixStyle
+    [4]_. Without metadata that name the recordings, neither is done.
 
     Parameters
     ----------
@@ -116,14 +117,13 @@ class MoodReaderPretraining(PretrainingObjective):
         Weight of the reconstruction of the eye features. [inferred] As
         ``entropy_weight``.
     normalize_targets : {"recording", "patch"} or None, default="recording"
-        How the targets, which are the scaled inputs of the encoder, are standardised:
-        each value within its recording; each patch of the signal by itself; or no
-        further. [inferred] Without metadata, "recording" is as None. MinD-Vis does
-        nothing further.
+        How the targets, which are the scaled inputs of the encoder, are standardised.
+        "recording": each value within its recording. "patch": each patch of the signal
+        by itself. None: not at all, as in MinD-Vis. [inferred]
     recording_mixing : float, default=1.5
-        Largest share of the way to another training recording, drawn at random, by
-        which the inputs of a training window are moved. Shares are uniform from 0. 0
-        moves none. [inferred]
+        Largest share of the way towards a training recording, drawn at random, by which
+        the inputs of a training window are moved. Shares are uniform from 0. 0 moves
+        none. [inferred]
     decoder_dim : int, optional
         Width of the decoder, even and a multiple of ``n_decoder_heads``. [inferred]
     n_decoder_layers : int, optional
@@ -143,8 +143,8 @@ class MoodReaderPretraining(PretrainingObjective):
         Reconstruct from the representation; ``to_eye`` exists only if the encoder has
         eye features.
     scalers : torch.nn.ModuleDict
-        Mean and standard deviation within each recording of "patches", "entropy" and
-        "eye".
+        Means and standard deviations of "patches", "entropy" and "eye" in each
+        recording.
 
     Raises
     ------
@@ -161,9 +161,13 @@ class MoodReaderPretraining(PretrainingObjective):
     Those train with AdamW (betas 0.9 and 0.95, learning rate 2.5e-4, weight decay 0.05)
     for 500 epochs with batches of 100, of which the first 40 epochs are warm-up.
 
-    :meth:`prepare` fits the scaling of the model on the training windows. A value that
-    varies within a recording by less than a tenth of its standard deviation over the
-    training set is not scaled up further.
+    :meth:`prepare` fits the scaling of the model on the training windows, and measures
+    their recordings. Values that vary within a recording by less than a tenth of their
+    standard deviation over the training set are divided by that tenth. The recordings
+    that validate are not measured: their targets are the scaled inputs, so that
+    ``valid_loss`` and ``train_loss`` cannot be compared. In the domain "signal" the
+    zeros that fill the last patch count as signal; choose a ``patch_size`` that divides
+    the window.
 
     References
     ----------
@@ -226,9 +230,9 @@ class MoodReaderPretraining(PretrainingObjective):
             ("eye_weight", eye_weight),
             ("recording_mixing", recording_mixing),
         ):
-            if not 0 <= number < float("inf"):
+            if not (is_number(number) and number >= 0):
                 raise ValueError(
-                    f"{name} must be a finite number of at least 0, but got {number}."
+                    f"{name} must be a finite number of at least 0, but got {number!r}."
                 )
         if normalize_targets not in _NORMALIZATIONS:
             raise ValueError(
@@ -312,13 +316,13 @@ class MoodReaderPretraining(PretrainingObjective):
         recordings = number_recordings(metadata)
         if recordings is None:
             return
-        parts: dict[str, list[torch.Tensor]] = {name: [] for name in self.scalers}
-        for rows in spread_recordings(recordings, _OF_RECORDING):
+        measured: dict[str, list] = {name: [] for name in self.scalers}
+        for rows in spread_recordings(recordings, _WINDOWS_OF_RECORDING):
             windows = torch.as_tensor(X[rows]).to(self.mask_token)
             for name, values in self._extract(windows).items():
-                parts[name].append(values.cpu())
+                measured[name].append(self.scalers[name].measure(values))
         for name, scaler in self.scalers.items():
-            scaler.fit_recordings(parts[name])
+            scaler.fit_recordings(measured[name])
 
     def _extract(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return what is masked of windows, by the names of the terms."""
@@ -402,8 +406,9 @@ class MoodReaderPretraining(PretrainingObjective):
     def _draw_moves(self, recordings, generator) -> tuple | None:
         """Draw the recordings to move windows to, and how far, or return None."""
         n_recordings = self.scalers["entropy"].n_recordings
-        moves = self.training and self.recording_mixing > 0 and n_recordings > 0
-        if not moves or recordings is None:
+        if not (self.training and self.recording_mixing and n_recordings):
+            return None
+        if recordings is None:
             return None
         where = {"generator": generator, "device": recordings.device}
         others = torch.randint(n_recordings, recordings.shape, **where)

@@ -572,9 +572,9 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
             found = number_recordings(dataset.metadata, train.metadata)
             if found is None and training:
                 warnings.warn(
-                    f"{type(self.objective).__name__} standardises windows within "
-                    "their recordings, but does not know these: run the pipeline in "
-                    "evaluate, or pass metadata= with subjects and sessions to fit.",
+                    f"{type(self.objective).__name__} uses the recording of each "
+                    "window, but does not know it: run the pipeline in evaluate, or "
+                    "pass metadata= with subjects and sessions to fit.",
                     stacklevel=2,
                 )
             self.recordings_[dataset] = None if found is None else torch.tensor(found)

@@ -14,7 +14,8 @@ __all__ = ["RecordingScaler", "spread_recordings"]
 class RecordingScaler(nn.Module):
     """Standardise each feature by its mean and standard deviation in the recording.
 
-    Where the recording is not known, those of all windows are used.
+    Where the recording is not known, the mean and standard deviation that :meth:`fit`
+    has found are used; before, features are left as they are.
 
     Parameters
     ----------
@@ -22,7 +23,7 @@ class RecordingScaler(nn.Module):
         Shape of the features of a token.
     least_scale : float, default=0.0
         Features whose standard deviation is smaller are divided by this, so that what
-        hardly varies is not scaled up. Constant features are not scaled.
+        hardly varies is not scaled up. If it is 0, constant features are not scaled.
     """
 
     mean: torch.Tensor
@@ -52,19 +53,40 @@ class RecordingScaler(nn.Module):
         features : torch.Tensor, shape (n_windows, n_tokens, *shape)
             Features of windows of any recordings. NaN does not count.
         """
-        mean, scale = self._measure(features)
+        mean, scale = self.measure(features)
         self.mean, self.scale = mean.to(self.mean), scale.to(self.scale)
 
     @torch.no_grad()
-    def fit_recordings(self, parts: Iterable[torch.Tensor]) -> None:
+    def measure(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return by what features are standardised.
+
+        Parameters
+        ----------
+        features : torch.Tensor, shape (n_windows, n_tokens, *shape)
+            Features of windows. NaN does not count.
+
+        Returns
+        -------
+        mean, scale : torch.Tensor of float64, shape (*shape)
+            On the CPU.
+        """
+        features = features.cpu().double()  # so that the scale of a constant is 0
+        mean = features.nanmean(dim=(0, 1)).nan_to_num()
+        std = (features - mean).square().nanmean(dim=(0, 1)).sqrt().nan_to_num()
+        scale = std.clamp_min(self.least_scale)
+        return mean, scale.masked_fill(scale == 0, 1.0)
+
+    def fit_recordings(
+        self, measured: Iterable[tuple[torch.Tensor, torch.Tensor]]
+    ) -> None:
         """Set by what the features of each recording are standardised.
 
         Parameters
         ----------
-        parts : iterable of torch.Tensor, shape (n_windows, n_tokens, *shape)
-            Features of some windows of each recording. NaN does not count.
+        measured : iterable of tuple
+            Mean and scale of each recording, as :meth:`measure` returns them.
         """
-        means, scales = zip(*map(self._measure, parts), strict=True)
+        means, scales = zip(*measured, strict=True)
         self.recording_means = torch.stack(means).to(self.mean)
         self.recording_scales = torch.stack(scales).to(self.scale)
 
@@ -105,7 +127,7 @@ class RecordingScaler(nn.Module):
         features : torch.Tensor, shape (batch, n_tokens, *shape)
             Features of tokens.
         recordings, others : torch.Tensor of int, shape (batch,)
-            The recording that each window is of, and another one.
+            The recording of each window, and the one that it is moved towards.
         shares : torch.Tensor, shape (batch,)
             How far each window is moved: 0 leaves it as it is, 1 gives it the mean and
             scale of the other recording.
@@ -115,25 +137,19 @@ class RecordingScaler(nn.Module):
         torch.Tensor, shape (batch, n_tokens, *shape)
             The moved features. Means are interpolated, and scales by their logarithm.
         """
-        (mean, scale), (other, wide) = map(self._look_up, (recordings, others))
-        shares = shares.view(-1, *[1] * (mean.ndim - 1))
-        moved = (features - mean) * (wide / scale) ** shares
-        return moved + torch.lerp(mean, other, shares)
+        mean, scale = self._look_up(recordings)
+        other_mean, other_scale = self._look_up(others)
+        shares = shares.to(mean).view(-1, *[1] * (mean.ndim - 1))
+        moved = (features - mean) * (other_scale / scale) ** shares
+        return moved + torch.lerp(mean, other_mean, shares)
 
     def _look_up(self, recordings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the means and scales (batch, 1, *shape) of recordings (batch,)."""
-        is_known = recordings < self.n_recordings
+        is_known = (recordings >= 0) & (recordings < self.n_recordings)
         rows = torch.where(is_known, recordings, -1) + 1
         means = torch.cat([self.mean[None], self.recording_means])
         scales = torch.cat([self.scale[None], self.recording_scales])
         return means[rows][:, None], scales[rows][:, None]
-
-    def _measure(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the mean and scale of (n_windows, n_tokens, *shape)."""
-        features = features.cpu().double()  # so that the scale of a constant is 0
-        mean = features.nanmean(dim=(0, 1)).nan_to_num()
-        std = (features - mean).square().nanmean(dim=(0, 1)).sqrt().nan_to_num()
-        return mean, std.clamp_min(self.least_scale).masked_fill(std == 0, 1.0)
 
 
 def spread_recordings(recordings: np.ndarray, n: int) -> list[np.ndarray]:

@@ -119,7 +119,9 @@ def test_subjects_are_divided_once(options, sizes, windows):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train": 8, "validation": 1, "test": 1}, "Counts must add up"),
+        ({"train": 8, "validation": 1, "test": 1}, "counts, or shares .* must add up"),
+        ({"train": 0.0, "validation": 0.5, "test": 0.5}, "cannot be divided"),
+        ({"train": None, "validation": 0.5, "test": 0.5}, "cannot be divided"),
         ({"train": 0.8, "validation": 0.3, "test": 0.1}, "must add up to 1"),
         ({"train": [1], "validation": [1], "test": [2]}, "in one set, but got"),
         ({"train": "1", "validation": "1", "test": "1"}, "all counts, all shares"),

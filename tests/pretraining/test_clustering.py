@@ -125,7 +125,8 @@ def test_features_are_standardised_within_each_recording():
     both = torch.cat([features, 40 + 3 * features])  # two people of different levels
     recordings = torch.arange(2).repeat_interleave(len(features))
     clusters = TokenClusters((3,), features.shape[-1])
-    clusters.scaler.fit_recordings([features, 40 + 3 * features])
+    parts = [features, 40 + 3 * features]
+    clusters.scaler.fit_recordings(map(clusters.scaler.measure, parts))
     clusters.fit(both, name="blobs", recordings=recordings, random_state=0)
     first, second = clusters(both, recordings).chunk(2)
     assert torch.equal(first, second)

@@ -274,6 +274,14 @@ def test_windows_are_moved_between_recordings(encoder):
     torch.testing.assert_close(loss(1 - recordings, 1.0), loss(None, 0.0))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_windows_are_moved_in_other_precisions(dtype):
+    """Shares in single precision could not be mixed with them."""
+    objective, x, recordings = make_recordings(WITH_EYES)
+    objective.to(dtype).train()
+    assert objective(x.to(dtype), recordings=recordings).loss.isfinite()
+
+
 def test_windows_are_moved_in_training_alone():
     objective, x, recordings = make_recordings({"drop_prob": 0.0})
 
@@ -787,6 +795,8 @@ def test_missing_values_in_channels_that_memhacl_does_not_read(multimodal):
         ({}, {"feature_mask_ratio": 1.0}, r"feature_mask_ratio must be .* \(0, 1\)"),
         ({}, {"entropy_weight": -1.0}, "entropy_weight must be a finite number"),
         ({}, {"eye_weight": float("nan")}, "eye_weight must be a finite number"),
+        ({}, {"recording_mixing": None}, "recording_mixing must be a finite number"),
+        ({}, {"normalize_targets": True}, "normalize_targets must be one of .* True"),
         ({}, {"decoder_dim": 9}, "decoder_dim must be even and a multiple of"),
     ],
 )

@@ -734,7 +734,7 @@ def test_an_objective_that_does_not_learn_the_recordings_warns(X):
             return super().forward(x)
 
     settings = {"max_steps": 2, "batch_size": 8}
-    with pytest.warns(UserWarning, match=r"within their recordings.* pass metadata="):
+    with pytest.warns(UserWarning, match=r"does not know it.* pass metadata="):
         pretrainer = SSLPretrainer(Recordings(), **settings).fit(X)
     assert pretrainer.module_.seen is None
     with warnings.catch_warnings():

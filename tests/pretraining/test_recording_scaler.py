@@ -24,7 +24,7 @@ def make_parts(seed=0):
 def fit(parts, **kwargs):
     scaler = RecordingScaler(2, 3, **kwargs)
     scaler.fit(torch.cat(parts))
-    scaler.fit_recordings(parts)
+    scaler.fit_recordings(map(scaler.measure, parts))
     return scaler
 
 
@@ -42,7 +42,7 @@ def test_each_recording_has_mean_0_and_variance_1():
         torch.testing.assert_close(std, torch.ones(2, 3))
 
 
-@pytest.mark.parametrize("number", [-1, 3, None])
+@pytest.mark.parametrize("number", [-2, -1, 3, None])
 def test_other_recordings_are_standardised_as_all_windows(number):
     parts = make_parts()
     scaler, x = fit(parts), torch.cat(parts)
@@ -74,7 +74,7 @@ def test_missing_values_do_not_count():
     torch.testing.assert_close(scaler(x, name(parts)), expected)
     assert scaler(torch.cat(with_gaps), name(with_gaps)).isnan().sum() == 3 * 60
     # A recording without any value is not scaled.
-    scaler.fit_recordings([gap])
+    scaler.fit_recordings([scaler.measure(gap)])
     assert not scaler.recording_means.any()
     assert (scaler.recording_scales == 1).all()
 
@@ -95,6 +95,11 @@ def test_moved_to_another_recording():
         torch.testing.assert_close(mean, scaler.recording_means[pair].mean(0))
         expected = scaler.recording_scales[pair].prod(0).sqrt()
         torch.testing.assert_close(std, expected)
+
+
+def test_before_a_fit_nothing_is_changed():
+    x = make_parts()[0]
+    assert torch.equal(RecordingScaler(2, 3)(x, torch.zeros(len(x), dtype=int)), x)
 
 
 def test_recordings_are_not_saved():
