@@ -36,8 +36,6 @@ _PRESETS = {
     "default": {"decoder_dim": 64, "n_decoder_layers": 2, "n_decoder_heads": 4},
     "mind-vis": {"decoder_dim": 512, "n_decoder_layers": 8, "n_decoder_heads": 16},
 }
-
-
 _NORMALIZATIONS = ("recording", "patch", None)
 # Windows of each recording that it is measured on, at most.
 _WINDOWS_OF_RECORDING = 256
