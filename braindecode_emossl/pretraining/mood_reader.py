@@ -323,7 +323,7 @@ class MoodReaderPretraining(PretrainingObjective):
             scaler.fit_recordings(measured[name])
 
     def _extract(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return what is masked of windows, by the names of the terms."""
+        """Return the scaled inputs of the three branches, by name."""
         model = self.encoder
         return {
             "patches": model.extract_patches(x),  # (batch, n_patches, patch_dim)
