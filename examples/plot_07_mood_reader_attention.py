@@ -60,7 +60,8 @@ print(info)
 #
 # Subjects 1 and 2 are the training set. :class:`~braindecode_emossl.SSLClassifier`
 # pre-trains and fine-tunes in one call. Arrays contain neither the sampling rate nor
-# the types of the channels, so the classifier needs ``sfreq`` and ``chs_info``.
+# the types of the channels, so the classifier needs ``sfreq`` and ``chs_info``. The
+# metadata name the recordings, within which pre-training standardises its targets.
 # Arguments of the model and of the objective have a prefix.
 
 train = (metadata["subject"] != 3).to_numpy()
@@ -81,7 +82,7 @@ settings = {
     "random_state": 0,
 }
 classifier = SSLClassifier(**settings, sfreq=info["sfreq"], chs_info=info["chs"])
-classifier.fit(X[train], y[train])
+classifier.fit(X[train], y[train], metadata=metadata[train])
 fig = plot_history(classifier.pretrainer_.history_)
 print(f"Subject 3: {classifier.score(X[~train], y[~train]):.2f}, chance is 0.25")
 
