@@ -6,9 +6,10 @@
 Each row changes one setting of the shipped pipeline, or two that belong together.
 ``evaluate`` trains on half of the subjects of a replica and tests on the other half,
 and the reverse, with the labels of one trial per class and of all trials, after 1,000
-updates of pre-training. The features are frozen, so that the difference from random
-weights is what pre-training has added to them. Replica and seeds are not those of
-``bench_learning.py``, whose results these settings are chosen for.
+updates of pre-training. The features are frozen unless the row changes that, so that
+the difference from random weights is what pre-training has added to them. Replica and
+seeds are not those of ``bench_learning.py``, whose results these settings are chosen
+for.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def make_rows(
     model: str, names: list[str], memory: Path, options: argparse.Namespace
 ) -> dict:
-    """Return frozen probes of each variant, pre-trained and of random weights."""
+    """Return each variant, pre-trained and from random weights."""
     shipped = load_shipped(model, memory, options)
     rows = {}
     for name in names:

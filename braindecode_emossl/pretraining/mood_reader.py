@@ -404,9 +404,8 @@ class MoodReaderPretraining(PretrainingObjective):
     def _draw_moves(self, recordings, generator) -> tuple | None:
         """Draw the recordings to move windows to, and how far, or return None."""
         n_recordings = self.scalers["entropy"].n_recordings
-        if not (self.training and self.recording_mixing and n_recordings):
-            return None
-        if recordings is None:
+        moves = self.training and self.recording_mixing and n_recordings
+        if recordings is None or not moves:
             return None
         where = {"generator": generator, "device": recordings.device}
         others = torch.randint(n_recordings, recordings.shape, **where)

@@ -331,6 +331,7 @@ def test_defaults_and_presets():
     assert objective.mask_ratio == 0.75
     assert objective.n_masked == 15
     assert objective.normalize_targets == "recording"
+    assert not objective.loss.normalize_targets
     assert objective.recording_mixing == 1.5
     assert objective.to_decoder.out_features == 64
     assert [len(objective.decoder), objective.decoder[0].self_attn.num_heads] == [3, 4]
