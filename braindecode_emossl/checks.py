@@ -9,7 +9,7 @@ __all__ = ["check_count", "is_count", "is_integer", "is_number"]
 
 
 def is_integer(value) -> bool:
-    """Return whether a value is an integer; True is none."""
+    """Return whether a value is an integer; booleans do not count."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
@@ -19,7 +19,7 @@ def is_count(value, least: int = 1) -> bool:
 
 
 def is_number(value) -> bool:
-    """Return whether a value is a finite real number; True is none."""
+    """Return whether a value is a finite real number; booleans do not count."""
     # numpy's booleans are not registered as numbers, Python's are.
     is_real = isinstance(value, Real) and not isinstance(value, bool)
     return is_real and math.isfinite(value)

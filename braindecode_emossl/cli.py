@@ -125,7 +125,8 @@ _Ties = Annotated[
     str, typer.Option(help="Label of a rating at the threshold: low, high, drop.")
 ]
 _Margin = Annotated[
-    float, typer.Option(help="Ratings so near the threshold have no label.")
+    float,
+    typer.Option(help="Ratings within this distance of the threshold have no label."),
 ]
 _LabelSource = Annotated[
     str | None,
@@ -271,7 +272,7 @@ def demo(
     """Evaluate SCMM and its baselines on miniature corpora, and print a table.
 
     The corpora are synthetic replicas of SEED and DEAP in the real file formats. A
-    second table shows how a split that leaks scores in comparison.
+    second table shows the scores of a leaky split for comparison.
     The results show that the software works. They say nothing about emotion.
     The demo takes one to two minutes.
 
@@ -378,7 +379,8 @@ def labels(
     ties: _Ties = "low",
     margin: _Margin = 0.0,
     near: Annotated[
-        float, typer.Option(help="Count the ratings so near the threshold.")
+        float,
+        typer.Option(help="Count the ratings within this distance of the threshold."),
     ] = 1.0,
     subjects: _Subjects = None,
     json: _Json = False,
@@ -625,8 +627,9 @@ def evaluate(
     pipelines: Annotated[
         Path | None,
         typer.Option(
-            help="A YAML file in MOABB's format, or a folder of them, which import and "
-            "call the classes that they name. Default: those of the package."
+            help="YAML file in MOABB's format, or a folder of them. They are code: the "
+            "classes that they name are imported and called. Default: those of the "
+            "package."
         ),
     ] = None,
     baselines: Annotated[
@@ -734,7 +737,7 @@ def evaluate(
     finished fold. On a cluster, each job runs one shard of the folds (--shard 3/15); a
     final call without --shard then collects the results.
 
-    Subjects of FACED that are not on disk are downloaded, after a question that names
+    Subjects of FACED that are not on disk are downloaded, after a prompt that states
     the size.
 
     Example: emossl evaluate FACED --subjects 37-46 --features de --last 30

@@ -16,20 +16,20 @@ __all__ = ["download_missing"]
 def download_missing(datasets: Iterable, yes: bool) -> None:
     """Download the subjects of open corpora that are not on disk.
 
-    The size is said first, and the user is asked unless ``yes``. Files that are there
-    are kept, so that an interrupted download resumes.
+    The size is printed, and the user must confirm unless ``yes`` is set. Files that are
+    on disk are kept, so that an interrupted download resumes.
 
     Parameters
     ----------
     datasets : iterable of EmotionDataset
         The corpora; those that are not open are passed over.
     yes : bool
-        Whether the answer is known.
+        Whether to download without asking.
 
     Raises
     ------
     ValueError
-        If the answer is no, cannot be asked for, or the disk is too small.
+        If the user declines or cannot be asked, or the disk is too small.
     """
     for dataset in datasets:
         if not dataset.is_open:

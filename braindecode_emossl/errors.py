@@ -21,7 +21,7 @@ class EmosslError(Exception):
 
 
 class CorpusNotFoundError(EmosslError, FileNotFoundError):
-    """A corpus, or a recording of it, is not where it was looked for."""
+    """A corpus, or a recording of it, was not found."""
 
 
 class CorpusFormatError(EmosslError, ValueError):
@@ -50,7 +50,7 @@ class CorpusFormatWarning(UserWarning):
 
 
 class CheckpointError(EmosslError, ValueError):
-    """A checkpoint cannot be written, or what is read is not the one asked for."""
+    """A checkpoint cannot be written, or is not the expected one."""
 
 
 class FoldError(EmosslError, RuntimeError):
@@ -58,7 +58,7 @@ class FoldError(EmosslError, RuntimeError):
 
 
 class LeakageError(EmosslError, ValueError):
-    """What a model was pre-trained on may be what it is tested on."""
+    """A model may be tested on its own pre-training data."""
 
 
 class LeakageWarning(UserWarning):

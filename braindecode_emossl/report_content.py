@@ -564,7 +564,7 @@ def _describe_diagnosis(pipelines, names, shown) -> dict[str, Any]:
             sentences.append(
                 f"The features of {name} identify the subject better after "
                 f"pre-training ({after:.3f}) than before ({before:.3f}): the objective "
-                "may be met by recognising the subject."
+                "may be solved by recognising the subject."
             )
     return {"properties": DIAGNOSED, "rows": rows, "sentences": sentences}
 

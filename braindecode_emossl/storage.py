@@ -371,7 +371,7 @@ def lock(path, *, busy: Exception | None = None) -> Iterator[None]:
     path : path
         The lock file, which stays when the lock is released.
     busy : Exception or None
-        Raised if another keeps the lock for ten seconds; by default it is waited for.
+        Raised if another keeps the lock for ten seconds; by default, wait.
 
     Raises
     ------
@@ -587,8 +587,6 @@ _NO_MEMBERS = {
     "__static_attributes__",
     "__weakref__",
 }
-# Variables of a module that say where it is and how it was started.
-_PLACES = {"__builtins__", "__file__", "__name__", "__package__", "__spec__"}
 _READS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 # Instructions by which code reaches what it writes.
 _GLOBALS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL"}

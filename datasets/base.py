@@ -259,7 +259,7 @@ class EmotionDataset(BaseDataset):
         """The subjects in use.
 
         If none were selected, those of the corpus, without the `unreleased_subjects`
-        of whom there are no files below the corpus folder.
+        that have no files below the corpus folder.
         """
         if self._has_selection or not self.unreleased_subjects:
             return self._subject_list

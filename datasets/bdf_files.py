@@ -195,19 +195,19 @@ def read_bdf_header(file: Path) -> BdfHeader:
     with file.open("rb") as stream:
         start = stream.read(256)
         if not start.startswith(b"\xffBIOSEMI"):
-            raise ValueError("it has no header of BDF: it does not start as one")
+            raise ValueError("it is not a BDF file: the header starts differently")
         try:
             text = start.decode("latin-1")
             n_header, n_records = int(text[184:192]), int(text[236:244])
             duration, n_chans = float(text[244:252]), int(text[252:256])
         except ValueError as error:
-            raise ValueError(f"it has no header of BDF ({error})") from error
+            raise ValueError(f"its BDF header is invalid ({error})") from error
         if (
             not 1 <= n_chans <= _MAX_CHANNELS
             or n_header != 256 * (n_chans + 1)
             or not 0 < duration < math.inf
         ):
-            raise ValueError("it has no header of BDF")
+            raise ValueError("its BDF header is invalid")
         fields = {
             # Bytes are stripped of blanks alone, as MNE does: text also of "\xa0".
             name: [stream.read(width).strip().decode("latin-1") for _ in range(n_chans)]
@@ -225,9 +225,9 @@ def read_bdf_header(file: Path) -> BdfHeader:
             for kind in ("physical", "digital")
         )
     except ValueError as error:
-        raise ValueError(f"it has no header of BDF ({error})") from error
+        raise ValueError(f"its BDF header is invalid ({error})") from error
     if min(n_samples) < 1:
-        raise ValueError("it has no header of BDF: a channel has no samples")
+        raise ValueError("its BDF header is invalid: a channel has no samples")
     n_bytes = file.stat().st_size - n_header
     n_whole, n_rest = divmod(n_bytes, _SAMPLE_BYTES * sum(n_samples))
     return BdfHeader(

@@ -476,7 +476,7 @@ class DEAP(EmotionDataset):
                 else "pickled dictionary"
             )
             self._broken(
-                f"DEAP: {file} is no {kind} with the arrays 'data' and "
+                f"DEAP: {file} is not a {kind} with the arrays 'data' and "
                 f"'labels' ({type(error).__name__}: {error}).",
                 error,
             )
@@ -549,7 +549,7 @@ class DEAP(EmotionDataset):
             raise
         except Exception as error:  # MNE raises whatever its parser meets
             self._broken(
-                f"{self.code}: {file} is no BDF file of DEAP ({error}).", error
+                f"{self.code}: {file} is not a BDF file of DEAP ({error}).", error
             )
             return None
         trials = []
@@ -595,7 +595,9 @@ class DEAP(EmotionDataset):
             warn_of_format(str(error))
             return
         except Exception as error:  # pandas raises whatever its parsers meet
-            self._broken(f"DEAP: {file} is no table of the release ({error}).", error)
+            self._broken(
+                f"DEAP: {file} is not a table of the release ({error}).", error
+            )
             return
         listed = set(table["participant_id"])
         if listed != set(self.all_subjects):
@@ -648,7 +650,7 @@ class DEAP(EmotionDataset):
                 warn_of_format(f"{error} {_WITHOUT_TABLE}")
             except Exception as error:  # pandas raises whatever its parsers meet
                 self._report_table(
-                    f"DEAP: {file} is no table of the release ({error}).", error
+                    f"DEAP: {file} is not a table of the release ({error}).", error
                 )
         return None
 

@@ -200,7 +200,7 @@ def _read_operations(content: bytes) -> Iterator[tuple[str, Any]]:
         code = stream.read(1).decode("latin-1")
         if code not in _OPCODES:
             raise ValueError(
-                f"byte {stream.tell()} of its pickle is {code!r}, which is no opcode"
+                f"byte {stream.tell()} of its pickle is {code!r}, not an opcode"
             )
         name, argument = _OPCODES[code].name, _OPCODES[code].arg
         start = stream.tell() + _LENGTH_BYTES.get(name, 0)

@@ -119,7 +119,7 @@ class MAHNOB_HCI(EmotionDataset):
     Parameters
     ----------
     subjects : list of int or None
-        Participants to use, 1 to 30; by default all of whom there is physiology.
+        Participants to use, 1 to 30; by default all that have physiology.
     sessions : list of int or None
         Sessions to use; there is only 0.
     path : str, Path or None
@@ -142,9 +142,9 @@ class MAHNOB_HCI(EmotionDataset):
     ------
     CorpusNotFoundError
         If data are requested and the files are missing. Participants 12 and 15 have
-        no physiology, and 26 is missing from some downloads: ``subject_list`` has
-        those of them of whom there are recordings below the corpus folder. One that
-        is requested by number raises an error.
+        no physiology, and 26 is missing from some downloads: ``subject_list``
+        includes only those of them that have recordings below the corpus folder.
+        Requesting one of the others by number raises an error.
     CorpusFormatError
         If a file is not in the published layout, or if an XML file defines entities,
         in which case nothing of it is used.
@@ -353,7 +353,7 @@ class MAHNOB_HCI(EmotionDataset):
                 yield partial(self._check_other_bdf, file)
 
     def _check_physiology(self, root: Path, subject: int) -> None:
-        """Name the stimulus sessions of a participant of whom there is no other."""
+        """Name the stimulus sessions of a participant who has no physiology."""
         found, without = self._find_sessions(root, subject)
         if without and not found:
             warn_of_format(
@@ -550,7 +550,7 @@ def _is_stimulus(
 ) -> tuple[bool, str | None]:
     """Say whether a session showed an emotional clip, and what contradicts that.
 
-    Neutral clips and tagging are no trials. In doubt a session is one, so that it is
+    Neutral clips and tagging are not trials. In doubt a session is one, so that it is
     reported rather than left out.
     """
     task = attributes.get("experimentType", "").lower()

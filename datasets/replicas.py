@@ -123,7 +123,7 @@ def write_replica(
     of DEAP's original recordings reads back as 60 s at most.
 
     The tree of MAHNOB-HCI has the irregular sessions of the real one: neutral clips
-    and tagging, which are no trials; trials that participants 3, 9 and 16 lack;
+    and tagging, which are not trials; trials that participants 3, 9 and 16 lack;
     sessions without physiology of participants 12, 15 and 16; two idle values of the
     status channel. The BIDS release of FACED has its four kinds of recordings, which
     differ in rate, names of electrodes, other channels and stated unit.

@@ -216,7 +216,7 @@ class SEEDFamilyDataset(EmotionDataset):
             variables = [(found.name, found.shape) for found in list_variables(file)]
         except (OSError, ValueError) as error:
             self._broken(
-                f"{self.code}: {file} is no readable MATLAB 5 file ({error}).", error
+                f"{self.code}: {file} is not a readable MATLAB 5 file ({error}).", error
             )
             return {}
         if not variables:

@@ -410,7 +410,7 @@ class SEED_IV(SEEDFamilyDataset):
             list_variables(file)
         except (OSError, ValueError) as error:
             self._broken(
-                f"SEED-IV: {file} is no readable MATLAB 5 file ({error}).", error
+                f"SEED-IV: {file} is not a readable MATLAB 5 file ({error}).", error
             )
 
     def _read_recording(self, file, session):
@@ -438,7 +438,7 @@ class SEED_IV(SEEDFamilyDataset):
         files = super().source_files(subject)
         if not self._wants_eye:
             return files
-        eye_files = [self._find_eye_file(Path(file)) for file in files]
+        eye_files = [self._find_beside(Path(file), [_EYE_FOLDER]) for file in files]
         return files + [str(file) for file in eye_files if file is not None]
 
     # -- eye features ----------------------------------------------------------
@@ -451,7 +451,7 @@ class SEED_IV(SEEDFamilyDataset):
 
     def _pair_with_eye(self, runs, file: Path) -> Iterator:
         """Yield (run key, item, eye features) of (run key, n_times, item)."""
-        eye_file = self._find_eye_file(file)
+        eye_file = self._find_beside(file, [_EYE_FOLDER])
         if eye_file is None:
             self._broken(
                 f"SEED-IV: the eye features of {file} must lie in "
@@ -480,24 +480,6 @@ class SEED_IV(SEEDFamilyDataset):
     def _expected_eye_file(self, file: Path) -> Path:
         folder = _child(self._folder_of(file).parent, _EYE_FOLDER)
         return folder / file.parent.name / file.name
-
-    def _find_eye_file(self, file: Path) -> Path | None:
-        """Return the eye features of a recording, at any depth below the corpus."""
-        # Archives are unpacked into a folder of their own name, and then are doubled.
-        places = {self._folder_of(file).parent, self.find_root()}
-        found = {
-            other
-            for place in places
-            for other, _ in find_files(place, re.escape(file.name))
-            if other.parent.name == file.parent.name
-            and _EYE_FOLDER in map(str.lower, other.parts[len(place.parts) : -2])
-        }
-        if len(found) > 1:
-            raise CorpusFormatError(
-                f"SEED-IV: the eye features of {file} are there more than once "
-                f"({', '.join(map(str, sorted(found)))}). Remove all but one."
-            )
-        return next(iter(found), None)
 
     def _read_eye_features(self, variables, file, number, n_times):
         """Return the eye features (31, n_windows) of a trial, None if broken."""

@@ -141,12 +141,12 @@ class Emotion(BaseParadigm):
         ``(n_windows, n_chans, n_times)``. All are applied run by run, so that the
         signals of a corpus are never in memory together. ``"released:de_LDS"`` and the
         like read the features that the makers of a corpus released
-        (``released_features`` of the corpus; SEED, SEED-IV, SEED-V, SEED-VII), as
-        windows ``(n_windows, n_chans, n_bands)`` with the same metadata as those of
-        signals. ``window`` must be the length of the makers' windows; ``fmin``,
-        ``fmax`` and ``resample`` have no effect. The recordings must be on disk too,
-        as the lengths of the trials are theirs. Smoothed features
-        (``de_LDS``, ``de_movingAve``) of a window contain the other windows of its
+        (``released_features`` of the corpus; SEED, SEED-IV, SEED-V, SEED-VII and
+        ``FACED(source="processed")``), as windows ``(n_windows, n_chans, n_bands)``
+        with the same metadata as those of signals. ``window`` must be the length of
+        the makers' windows; ``fmin``, ``fmax`` and ``resample`` have no effect. The
+        recordings must be on disk too, as the lengths of the trials are theirs.
+        Smoothed features (``de_LDS``, ``de_movingAve``) of a window contain the other windows of its
         trial: split by trial.
     standardize : None or "recording"
         ``"recording"``: each channel, or each feature if ``features`` are given, has
@@ -863,8 +863,8 @@ class Emotion(BaseParadigm):
         passband = getattr(dataset, "passband", None)
         if cut := describe_cut_bands(bands, passband):
             warnings.warn(
-                f"{cut}, where the release of {dataset.code} was cut: its values "
-                "measure the roll-off of that filter.",
+                f"{cut}, the cut-off of the {dataset.code} release: its values measure "
+                "the filter's roll-off.",
                 stacklevel=3,
             )
 

@@ -297,14 +297,14 @@ def stimulus_seen(fold, rng, *, n_stimulus_splits=5):
             raise ValueError(
                 f"The control 'stimulus-seen' leaves no training windows of the "
                 f"classes {missing} if the {len(np.unique(stimuli[test]))} test "
-                f"stimuli are withheld: choose more n_stimulus_splits than "
-                f"{n_stimulus_splits}, or fewer classes."
+                f"stimuli are withheld: increase n_stimulus_splits, which is "
+                f"{n_stimulus_splits}, or use fewer classes."
             )
         if not tested[pairs["train"][0]].any():
             raise ValueError(
                 "The control 'stimulus-seen' leaves no training windows of the test "
                 "stimuli: no subject has others of the same class, which they could "
-                f"replace. Choose more n_stimulus_splits than {n_stimulus_splits}."
+                f"replace. Increase n_stimulus_splits, which is {n_stimulus_splits}."
             )
         for place, part in enumerate(("", REFERENCE)):
             sets = {role: pair[place] for role, pair in pairs.items()}
@@ -559,7 +559,7 @@ def find_controls(controls, protocol: Protocol, are_features: bool) -> list[Cont
             found.append(control)
     names = [control.name for control in found]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"Each control must be asked for once, but got {repeated}.")
+        raise ValueError(f"Controls must not be repeated, but got several {repeated}.")
     return found
 
 

@@ -1,8 +1,8 @@
 """Windows of signals that are too large for memory, in files that are mapped into it.
 
 Signals of many subjects are written subject by subject into one temporary file, as
-float32, and the training set of a fold into another one. Both are arrays of NumPy to
-whoever reads them, so that estimators need not know.
+float32, and the training set of a fold into another one. Both appear as NumPy
+arrays, so estimators need no special code.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def has_room(folder: Path, n_bytes: int) -> bool:
     warnings.warn(
         f"The windows take {n_bytes / 2**30:.0f} GiB, and a fold up to twice as much "
         f"more, but only {free / 2**30:.0f} GiB are free in the temporary folder "
-        f"{tempfile.gettempdir()}: they are loaded into memory instead. Let the "
-        "environment variable TMPDIR name a folder on a larger disk.",
+        f"{tempfile.gettempdir()}: they are loaded into memory instead. Set "
+        "TMPDIR to a folder on a larger disk.",
         stacklevel=5,
     )
     return False

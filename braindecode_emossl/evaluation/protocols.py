@@ -295,7 +295,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
         for protocol in (
             Protocol(
                 name="within-session",
-                summary="Whole trials of a session test, its other trials train.",
+                summary="Test on whole trials of a session, train on its other trials.",
                 split=_within_session,
                 never_shared=("trial",),
                 unlabeled_apart=("trial",),
@@ -304,7 +304,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             ),
             Protocol(
                 name="chronological",
-                summary="The first trials of a session train, its last trials test.",
+                summary="Train on the first trials of a session, test on the last.",
                 split=_chronological,
                 never_shared=("trial",),
                 unlabeled_apart=("trial",),
@@ -314,7 +314,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             ),
             Protocol(
                 name="cross-session",
-                summary="One session of a subject tests, the subject's others train.",
+                summary="Test on one session of a subject, train on the others.",
                 split=_cross_session,
                 never_shared=("session",),
                 unlabeled_apart=("session",),
@@ -322,14 +322,14 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             ),
             Protocol(
                 name="leave-one-subject-out",
-                summary="One subject tests, all others train; the stimuli are shared.",
+                summary="Test on one subject, train on all others; stimuli are shared.",
                 split=_leave_one_subject_out,
                 never_shared=("subject",),
                 unlabeled_apart=("subject",),
             ),
             Protocol(
                 name="subject-kfold",
-                summary="A group of subjects tests, all others train.",
+                summary="Test on a group of subjects, train on all others.",
                 split=_subject_kfold,
                 never_shared=("subject",),
                 unlabeled_apart=("subject",),
@@ -338,7 +338,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             Protocol(
                 name="subject-split",
                 summary=(
-                    "Subjects are divided once, into a training, a validation and a "
+                    "Divide the subjects once into a training, a validation and a "
                     "test set."
                 ),
                 split=_subject_split,
@@ -349,8 +349,8 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             Protocol(
                 name="subject-calibration",
                 summary=(
-                    "One subject tests, all others train, and the first trials of each "
-                    "class of the test subject are given with their labels."
+                    "Test on one subject, train on all others and on the first trials "
+                    "of each class of the test subject, with their labels."
                 ),
                 split=_subject_calibration,
                 never_shared=("trial",),
@@ -360,8 +360,8 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             Protocol(
                 name="subject-stimulus",
                 summary=(
-                    "Some stimuli of one subject test; the other subjects train, on "
-                    "the other stimuli."
+                    "Test on some stimuli of one subject, train on the other subjects "
+                    "with the other stimuli."
                 ),
                 split=_subject_stimulus,
                 never_shared=("subject", "stimulus"),
@@ -370,7 +370,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             ),
             Protocol(
                 name="cross-corpus",
-                summary="One corpus tests, the others train; none of it is seen.",
+                summary="Test on one corpus, which is never seen; train on the others.",
                 split=_cross_corpus,
                 never_shared=("corpus",),
                 unlabeled_apart=("corpus",),
@@ -380,7 +380,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             Protocol(
                 name="cross-corpus-finetune",
                 summary=(
-                    "One corpus tests, the others train, and so do the first trials "
+                    "Test on one corpus, train on the others and on the first trials "
                     "of each recording of the test subject, with their labels."
                 ),
                 split=_cross_corpus_finetune,

@@ -102,27 +102,27 @@ def evaluate(
     protocol : str
         A name of ``PROTOCOLS``, with its options in parentheses:
 
-        * ``"within-session"``: whole trials of a session test, its other trials train
+        * ``"within-session"``: test on whole trials of a session, train on its others
           (``n_splits``, 5); with ``folds="official"``, the folds of the makers, which
           take trials of all sessions together (SEED-V, SEED-VII);
-        * ``"chronological"``: the first trials of a session train, the last test
+        * ``"chronological"``: train on the first trials of a session, test on the last
           (``train_size``, 0.6 of them, or a number of trials);
-        * ``"cross-session"``: one session of a subject tests, the others train;
-        * ``"leave-one-subject-out"``: one subject tests, all others train; they saw
+        * ``"cross-session"``: test on one session of a subject, train on the others;
+        * ``"leave-one-subject-out"``: test on one subject, train on all others, who saw
           the same stimuli;
-        * ``"subject-kfold"``: a group of subjects tests (``n_splits``, 5);
-        * ``"subject-split"``: subjects are divided once (``train``, ``validation``,
+        * ``"subject-kfold"``: test on a group of subjects (``n_splits``, 5);
+        * ``"subject-split"``: divide the subjects once (``train``, ``validation``,
           ``test``: counts, shares or lists of subjects; 0.8, 0.1, 0.1). Validation
           subjects are given to pipelines that ask for ``X_val``, and to no others;
         * ``"subject-calibration"``: leave one subject out, where the first trials of
           each class of the test subject are given with labels (``n_trials``, 1);
-        * ``"subject-stimulus"``: a subject and some stimuli test; the others train, on
-          the other stimuli (``n_stimulus_splits``, 5);
-        * ``"cross-corpus"``: one corpus tests, the others train
+        * ``"subject-stimulus"``: test on some stimuli of one subject, train on the
+          other subjects with the other stimuli (``n_stimulus_splits``, 5);
+        * ``"cross-corpus"``: test on one corpus, train on the others
           (``test_corpora``, all in turn; ``channels``, ``"intersect"`` or
           ``"union"``, which fills missing channels with zeros);
         * ``"cross-corpus-finetune"``: the same, and the first trials of each recording
-          of the test subject train too, with their labels (``train_size``, 0.6).
+          of the test subject are trained on too, with labels (``train_size``, 0.6).
 
         With ``adapt="unlabeled"`` any protocol offers the test windows, without their
         labels, as ``X_target_unlabeled``.
@@ -242,7 +242,7 @@ def evaluate(
     ``"cross-session"`` (the subject), ``"subject-disjoint"`` (the corpus) or
     ``"cross-corpus"``. Results of different kinds are not comparable.
 
-    The rows of controls are no results: :func:`summarize_results` and
+    The rows of controls are not results: :func:`summarize_results` and
     :func:`compare_pipelines` leave them out, and :func:`summarize_controls` compares
     them with the results. ``control_part`` numbers the permutations of
     ``"permuted-labels"``, and is ``"reference"`` where the test stimuli were withheld.
@@ -446,8 +446,8 @@ def _prepare(stores: Iterable[PipelineStore], resume: bool, overwrite: bool) -> 
             store.clear()
         elif not resume and len(store):
             raise FileExistsError(
-                f"{store.folder} holds {len(store)} finished folds of this very "
-                "evaluation: pass resume=True to take them, or overwrite=True to "
+                f"{store.folder} holds {len(store)} finished folds of this "
+                "evaluation: pass resume=True to reuse them, or overwrite=True to "
                 "delete them."
             )
 

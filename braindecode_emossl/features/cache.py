@@ -116,7 +116,7 @@ class FeatureCache:
         except NotADirectoryError:
             make_folder(self.folder)  # which says what is wrong
         except _DAMAGED as error:
-            log.warning("%s is damaged (%s) and computed again.", path, error)
+            log.warning("%s is damaged (%s); recomputing it.", path, error)
         arrays = {name: np.asarray(array) for name, array in compute().items()}
         if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
             raise ValueError(

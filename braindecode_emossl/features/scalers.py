@@ -45,9 +45,9 @@ class SubjectScaler(_SubjectMixin, BaseEstimator):
     """Standardise features by subject, with statistics of training windows alone.
 
     A training subject is scaled by the mean and standard deviation of its own training
-    windows. A subject that was not seen in training, or windows whose subject is not
-    told, are scaled by those of all training windows together. No statistic of a test
-    window is used. For one scale for all, take scikit-learn's ``StandardScaler``.
+    windows. Subjects that were not seen in training, and windows without a subject,
+    are scaled by those of all training windows together. No statistic of a test
+    window is used. For one scale for all, use scikit-learn's ``StandardScaler``.
 
     Attributes
     ----------
@@ -132,9 +132,9 @@ class TransductiveSubjectScaler(_SubjectMixin, BaseEstimator):
     """Standardise features by subject, a test subject by its own unlabelled windows.
 
     Every subject, of training or of test, is scaled by the mean and standard deviation
-    of the windows of it that are transformed together. This is transductive: all test
-    windows must be there before the first is classified, and the result of one depends
-    on the others. Say so beside the number.
+    of its windows that are transformed together. This is transductive: it needs all
+    test windows before the first is classified, and each result depends on the others.
+    Report this with the score.
 
     Attributes
     ----------
@@ -147,11 +147,11 @@ class TransductiveSubjectScaler(_SubjectMixin, BaseEstimator):
 
     Notes
     -----
-    How much it gives: for SEED, leaving one subject out, 79.6 % against 67.1 % with
-    batch normalisation have been reported [1]_ (figures taken from a review).
+    For SEED, leaving one subject out, 79.6 % against 67.1 % with batch normalisation
+    have been reported [1]_ (figures taken from a review).
 
-    Where the subjects of the test windows are not told, as in MOABB's evaluations, all
-    that is transformed at once counts as one subject. That is right if one subject is
+    Where the subjects of the test windows are not given, as in MOABB's evaluations,
+    windows transformed together count as one subject. This is correct if one subject is
     left out at a time.
 
     References

@@ -18,7 +18,7 @@ def moving_average(features, trials=None, *, n_windows: int = 5, online: bool = 
     features : array-like, shape (n_windows, ...)
         One row per window, in the order of time.
     trials : array-like, shape (n_windows,) or (n_windows, n_keys), or None
-        What tells the trials apart, such as ``metadata[["subject", "session",
+        Identifiers of the trials, such as ``metadata[["subject", "session",
         "trial"]]``. None takes all windows as one trial.
     n_windows : int, default=5
         Number of windows in an average: odd and centred on each window or, with
@@ -60,7 +60,7 @@ def lds_smooth(
 ):
     r"""Smooth features over the windows of a trial by a linear dynamical system.
 
-    Each feature is taken as a slow random walk seen in noise,
+    Each feature is taken as a slow random walk observed in noise,
 
     .. math:: z_t = z_{t-1} + w_t, \quad x_t = z_t + v_t,
 
@@ -74,15 +74,15 @@ def lds_smooth(
     features : array-like, shape (n_windows, ...)
         One row per window, in the order of time.
     trials : array-like, shape (n_windows,) or (n_windows, n_keys), or None
-        What tells the trials apart, such as ``metadata[["subject", "session",
+        Identifiers of the trials, such as ``metadata[["subject", "session",
         "trial"]]``. None takes all windows as one trial.
     variance_ratio : float, default=1e-4
         Variance of a step :math:`w` over that of the noise :math:`v`. About ``1 /
         sqrt(variance_ratio)`` windows are averaged: 100 by default. The default is that
         of the Python ports in circulation [inferred].
     online : bool, default=False
-        Whether to use no later window, as in a running recording. A classifier that is
-        to work on a running recording must be trained and tested so.
+        Whether to use no later window, as in a running recording. A classifier for
+        running recordings must be trained and tested in this way.
 
     Returns
     -------

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from braindecode_emossl.checks import is_number
+from braindecode_emossl.losses.precision import at_least_single_precision
 
 __all__ = ["GroupContrastiveLoss"]
 
@@ -91,8 +92,7 @@ class GroupContrastiveLoss(nn.Module):
             )
         groups = torch.cat([groups_a, groups_b])  # (2 * n_items, emb_dim)
         with torch.autocast(groups.device.type, enabled=False):
-            groups = groups.to(torch.promote_types(groups.dtype, torch.float32))
-            groups = F.normalize(groups, dim=1)
+            groups = F.normalize(at_least_single_precision(groups), dim=1)
             logits = groups @ groups.T / self.temperature  # (2 * n_items, 2 * n_items)
         itself = torch.eye(2 * n_items, dtype=torch.bool, device=groups.device)
         logits = logits.masked_fill(itself, -torch.inf)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from braindecode_emossl.losses.gathering import total
+from braindecode_emossl.losses.precision import at_least_single_precision
 
 __all__ = ["MaskedPredictionLoss"]
 
@@ -106,7 +107,7 @@ class MaskedPredictionLoss(nn.Module):
 
 def _normalize(x: torch.Tensor) -> torch.Tensor:
     """Return vectors of unit length, in at least single precision."""
-    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+    return F.normalize(at_least_single_precision(x), dim=-1)
 
 
 def _mean_where(losses: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:

@@ -59,9 +59,9 @@ class MaskedClusterTransformer(ReplaceableHead, EEGModuleMixin, nn.Module):
     ``return_features=True`` returns the normalised average instead.
 
     .. warning::
-       Give the signal in microvolts, or standardised by recording. In volts it is
-       smaller than what the normalisation adds to a variance. The gain of a recording
-       passes through: nothing in the model standardises a window by itself.
+       Give the signal in microvolts, or standardised by recording. In volts its
+       variance is below the epsilon of the normalisation layers. The gain of a
+       recording passes through: the model does not standardise single windows.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
+from braindecode_emossl.losses.precision import at_least_single_precision
 from braindecode_emossl.models.head import ReplaceableHead
 from braindecode_emossl.models.modalities import MODALITIES, find_modalities
 
@@ -50,7 +51,7 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
     :bdg-success:`Convolution` :bdg-info:`Attention/Transformer`
 
     One residual network per modality (EEG, GSR, respiration, temperature, ...), and
-    multi-head attention between what they find. With EEG alone it is the encoder and
+    multi-head attention between their outputs. With EEG alone it is the encoder and
     classifier of SGMC [sgmc]_, on which ME-MHACL builds. It is meant to be pre-trained
     without labels by :class:`~braindecode_emossl.pretraining.MEMHACLPretraining`.
 
@@ -331,7 +332,7 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         if self.normalization is None:
             return x
         # Squares leave the range of half precision.
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        wide = at_least_single_precision(x)
         scaled = wide  # (batch, n_chans, n_times)
         if len(self.eeg_rows):
             eeg = self._normalize_eeg(wide[:, self.eeg_rows])

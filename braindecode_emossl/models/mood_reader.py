@@ -75,13 +75,13 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
     unchanged. Frequencies that a filter has removed are not scaled up: they are divided
     by the largest amplitude of their channel, of which they are less than 0.1 % (the
     first two frequencies, offsets and drifts, do not count). What filtering and
-    resampling leave in them depends on the length of the recording, which may tell the
-    label.
+    resampling leave in them depends on the length of the recording, which may reveal
+    the label.
 
     .. rubric:: Step 2 -- Signal Branch (``signal_encoder``)
 
     A patch is ``patch_size`` samples of all EEG channels; zeros fill up the last one.
-    What stands for it is its amplitude spectrum or, with ``patch_domain="signal"``, its
+    It is represented by its amplitude spectrum or, with ``patch_domain="signal"``, its
     samples. Each patch is projected to ``embed_dim``, gets a fixed sine-cosine
     position, and goes through a transformer, over whose tokens the mean is taken. In
     pre-training only the visible patches enter, see :meth:`encode_patches`.
@@ -107,7 +107,7 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     First the mean token and the last feature vector are merged; then a gate weighs the
     result against the pooled eye tokens, and its attention to these is added; last, the
-    vectors of all feature layers, shallow and deep, are put beside it.
+    vectors of all feature layers, shallow and deep, are concatenated.
 
     .. rubric:: Step 6 -- Classification Head (``final_layer``)
 
@@ -123,7 +123,7 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
         The eye features: names in ``chs_info``, or positions; none if it is empty. By
         default they are found by type and name. [inferred]
     patch_domain : {"spectrum", "signal"}, default="spectrum"
-        What stands for a patch, in the encoder and as the target of pre-training: the
+        Representation of a patch, in the encoder and as the target of pre-training: the
         amplitudes of its frequencies, or its samples. [inferred] MinD-Vis and
         DreamDiffusion take samples; see Notes.
     patch_size : int, default=50
@@ -131,14 +131,14 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
         frequencies lie 4 Hz apart; the samples of DreamDiffusion come in patches of 4.
     embed_dim : int, default=128
         Width of the signal encoder, even and a multiple of ``n_heads``. [inferred] The
-        sizes are for a computer without a GPU; DreamDiffusion and MinD-Vis take 1024.
+        sizes are for a computer without a GPU; DreamDiffusion and MinD-Vis use 1024.
     n_layers : int, default=4
-        Number of layers of the signal encoder. [inferred] Those take 24.
+        Number of layers of the signal encoder. [inferred] Both use 24.
     n_heads : int, default=4
-        Number of attention heads of the signal encoder. [inferred] Those take 16.
+        Number of attention heads of the signal encoder. [inferred] Both use 16.
     mlp_ratio : float, default=2.0
         Width of the hidden layers of all transformer layers, over that of the layer
-        itself. [inferred] Those take 1.
+        itself. [inferred] Both use 1.
     step_seconds : float, default=1.0
         Length of a step in seconds, up to rounding so that a window holds a whole
         number of equal steps, at least one. Fewer samples than steps may be left out at
@@ -166,7 +166,7 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
     n_patches : int
         Number of patches of a window.
     patch_dim : int
-        Number of values that stand for a patch.
+        Number of values that represent a patch.
     n_steps : int
         Number of steps of a window.
     n_features : int
@@ -187,22 +187,23 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
     Notes
     -----
     Neither the full text of the paper nor any code of its authors was available, so
-    this is no reproduction. [paper], from the abstract: masked brain-signal modelling
-    before training, interlinked spatial-temporal attention on DE features, and a
-    multi-level fusion of dimensions and modalities. Everything else is [inferred]: the
-    signal branch from MinD-Vis [mindvis]_ and DreamDiffusion [dreamdiffusion]_, the
-    equations of the attention and the fusion by us.
+    this is not a reproduction. [paper], from the abstract: masked brain-signal
+    modelling before training, interlinked spatial-temporal attention on DE features,
+    and a multi-level fusion of dimensions and modalities. Everything else is
+    [inferred]: the signal branch from MinD-Vis [mindvis]_ and DreamDiffusion
+    [dreamdiffusion]_, the equations of the attention and the fusion by us.
 
     Whether the paper masks raw EEG or features is not known. In background EEG the
     samples of a gap hardly follow from those around it, but its power does, and power
     is what emotions are read from. BrainBERT masks spectrograms [brainbert]_, and
     LaBraM predicts codes of spectra [labram]_; here it is amplitudes, after a Hann
-    window. There is no class token, which the loss of pre-training would reach only by
-    the way: it acts on the tokens of the patches.
+    window. There is no class token, which the pre-training loss would reach only
+    indirectly: it acts on the tokens of the patches.
 
     DreamDiffusion tiles or cuts the channels to 128 and the window to 512 samples; here
     the montage and the window are taken as they are. A scaling by the window's own
-    samples, which would need no fit, would tell the visible patches of the masked ones.
+    samples, which would need no fit, would leak the masked patches into the visible
+    ones.
 
     References
     ----------

@@ -35,8 +35,8 @@ class Diagnosis:
     def diagnose(self, X, metadata=None, y=None) -> dict[str, dict[str, float]]:
         """Compare the features of windows before and after pre-training.
 
-        :meth:`fit` does this with at most 500 of its windows, those that validate
-        included. The history has the result in its last epoch, as ``before_rank``,
+        :meth:`fit` does this with at most 500 of its windows, including the validation
+        windows. The last epoch of the history holds the result, as ``before_rank``,
         ``after_subject`` and so on, and a warning is logged if the features identify
         the subject better than before, or have collapsed.
 
@@ -196,16 +196,16 @@ def _warn(before: dict, after: dict) -> None:
     """Warn if the features identify the subject better, or have collapsed."""
     if after["subject"] > before["subject"] + NOTICEABLE:
         log.warning(
-            "After pre-training, a linear probe reads the subject from the features "
-            "with %.2f, before with %.2f (balanced accuracy): the objective may be met "
-            'by recognising the subject. Try standardize="recording" of Emotion.',
+            "After pre-training, a linear probe identifies the subject with a balanced "
+            "accuracy of %.2f (before: %.2f): the objective may be solved by "
+            'recognising the subject. Try standardize="recording" of Emotion.',
             after["subject"],
             before["subject"],
         )
     if after["rank"] < 0.1 * before["rank"] or after["rank"] < 1.5:
         log.warning(
-            "After pre-training, the features vary along %.1f directions, before along "
-            "%.1f: they have collapsed. Try a lower lr, a larger batch or more steps.",
+            "After pre-training, the features vary along %.1f directions (before: "
+            "%.1f): they have collapsed. Try a lower lr, a larger batch or more steps.",
             after["rank"],
             before["rank"],
         )

@@ -81,7 +81,7 @@ def pick_length(
     Parameters
     ----------
     model : torch.nn.Module
-        A model that is trained in place and then of no use.
+        A model, which is trained in place; do not use it afterwards.
     train, held_out : LabeledSet
         Windows to train on and to validate on.
     settings : dict of str to object

@@ -81,8 +81,8 @@ class PretrainingMemory:
         objective = pretrainer.objective
         if type(objective) not in OBJECTIVES.values():
             log.warning(
-                "%s is not an objective of this package, so that its pre-training is "
-                "not kept in %s.",
+                "%s is not an objective of this package, so its pre-training is not "
+                "cached in %s.",
                 type(objective).__name__,
                 self.folder,
             )
@@ -99,7 +99,7 @@ class PretrainingMemory:
                 if problem is None:
                     return pretrainer
                 if not isinstance(problem, FileNotFoundError):
-                    log.warning("%s is damaged and trained again: %s", entry, problem)
+                    log.warning("%s is damaged; pre-training again: %s", entry, problem)
                 pretrainer.fit(X, metadata=metadata)
                 write_folder(entry, lambda folder: _write(folder, pretrainer))
         return pretrainer

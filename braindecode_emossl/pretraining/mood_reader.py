@@ -161,8 +161,8 @@ class MoodReaderPretraining(PretrainingObjective):
 
     :meth:`prepare` fits the scaling of the model on the training windows, and measures
     their recordings. Values that vary within a recording by less than a tenth of their
-    standard deviation over the training set are divided by that tenth. The recordings
-    that validate are not measured: their targets are the scaled inputs, so that
+    standard deviation over the training set are divided by that tenth. Validation
+    recordings are not measured: their targets are the scaled inputs, so that
     ``valid_loss`` and ``train_loss`` cannot be compared. In the domain "signal" the
     zeros that fill the last patch count as signal; choose a ``patch_size`` that divides
     the window.

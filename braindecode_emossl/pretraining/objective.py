@@ -138,7 +138,7 @@ class PretrainingObjective(nn.Module):
         """
 
     def on_resume(self, X, metadata: pd.DataFrame | None = None) -> None:
-        """Restore what is not in the state. Override this if there is such a thing.
+        """Restore what is not in the state. Override this if needed.
 
         Called in place of :meth:`prepare` before an interrupted training is resumed,
         and before ``partial_fit`` continues a training, maybe on other windows. Does

@@ -110,8 +110,8 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
     validation : float, optional
         Fraction of the subjects, by corpus and subject in the metadata, that are held
         out from training and give the ``valid_loss`` of the history. A sampler of
-        tuples, such as ``StimulusGroupSampler``, draws the tuples that validate once;
-        with any other one, all windows validate in plain batches.
+        tuples, such as ``StimulusGroupSampler``, draws the validation tuples once;
+        with any other, validation uses all held-out windows in plain batches.
     patience : int, optional
         Epochs without a lower ``valid_loss`` after which the training ends, with the
         weights of the lowest.
@@ -126,7 +126,7 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         of this package.
     resume : bool, default=False
         Whether to resume from the state in ``checkpoint_dir``, if there is one. On the
-        CPU, the weights are equal to the bit to those of an uninterrupted training.
+        CPU, the weights are bit-identical to those of an uninterrupted training.
         The state of the callbacks in ``callbacks`` is not saved.
     random_state : int, RandomState or None, default=None
         Seed of order, masks and dropout; torch's own generator is left as it was.
@@ -428,7 +428,7 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
             return super().partial_fit(X, None, **fit_params)
 
     def get_split_datasets(self, X, y=None, **fit_params):
-        """Return the windows that train, and those that validate or None."""
+        """Return the training windows, and the validation windows or None."""
         if self.validation is not None:
             train, valid = _split_by_subject(X, self.validation, self.seed_)
             subjects = X.metadata.iloc[valid][_subject_columns(X.metadata)]
@@ -525,7 +525,7 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         return {"shuffle": True, "drop_last": drops_last}
 
     def _list_examples(self, sampler: type | None, dataset) -> np.ndarray:
-        """Return the windows that validate, or tuples of them (n_tuples, n_windows)."""
+        """Return the validation windows, or tuples of them (n_tuples, n_windows)."""
         if sampler is None or not getattr(sampler, "yields_tuples", False):
             return np.arange(len(dataset))
         try:
@@ -535,14 +535,15 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
             )
         except ValueError as error:
             raise ValueError(
-                f"The held-out windows cannot validate, as {sampler.__name__} forms no "
-                f"tuples of them ({error}). Hold out more subjects, or none."
+                f"{sampler.__name__} forms no tuples of the held-out windows, so they "
+                f"cannot be used for validation ({error}). Hold out more subjects, or "
+                "none."
             ) from error
         return np.array(list(drawn))
 
     def _arrange_validation(self, examples: np.ndarray) -> dict:
         """Return arguments of a data loader that make batches of examples."""
-        # All validate, and none in a small last batch: it has too few negatives.
+        # All are used, and none in a small last batch: it has too few negatives.
         n_batches = -(-len(examples) // self.get_batch_size())
         return {"batch_sampler": np.array_split(examples, n_batches)}
 
@@ -581,7 +582,7 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         return self.recordings_[dataset]
 
     def validation_step(self, batch, **fit_params):
-        """Compute the loss of a batch that validates."""
+        """Compute the loss of a validation batch."""
         arguments = self.list_arguments(batch[1], training=False)
         return super().validation_step(batch, **arguments)
 
@@ -770,7 +771,7 @@ _RANGES = {
 def _split_by_subject(
     dataset: WindowDataset, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the windows that train and those that validate."""
+    """Return the training and the validation windows."""
     metadata = dataset.metadata
     if metadata is None or "subject" not in metadata:
         raise ValueError(

@@ -97,7 +97,7 @@ def _check_held_out(provenance: dict[str, Any], held_out: pd.DataFrame) -> list[
 
 
 def _check_training(provenance: dict[str, Any], training) -> list[str]:
-    """Raise if a subject seen in a training corpus does not train; return doubts."""
+    """Raise if a seen subject is outside the training set; return doubts."""
     known = training is not None and {"corpus", "subject"} <= set(training)
     doubts = []
     subjects: dict[str, set[str]] = {}
@@ -122,7 +122,8 @@ def _check_training(provenance: dict[str, Any], training) -> list[str]:
         # A single training subject is most likely tested too, as within subjects.
         if [len(names) for names in subjects.values()] == [1] and entry["subjects"]:
             doubts.append(
-                f"{seen}, including its held-out trials, and no other subject trains"
+                f"{seen}, including its held-out trials, and the training set has no "
+                "other subject"
             )
     return doubts
 

@@ -46,7 +46,7 @@ class RecordingScaler(nn.Module):
 
     @torch.no_grad()
     def fit(self, features: torch.Tensor) -> None:
-        """Set by what features of recordings that are not known are standardised.
+        """Fit the mean and scale used for unknown recordings.
 
         Parameters
         ----------
@@ -58,7 +58,7 @@ class RecordingScaler(nn.Module):
 
     @torch.no_grad()
     def measure(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return by what features are standardised.
+        """Return the mean and scale of features.
 
         Parameters
         ----------
@@ -79,7 +79,7 @@ class RecordingScaler(nn.Module):
     def fit_recordings(
         self, measured: Iterable[tuple[torch.Tensor, torch.Tensor]]
     ) -> None:
-        """Set by what the features of each recording are standardised.
+        """Set the mean and scale of each recording.
 
         Parameters
         ----------

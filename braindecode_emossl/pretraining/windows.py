@@ -401,8 +401,8 @@ def number_recordings(metadata, known=None) -> np.ndarray | None:
     Parameters
     ----------
     metadata : DataFrame or None
-        A recording is what has one corpus, subject and session, as far as these columns
-        exist.
+        A recording is one combination of corpus, subject and session, using the columns
+        that exist.
     known : DataFrame or None
         Metadata whose recordings are numbered; by default the same.
 

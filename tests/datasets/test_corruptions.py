@@ -827,7 +827,7 @@ def check_message(case, caught):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (to_bytes(HTML), "is no table of the release"),
+        (to_bytes(HTML), "is not a table of the release"),
         (table(lambda t: t[t["Trial"] != 7]), "rows of subject 1 must have"),
         (cell("Familiarity", 9), "Experiment_id 12 for subject 1"),
     ],

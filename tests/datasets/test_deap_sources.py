@@ -445,12 +445,14 @@ def test_a_table_that_is_none_is_a_warning(
         file.parent,
         table,
         format_warnings,
-        "is no table of the release",
+        "is not a table of the release",
         "Fetch the file",
     )
     file, table = copy(bdf_root)
     table.write_bytes(content)
-    with pytest.raises(CorpusFormatError, match="is no table of the release") as error:
+    with pytest.raises(
+        CorpusFormatError, match="is not a table of the release"
+    ) as error:
         read_original(file.parent)
     assert str(table) in str(error.value)
 
@@ -462,7 +464,7 @@ def test_a_broken_spreadsheet_is_a_warning(copy, dat_root, format_warnings):
     table = table.with_suffix(".xls")
     table.write_bytes(b"<html>Please log in</html>")
     check_is_numbered_by_experiment_id(
-        file.parent, table, format_warnings, "is no table"
+        file.parent, table, format_warnings, "is not a table"
     )
 
 
@@ -735,8 +737,8 @@ DAMAGES = {
     other_rate: "must be sampled at 512 Hz, but is at 256 Hz",
     without_a_channel: r"has no channels EXG4",
     cut_in_a_record: "is cut short",
-    cut_in_the_header: "is no BDF file of DEAP",
-    empty: "is no BDF file of DEAP",
+    cut_in_the_header: "is not a BDF file of DEAP",
+    empty: "is not a BDF file of DEAP",
     zip_remains: "does not start as one",
 }
 

@@ -323,12 +323,12 @@ def find_warnings(**settings):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         Emotion("valence", **{**AS_IS, **settings}).get_data(Rated((9.0, 1.0)))
-    return [str(w.message) for w in caught if "was cut" in str(w.message)]
+    return [str(w.message) for w in caught if "cut-off" in str(w.message)]
 
 
 DELTA = (
-    "delta, 1-4 Hz, lies below 4 Hz, where the release of Rated was cut: its values "
-    "measure the roll-off of that filter."
+    "delta, 1-4 Hz, lies below 4 Hz, the cut-off of the Rated release: its values "
+    "measure the filter's roll-off."
 )
 OWN = DifferentialEntropy(200.0, bands={"low": (2.0, 8.0), "high": (50.0, 70.0)})
 

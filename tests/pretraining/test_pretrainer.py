@@ -622,7 +622,7 @@ def test_too_few_subjects_to_form_groups_cannot_validate():
     """The training stopped after its first epoch, and asked for a larger batch."""
     metadata = make_metadata(6)
     pretrainer = SSLPretrainer(Groups(), max_epochs=1, validation=0.2)
-    with pytest.raises(ValueError, match="cannot validate, as StimulusGroupSampler"):
+    with pytest.raises(ValueError, match="StimulusGroupSampler forms no tuples of the"):
         pretrainer.fit(make_numbered(metadata), metadata=metadata)
 
 

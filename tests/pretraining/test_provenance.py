@@ -93,7 +93,7 @@ def test_names_of_many_subjects_are_shortened():
         (
             make_provenance(SEED=[1]),
             make_rows("SEED", [1, 1]),
-            "its held-out trials, and no other subject trains",
+            "its held-out trials, and the training set has no other subject",
         ),
     ],
 )
