@@ -10,7 +10,7 @@ Five parts, each a table:
   of 256, from a memory-mapped array, compared with an LMDB of one pickle per window,
   read and stacked one at a time as a data loader does it (``pip install lmdb``);
 * ``step``: a training step of SCMM on 256 windows of 62 channels and 5 bands, with the
-  optimiser, compared with the same step with one (rows, rows, features) tensor for the
+  optimizer, compared with the same step with one (rows, rows, features) tensor for the
   distances of all pairs;
 * ``objectives``: for each objective, with its model in full size, time of a step, the
   share of it that the GPU is idle (no kernel runs), and peak memory; on a GPU also in

@@ -179,7 +179,7 @@ def _quiet():
     with mne.utils.use_log_level("ERROR"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"moabb\.|sklearn\.")
         # The replica of DEAP lacks delta, as the release does. All pipelines see that.
-        warnings.filterwarnings("ignore", message="delta.* where the release of DEAP")
+        warnings.filterwarnings("ignore", message="delta.* cut-off of the DEAP")
         moabb_log.setLevel("WARNING")
         torch.set_num_threads(1)
         try:

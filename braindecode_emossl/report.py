@@ -49,7 +49,7 @@ def write_report(
     The reporting card states the choices on which the numbers depend: eight axes from
     preprocessing to code and data [1]_, and regime, mechanism and access to the test
     subject [2]_. It begins with the majority baseline, the scores under permuted
-    labels, the protocol and the target access. Lines of which the folder holds nothing
+    labels, the protocol and the target access. Lines without data in the folder
     are ``"unknown"``.
 
     Parameters

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UNKNOWN", "describe_card", "render_card"]
 
-#: Value of a line of which nothing is known.
+#: Value of a line without data.
 UNKNOWN = "unknown"
 _TRIAL = ["corpus", "subject", "session", "trial"]
 _RATER = ["corpus", "subject", "session"]

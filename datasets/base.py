@@ -500,8 +500,8 @@ class EmotionDataset(BaseDataset):
         -------
         dict
             ``{subject: {session: {run: raw}}}``, or the pipeline's output for each
-            run. With ``on_error="warn"``, subjects, sessions and runs of which
-            nothing is intact are left out.
+            run. With ``on_error="warn"``, subjects, sessions and runs without
+            an intact trial are left out.
 
         Raises
         ------
@@ -1056,7 +1056,9 @@ def check_numbers(name: str, values) -> list[int] | None:
         return None
     is_text = isinstance(values, str | bytes | os.PathLike)
     if is_text or np.ndim(values) > 1 or not isinstance(values, Iterable):
-        raise ValueError(f"{name} must be a list of numbers or None, got {values!r}.")
+        raise ValueError(
+            f"{name} must be a list of numbers or None, but got {values!r}."
+        )
     numbers = [as_number(value) for value in values]
     if wrong := [number for number in numbers if not is_integer(number)]:
         raise ValueError(f"Invalid {name}: {wrong} are not whole numbers.")

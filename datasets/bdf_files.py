@@ -2,7 +2,7 @@
 
 A reader scales each channel by four numbers of the header, and takes the records one
 after the other. A wrong number rescales or inverts a channel, and an inserted byte
-turns all that follows into noise, neither of which a reader notices.
+turns all that follows into noise; a reader notices neither.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class BdfHeader:
 
 
 def read_bdf_header(file: Path) -> BdfHeader:
-    """Return the header of a file; raise ValueError where it is none of BDF."""
+    """Return the header of a file; raise ValueError if it is not a BDF header."""
     with file.open("rb") as stream:
         start = stream.read(256)
         if not start.startswith(b"\xffBIOSEMI"):

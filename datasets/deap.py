@@ -175,7 +175,7 @@ class DEAP(EmotionDataset):
     GSR2, Erg1 and Erg2 were not used and are left out. Twente recorded skin conductance
     in nanosiemens, which is converted to resistance; less than 1 nS means no contact
     and becomes 1e9 ohm, with a warning. The codes are the lowest eight bits of the last
-    channel, whatever its name. A trial starts at a code 4, of which there must be 40,
+    channel, whatever its name. A trial starts at a code 4 (there must be 40)
     and lasts up to the next code 5 (else 3, 4 or 7), 60 s at most; other codes are
     ignored. Eight real trials end early, the shortest after 56.3 s (``interval`` ends
     at 56 s), although the preprocessed files have 60 s of these too. Such ends, and

@@ -160,7 +160,7 @@ class FACED(EmotionDataset):
     recording; ``Emotion`` resamples all to 200 Hz by default. Where ``channels.tsv``
     states no unit, the size of the signals decides between volts and microvolts,
     with a warning. The label of neutral films is a backslash in ``events.tsv``; films
-    are told apart by ``video_index``, as four have the same title; rows without it
+    are identified by ``video_index``, as four have the same title; rows without it
     are triggers.
 
     The order of the channels of the processed files is that of public loaders: the

@@ -100,8 +100,8 @@ def write_replica(
     and lag), and the effect of the emotion, which takes a while to arise. Positive
     valence raises temporal beta and gamma and right over left frontal alpha, and
     lowers posterior delta and prefrontal gamma; arousal raises frontal beta and
-    midline theta and lowers posterior alpha [1]_ [2]_. Each subject has a response of
-    their own beside it. Skin resistance, respiration, pulse, temperature and pupils
+    midline theta and lowers posterior alpha [1]_ [2]_. Each subject also has their
+    own response. Skin resistance, respiration, pulse, temperature and pupils
     follow the same course, each with its own delay. Subjects differ in positions and
     orientations of the sources, conductivity of the skull, alpha rhythm, slope of the
     spectrum, noise of the electrodes and response.

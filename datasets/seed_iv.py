@@ -386,7 +386,7 @@ class SEED_IV(SEEDFamilyDataset):
     def _check_all_eye_features(self, root: Path) -> None:
         """Check the eye features of all recordings, and say which have none."""
         files = [f for k in self.all_subjects for f, _ in self._find_eeg(root, k)]
-        missing = [file for file in files if self._find_eye_file(file) is None]
+        missing = [file for file in files if not self._find_beside(file, [_EYE_FOLDER])]
         if files and len(missing) == len(files):
             warn_of_format(
                 f"SEED-IV: {root} holds no eye features ({_EYE_FOLDER}), which "

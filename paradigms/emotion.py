@@ -146,8 +146,8 @@ class Emotion(BaseParadigm):
         with the same metadata as those of signals. ``window`` must be the length of
         the makers' windows; ``fmin``, ``fmax`` and ``resample`` have no effect. The
         recordings must be on disk too, as the lengths of the trials are theirs.
-        Smoothed features (``de_LDS``, ``de_movingAve``) of a window contain the other windows of its
-        trial: split by trial.
+        Smoothed features (``de_LDS``, ``de_movingAve``) of a window contain the other
+        windows of its trial: split by trial.
     standardize : None or "recording"
         ``"recording"``: each channel, or each feature if ``features`` are given, has
         mean 0 and variance 1 within each recording, which is one subject's session.

@@ -58,7 +58,7 @@ def sample_hybrid_mask(
     """
     for name, value in (("mask_ratio", mask_ratio), ("threshold", threshold)):
         if not 0 <= value <= 1:
-            raise ValueError(f"{name} must be in the interval [0, 1], got {value}.")
+            raise ValueError(f"{name} must be in the interval [0, 1], but got {value}.")
 
     # A generator draws only on its own device.
     drawn_on = device if generator is None else generator.device

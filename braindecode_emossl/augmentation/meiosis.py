@@ -101,12 +101,14 @@ def meiosis(
 def _check(x: torch.Tensor, axis: str) -> None:
     """Raise if the windows cannot be crossed."""
     if axis not in _AXES:
-        raise ValueError(f"axis must be one of {_AXES}, got {axis!r}.")
+        raise ValueError(f"axis must be one of {_AXES}, but got {axis!r}.")
     shape = tuple(x.shape)
     if len(shape) != 4 or shape[1] == 0 or shape[1] % 2:
         raise ValueError(
             "x must be of shape (n_items, 2 * group_size, n_chans, n_times), with an "
-            f"even number of windows in each item, got {shape}."
+            f"even number of windows in each item, but got {shape}."
         )
     if shape[3] < 3:
-        raise ValueError(f"x must have at least three samples to cut, got {shape[3]}.")
+        raise ValueError(
+            f"x must have at least three samples to cut, but got {shape[3]}."
+        )

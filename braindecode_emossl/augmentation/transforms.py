@@ -67,7 +67,8 @@ class _Mask(_SeededTransform):
         X = batch[0]
         if X.ndim != 3:
             raise ValueError(
-                f"X must be of shape (batch, n_chans, n_times), got {tuple(X.shape)}."
+                "X must be of shape (batch, n_chans, n_times), "
+                f"but got {tuple(X.shape)}."
             )
         return {"mask": self._sample(X.shape, self._make_generator(X.device))}
 
@@ -272,7 +273,7 @@ class PatchMask(_Mask):
 def _check_size(name: str, size: int) -> None:
     """Raise if a token would have no samples."""
     if size < 1:
-        raise ValueError(f"{name} must be at least 1, got {size}.")
+        raise ValueError(f"{name} must be at least 1, but got {size}.")
 
 
 def _stretch(mask: torch.Tensor, size: int, n_times: int) -> torch.Tensor:

@@ -244,11 +244,11 @@ def phase_randomized(fold, rng):
 def stimulus_seen(fold, rng, *, n_stimulus_splits=5):
     """Train on other subjects who have, or have not, seen the test stimuli.
 
-    The stimuli are divided into folds, each of which is tested by itself. The test
+    The stimuli are divided into folds, which are tested one by one. The test
     stimuli are withheld from the training of the other subjects (the reference) or
     available in it. Both training sets have the same number of windows of each class
     and subject: where test stimuli are available, they replace windows of others. The
-    difference in score is what recognising a stimulus is worth. Validation windows and
+    difference in score is the gain from recognising a stimulus. Validation windows and
     windows without labels are treated in the same way.
 
     Parameters
@@ -559,7 +559,9 @@ def find_controls(controls, protocol: Protocol, are_features: bool) -> list[Cont
             found.append(control)
     names = [control.name for control in found]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"Controls must not be repeated, but got several {repeated}.")
+        raise ValueError(
+            f"Controls must not be repeated, but got {repeated} several times."
+        )
     return found
 
 

@@ -543,8 +543,8 @@ class FoldJob:
     probe : ProbeJob or None
         The windows whose features are probed.
     is_mapped : bool
-        Whether the windows are mapped from a file, and those that ``fit`` is given
-        shall be, too.
+        Whether the windows are mapped from a file, as those passed to ``fit`` must then
+        also be.
     """
 
     pipeline: BaseEstimator

@@ -119,8 +119,8 @@ def describe_labels(
     dataset : EmotionDataset
         The corpus, on disk.
     thresholds : sequence of float or None
-        Thresholds of which the majority baseline is given. By default the midpoint of
-        the scale, and 0.5 and 1 below and above it.
+        Thresholds at which the majority baseline is computed. By default the midpoint
+        of the scale, and 0.5 and 1 below and above it.
     near : float
         A rating is near a threshold if it is not farther than this from it, in units
         of the rating.

@@ -84,7 +84,7 @@ def load_pipelines(path, *, device=None, keep_sfreq=True):
     ----------
     path : str or Path
         A YAML file, or a folder of files that end in ``.yml`` or ``.yaml``, in upper or
-        lower case. As in MOABB, subfolders are not searched: pass each by itself.
+        lower case. As in MOABB, subfolders are not searched: pass each separately.
     device : str or None
         Device that networks are trained on, such as ``"cuda"``. None keeps that of the
         files.

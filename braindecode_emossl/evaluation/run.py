@@ -167,8 +167,8 @@ def evaluate(
         ``"shuffled-time"``, ``"reversed-time"``, ``"phase-randomized"`` and
         ``"stimulus-seen"``, see :mod:`braindecode_emossl.evaluation.controls`. A pair
         such as ``("injected-signal", {"snr": 0.2})`` sets options. A function
-        ``f(fold, rng, **options)`` that yields changed folds (:class:`FoldData`) is a
-        control, too.
+        ``f(fold, rng, **options)`` that yields changed folds (:class:`FoldData`) is
+        also a control.
     probes : bool
         Whether to measure how well a linear probe reads subject, session, stimulus and
         label from the features of each pipeline and from differential entropy.
@@ -227,12 +227,12 @@ def evaluate(
     Parameters ``sfreq`` and ``chs_info`` of pipelines, at any depth, are set where they
     are None, as arrays do not contain them.
 
-    A pipeline is given the fit parameters that it asks for by metadata routing:
-    ``metadata`` (one row a training window), ``subjects``, ``X_unlabeled`` with
+    A pipeline is given the fit parameters that it requests by metadata routing:
+    ``metadata`` (one row per training window), ``subjects``, ``X_unlabeled`` with
     ``metadata_unlabeled``, ``X_target_labeled`` with ``y_target_labeled``,
     ``X_target_unlabeled``, ``X_val`` with ``y_val``, and ``held_out`` (corpus, subject
     and session of the test recordings). Inside a :class:`~sklearn.pipeline.Pipeline`
-    the windows pass through the earlier steps. A pipeline that does not ask for
+    the windows pass through the earlier steps. A pipeline that does not request
     ``X_target_labeled`` trains on these windows as on all others.
 
     ``target_access`` says what a pipeline was given of the test subject: ``"none"``,

@@ -415,7 +415,7 @@ class SubjectSplit(_OneSplit):
     """Divide subjects once, into a training, a validation and a test set.
 
     ``groups`` is the subject of each row. The three sizes are all counts, all shares,
-    or all lists of subjects; one of them may be None, which stands for the other
+    or all lists of subjects; one of them may be None, which means the other
     subjects. Examples are 80/20/23 subjects of FACED, ``0.8, 0.1, 0.1``, or
     ``train=None, validation=[], test=[1, 2]``.
 

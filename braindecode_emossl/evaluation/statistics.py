@@ -74,7 +74,7 @@ def compare_pipelines(
     pandas.DataFrame
         One row for each group and pair of pipelines, in order of appearance. A group
         holds the results that are comparable: those with the same data set, protocol,
-        regime, number of labelled trials and target access, as far as these columns
+        regime, number of labelled trials and target access, using the columns that
         exist. A group with a single pipeline has no row. Columns are those of the
         group, ``pipeline_1``, ``pipeline_2``, ``n_subjects``, ``difference`` (mean
         score of the first minus that of the second), its 95 % confidence interval over

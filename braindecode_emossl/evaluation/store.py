@@ -146,7 +146,7 @@ class PipelineStore:
     folder : Path
         Folder of the files.
     probes : bool
-        Whether folds without probes count as unfinished, too.
+        Whether folds without probes also count as unfinished.
     """
 
     def __init__(self, folder: Path, *, probes: bool = False):

@@ -167,7 +167,7 @@ class Task:
         unit : str
             One of ``units``.
         unlabeled : bool
-            Whether to load windows of trials without a label, and ``extra``, too.
+            Whether to also load ``extra`` and windows of trials without a label.
         scratch : Path
             Folder for signals that are too large for memory; the caller removes it.
         cache_config : CacheConfig or None

@@ -43,7 +43,7 @@ FRONTAL_POSTERIOR_PAIRS: tuple[tuple[str, str], ...] = _parse(
 def find_pairs(
     ch_names: Sequence[str], pairs: Sequence[tuple[str, str]] = LEFT_RIGHT_PAIRS
 ) -> tuple[tuple[str, str], ...]:
-    """Keep the pairs of which a montage has both electrodes.
+    """Keep the pairs whose electrodes are both in a montage.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def _select(features, ch_names, pairs):
     if features.ndim < 2 or features.shape[-2] != len(ch_names):
         raise ValueError(
             f"features must have shape (..., n_chans={len(ch_names)}, n_bands), as "
-            f"ch_names has that many names, but got {tuple(features.shape)}"
+            f"ch_names has that many names, but got {tuple(features.shape)}."
         )
     pairs = list(pairs)  # which may be an iterator
     index = {name.casefold(): i for i, name in enumerate(ch_names)}
@@ -192,7 +192,7 @@ def _select(features, ch_names, pairs):
         raise ValueError(
             f"pairs must be electrodes of ch_names, but got {pairs}, of which "
             f"{sorted(missing)} are missing; find_pairs(ch_names, pairs) keeps the "
-            "pairs that there are"
+            "pairs that exist."
         )
     first = [index[name.casefold()] for name, _ in pairs]
     second = [index[name.casefold()] for _, name in pairs]

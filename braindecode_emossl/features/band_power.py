@@ -112,7 +112,7 @@ def measure_bands(x, sfreq, *, window, stride, bands, method, ask=True):
     if x.ndim < 2 or x.shape[-1] == 0:
         raise ValueError(
             "x must have shape (..., n_chans, n_times) with n_times >= 1, "
-            f"but got {tuple(x.shape)}"
+            f"but got {tuple(x.shape)}."
         )
     measure = _make_measure(
         x.shape[-1], sfreq, window=window, stride=stride, bands=bands, method=method
@@ -179,7 +179,7 @@ class _Windows:
         if self.length > n_times:
             raise ValueError(
                 f"window must be at most {n_times / sfreq:g} s, the length of the "
-                f"signal, but got {window:g} s"
+                f"signal, but got {window:g} s."
             )
         self.n_windows = (n_times - self.length) // self.stride + 1
 
@@ -311,16 +311,16 @@ def _make_measure(n_times, sfreq, *, bands, method, window=None, stride=None):
     """Check the arguments and precompute what does not depend on the signal."""
     if method not in _METHODS:
         choices = ", ".join(map(repr, _METHODS))
-        raise ValueError(f"method must be one of {choices}, but got {method!r}")
+        raise ValueError(f"method must be one of {choices}, but got {method!r}.")
     if not 0 < sfreq < math.inf:
-        raise ValueError(f"sfreq must be positive and finite, but got {sfreq}")
+        raise ValueError(f"sfreq must be positive and finite, but got {sfreq}.")
     if not bands:
-        raise ValueError(f"bands must hold at least one band, but got {bands}")
+        raise ValueError(f"bands must hold at least one band, but got {bands}.")
     for name, (low, high) in bands.items():
         if not 0 < low < high <= sfreq / 2:
             raise ValueError(
                 f"band {name!r} must be 0 < low < high <= sfreq / 2 = {sfreq / 2:g} Hz,"
-                f" but got ({low:g}, {high:g}) Hz"
+                f" but got ({low:g}, {high:g}) Hz."
             )
     limits = tuple((name, (low, high)) for name, (low, high) in bands.items())
     return _build_measure(n_times, float(sfreq), window, stride, limits, method)
@@ -344,7 +344,7 @@ def _n_samples(name, seconds, sfreq):
     if not (math.isfinite(seconds) and round(seconds * sfreq) >= 1):
         raise ValueError(
             f"{name} must be at least one sample, {1 / sfreq:g} s, "
-            f"but got {seconds:g} s"
+            f"but got {seconds:g} s."
         )
     return round(seconds * sfreq)
 
@@ -358,7 +358,7 @@ def _find_bins(n, sfreq, name, band):
         enough = math.ceil(sfreq / (high - low)) / sfreq
         raise ValueError(
             f"window must be long enough to resolve band {name!r} ({low:g}-{high:g} Hz)"
-            f", for which {enough:g} s suffice, but got {n / sfreq:g} s"
+            f", for which {enough:g} s suffice, but got {n / sfreq:g} s."
         )
     return int(start), int(stop)
 

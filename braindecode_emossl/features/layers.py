@@ -77,7 +77,7 @@ class DifferentialEntropyLayer(nn.Module):
         if x.ndim != 3 or x.shape[-1] != self.n_times:
             raise ValueError(
                 f"x must have shape (batch, n_chans, n_times={self.n_times}), "
-                f"but got {tuple(x.shape)}"
+                f"but got {tuple(x.shape)}."
             )
         x = _as_float(xp, x)
         variance = self._measure.variance(xp, x, self.weights.to(x.dtype))

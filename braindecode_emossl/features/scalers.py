@@ -64,8 +64,8 @@ class SubjectScaler(_SubjectMixin, BaseEstimator):
     Notes
     -----
     ``subjects`` requests metadata routing: in a pipeline of MOABB's evaluations across
-    subjects, or with ``sklearn.set_config(enable_metadata_routing=True)``, it arrives
-    here by itself.
+    subjects, or with ``sklearn.set_config(enable_metadata_routing=True)``, it is passed
+    automatically.
 
     Examples
     --------
@@ -213,7 +213,7 @@ def _check(X):
     if X.ndim < 2 or not len(X):
         raise ValueError(
             f"X must have shape (n_windows, ...) with features and at least one "
-            f"window, but got {X.shape}"
+            f"window, but got {X.shape}."
         )
     return X if np.issubdtype(X.dtype, np.floating) else X.astype(float)
 
@@ -224,7 +224,7 @@ def _rows_of(subjects, n_windows):
     if subjects.shape != (n_windows,):
         raise ValueError(
             f"subjects must have shape (n_windows={n_windows},), but got "
-            f"{subjects.shape}"
+            f"{subjects.shape}."
         )
     for subject in np.unique(subjects).tolist():
         yield subject, subjects == subject

@@ -39,7 +39,7 @@ def moving_average(features, trials=None, *, n_windows: int = 5, online: bool = 
     if n_windows < 1 or not (online or n_windows % 2):
         raise ValueError(
             f"n_windows must be positive, and odd unless online=True, but got "
-            f"{n_windows}"
+            f"{n_windows}."
         )
     n_after = 0 if online else n_windows // 2
 
@@ -117,7 +117,7 @@ def lds_smooth(
     """
     if not 0 < variance_ratio < np.inf:
         raise ValueError(
-            f"variance_ratio must be positive and finite, but got {variance_ratio}"
+            f"variance_ratio must be positive and finite, but got {variance_ratio}."
         )
 
     def kalman(x):  # (length, ...)
@@ -157,7 +157,7 @@ def _find_trials(trials, n_windows: int) -> Iterator[slice]:
     if len(table) != n_windows:
         raise ValueError(
             f"trials must have one row for each of the {n_windows} windows, but got "
-            f"{len(table)}"
+            f"{len(table)}."
         )
     # Here NaN equals NaN.
     numbers = table.groupby([*table], sort=False, dropna=False).ngroup()
@@ -167,7 +167,7 @@ def _find_trials(trials, n_windows: int) -> Iterator[slice]:
         again = tuple(firsts[firsts.duplicated()].iloc[0])
         raise ValueError(
             f"trials must be contiguous, but the windows of trial {again} are not: "
-            "sort them, or name subject and session too"
+            "sort them, or name subject and session too."
         )
     for start, stop in zip(starts, [*starts[1:], n_windows], strict=True):
         yield slice(start, stop)

@@ -93,7 +93,7 @@ class _BandFeature(TransformerMixin, BaseEstimator):
         if len(input_features) != self.n_chans_:
             raise ValueError(
                 f"input_features must name the {self.n_chans_} channels, "
-                f"but got {len(input_features)} names"
+                f"but got {len(input_features)} names."
             )
         names = [f"{chan}_{band}" for chan in input_features for band in self.bands]
         return np.array(names, dtype=object)
@@ -192,6 +192,6 @@ def _check_windows(X):
     X = np.asarray(X)
     if X.ndim != 3:
         raise ValueError(
-            f"X must have shape (n_windows, n_chans, n_times), but got {X.shape}"
+            f"X must have shape (n_windows, n_chans, n_times), but got {X.shape}."
         )
     return X

@@ -26,7 +26,7 @@ class AutomaticWeightedLoss(nn.Module):
     Attributes
     ----------
     scales : torch.nn.Parameter, shape (n_losses,)
-        The learned :math:`s_m`. An optimiser with weight decay decays them too.
+        The learned :math:`s_m`. An optimizer with weight decay decays them too.
 
     References
     ----------
@@ -40,7 +40,7 @@ class AutomaticWeightedLoss(nn.Module):
     def __init__(self, n_losses: int):
         super().__init__()
         if n_losses < 1:
-            raise ValueError(f"n_losses must be at least 1, got {n_losses}.")
+            raise ValueError(f"n_losses must be at least 1, but got {n_losses}.")
         self.scales = nn.Parameter(torch.ones(n_losses))
 
     def forward(self, *losses: torch.Tensor) -> torch.Tensor:
@@ -60,7 +60,7 @@ class AutomaticWeightedLoss(nn.Module):
         if len(losses) != n_losses:
             raise ValueError(
                 f"AutomaticWeightedLoss was built for {n_losses} losses, "
-                f"got {len(losses)}."
+                f"but got {len(losses)}."
             )
         variances = self.scales.square()
         return (torch.stack(losses) / (2 * variances) + variances.log1p()).sum()

@@ -55,7 +55,7 @@ class GroupContrastiveLoss(nn.Module):
         super().__init__()
         if not is_number(temperature) or temperature <= 0:
             raise ValueError(
-                f"temperature must be greater than 0, got {temperature!r}."
+                f"temperature must be greater than 0, but got {temperature!r}."
             )
         self.temperature = temperature
 
@@ -81,13 +81,14 @@ class GroupContrastiveLoss(nn.Module):
         """
         if groups_a.ndim != 2 or groups_a.shape != groups_b.shape:
             raise ValueError(
-                "groups_a and groups_b must both be of shape (n_items, emb_dim), got "
+                "groups_a and groups_b must both be of shape (n_items, emb_dim), "
+                "but got "
                 f"{tuple(groups_a.shape)} and {tuple(groups_b.shape)}."
             )
         n_items = len(groups_a)
         if n_items < 2:
             raise ValueError(
-                "Contrast needs the groups of at least two items, got those of "
+                "Contrast needs the groups of at least two items, but got those of "
                 f"{n_items}."
             )
         groups = torch.cat([groups_a, groups_b])  # (2 * n_items, emb_dim)

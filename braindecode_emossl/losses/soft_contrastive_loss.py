@@ -84,15 +84,17 @@ class SoftContrastiveLoss(nn.Module):
         if not 0 < upper_bound <= 1:
             raise ValueError(
                 "upper_bound must be greater than 0 and at most 1 (the weight of a "
-                f"positive pair), got {upper_bound}."
+                f"positive pair), but got {upper_bound}."
             )
         for name, value in {"sharpness": sharpness, "temperature": temperature}.items():
             if not is_number(value) or value <= 0:
-                raise ValueError(f"{name} must be greater than 0, got {value!r}.")
+                raise ValueError(f"{name} must be greater than 0, but got {value!r}.")
         if metric not in _METRICS:
-            raise ValueError(f"metric must be one of {_METRICS}, got {metric!r}.")
+            raise ValueError(f"metric must be one of {_METRICS}, but got {metric!r}.")
         if scaling not in _SCALINGS:
-            raise ValueError(f"scaling must be one of {_SCALINGS}, got {scaling!r}.")
+            raise ValueError(
+                f"scaling must be one of {_SCALINGS}, but got {scaling!r}."
+            )
         self.upper_bound = upper_bound
         self.sharpness = sharpness
         self.temperature = temperature
@@ -188,16 +190,17 @@ def _check_rows(n_rows: int, n_inputs: int, n_views: int) -> None:
     if n_inputs != n_rows:
         raise ValueError(
             "embeddings and inputs must have the same number of rows, "
-            f"got {n_rows} and {n_inputs}."
+            f"but got {n_rows} and {n_inputs}."
         )
     if n_views < 2:
         raise ValueError(
-            f"n_views must be at least 2 for a positive pair to exist, got {n_views}."
+            "n_views must be at least 2 for a positive pair to exist, "
+            f"but got {n_views}."
         )
     if n_rows == 0 or n_rows % n_views:
         raise ValueError(
             f"embeddings must have a positive multiple of n_views={n_views} rows, "
-            f"got {n_rows}."
+            f"but got {n_rows}."
         )
 
 

@@ -38,10 +38,10 @@ class MaskedClusterTransformer(ReplaceableHead, EEGModuleMixin, nn.Module):
     .. rubric:: Step 1 -- Convolutional Tokeniser (``convolutions``)
 
     From each sample most of the one before is subtracted, as in speech recognition:
-    the fast rhythms of EEG are weak, and would be lost beside the slow ones. Then
+    the fast rhythms of EEG are weak, and would be lost among the slow ones. Then
     follow convolutions over time without bias, which see all channels; batch
     normalisation after the first one; ``activation`` after each. They are padded so
-    that token ``t`` stands for the samples from ``t * token_stride`` on, and no window
+    that token ``t`` represents the samples from ``t * token_stride`` on, and no window
     loses a token at its ends.
 
     .. rubric:: Step 2 -- Projection (``projection``)

@@ -66,7 +66,7 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     .. rubric:: Step 1 -- Modalities (``modalities``)
 
-    Channels are told apart by their kind in ``chs_info``: eeg, eog, emg, ecg, gsr,
+    Channels are grouped by their kind in ``chs_info``: eeg, eog, emg, ecg, gsr,
     resp, temperature, bio and misc; ``channel_types`` chooses among them. Channels of
     one kind are the rows of one image, in their order. Without ``chs_info`` all
     channels are EEG.
@@ -75,7 +75,7 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     EEG is scaled window by window, with one factor for all channels, because emotions
     are read from the distribution of power over the head; see ``normalization``. Each
-    channel of other fast signals is scaled by itself. A channel that does not vary
+    channel of other fast signals is scaled separately. A channel that does not vary
     stays finite. GSR, respiration and temperature are little but a level within one
     second, so they are scaled by the mean and the deviation of each channel over the
     training set, which :meth:`fit_normalization` measures.
@@ -126,8 +126,8 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
     normalization : {"window", "instant", "l2", None}, default="window"
         How EEG is scaled. "window": each channel is centred, and all are divided by the
         median of the standard deviations of those that vary [inferred]; "instant": each
-        time sample to mean 0 and variance 1 over the EEG channels, of which there must
-        be two [official code] of SGMC on DEAP; "l2": each channel to norm 1 over the
+        time sample to mean 0 and variance 1 over the EEG channels, at least two
+        [official code] of SGMC on DEAP; "l2": each channel to norm 1 over the
         window, which removes its power [official code] of SGMC on SEED. GSR,
         respiration and temperature are scaled by the training set, and each channel of
         other modalities to mean 0 and variance 1 over the window, in all three
@@ -214,29 +214,29 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         eeg = self.modalities.get("eeg", [])
         if preset not in _PRESETS:
             raise ValueError(
-                f"preset must be one of {tuple(_PRESETS)}, got {preset!r}."
+                f"preset must be one of {tuple(_PRESETS)}, but got {preset!r}."
             )
         if n_filters is None:
             n_filters = _PRESETS[preset]
         if len(n_filters) != len(_LAYERS) or min(n_filters) < 1:
             raise ValueError(
                 "n_filters must hold four positive numbers of filters, "
-                f"got {n_filters}."
+                f"but got {n_filters}."
             )
         if normalization not in _NORMALIZATIONS:
             raise ValueError(
                 f"normalization must be one of {_NORMALIZATIONS}, "
-                f"got {normalization!r}."
+                f"but got {normalization!r}."
             )
         if normalization == "instant" and len(eeg) == 1:
             raise ValueError(
                 "normalization='instant' needs at least two EEG channels to compare, "
-                "got one; choose 'window'."
+                "but got one; choose 'window'."
             )
         if n_heads < 1 or n_filters[-1] % n_heads:
             raise ValueError(
                 "n_heads must be at least 1 and divide the last of n_filters, "
-                f"{n_filters[-1]}, got {n_heads}."
+                f"{n_filters[-1]}, but got {n_heads}."
             )
 
         self.n_filters = n_filters
@@ -327,7 +327,7 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         if x.ndim != 3 or x.shape[1] != self.n_chans:
             raise ValueError(
                 "x must be of shape (batch, n_chans, n_times) with "
-                f"n_chans={self.n_chans}, got {tuple(x.shape)}."
+                f"n_chans={self.n_chans}, but got {tuple(x.shape)}."
             )
         if self.normalization is None:
             return x
@@ -382,7 +382,9 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
             If ``x`` is empty, or one of these channels has NaN or infinite values.
         """
         if len(x) == 0:
-            raise ValueError("fit_normalization needs at least one window, got none.")
+            raise ValueError(
+                "fit_normalization needs at least one window, but got none."
+            )
         if not len(self.slow_rows):
             return self
         rows = self.slow_rows.tolist()
@@ -448,7 +450,8 @@ def _choose_modalities(found: dict[str, list[int]], channel_types) -> dict:
         return found
     if not channel_types or not set(channel_types) <= set(MODALITIES):
         raise ValueError(
-            f"channel_types must name types among {MODALITIES}, got {channel_types!r}."
+            f"channel_types must name types among {MODALITIES}, "
+            f"but got {channel_types!r}."
         )
     if missing := [name for name in channel_types if name not in found]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Which channels of a window are of which modality."""
+"""The modality of each channel of a window."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MODALITIES = (
 def find_modalities(
     chs_info: Sequence[Mapping] | None, n_chans: int
 ) -> dict[str, list[int]]:
-    """Return the channels of each modality, told apart by their kind.
+    """Return the channels of each modality, grouped by their kind.
 
     Parameters
     ----------

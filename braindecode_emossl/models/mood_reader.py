@@ -536,7 +536,9 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
             If X is empty, or holds an infinite value or, in EEG, NaN.
         """
         if len(x) == 0:
-            raise ValueError("fit_normalization needs at least one window, got none.")
+            raise ValueError(
+                "fit_normalization needs at least one window, but got none."
+            )
         parts = [
             (self.signal_scaler, self._signal_values),
             (self.entropy_scaler, self._entropy),

@@ -154,19 +154,20 @@ class SCMM(ReplaceableHead, EEGModuleMixin, nn.Module):
         if normalization not in _NORMALIZATIONS:
             raise ValueError(
                 f"normalization must be one of {_NORMALIZATIONS}, "
-                f"got {normalization!r}."
+                f"but got {normalization!r}."
             )
         if input_domain not in _INPUT_DOMAINS:
             raise ValueError(
-                f"input_domain must be one of {_INPUT_DOMAINS}, got {input_domain!r}."
+                f"input_domain must be one of {_INPUT_DOMAINS}, "
+                f"but got {input_domain!r}."
             )
         if not n_filters or min(n_filters) < 1:
             raise ValueError(
                 "n_filters must hold at least one positive number of filters, "
-                f"got {n_filters}."
+                f"but got {n_filters}."
             )
         if kernel_size < 1:
-            raise ValueError(f"kernel_size must be at least 1, got {kernel_size}.")
+            raise ValueError(f"kernel_size must be at least 1, but got {kernel_size}.")
 
         self.normalization = normalization
         self.input_domain = input_domain
@@ -270,7 +271,9 @@ class SCMM(ReplaceableHead, EEGModuleMixin, nn.Module):
             If there is no window, or a feature is not finite.
         """
         if len(x) == 0:
-            raise ValueError("fit_normalization needs at least one window, got none.")
+            raise ValueError(
+                "fit_normalization needs at least one window, but got none."
+            )
         # On the CPU, as not every device has double precision.
         total = torch.zeros(self.n_chans, self.n_bands, dtype=torch.float64)
         squares = torch.zeros_like(total)
@@ -314,7 +317,7 @@ class SCMM(ReplaceableHead, EEGModuleMixin, nn.Module):
             sfreq = self.sfreq
         except ValueError as error:
             raise ValueError(
-                "input_domain='time' needs sfreq to find the frequency bands, got "
+                "input_domain='time' needs sfreq to find the frequency bands, but got "
                 "none. Give sfreq, or input_window_seconds and n_times, or choose "
                 "input_domain='de' if the input is differential entropy."
             ) from error
@@ -328,7 +331,7 @@ class SCMM(ReplaceableHead, EEGModuleMixin, nn.Module):
             raise ValueError(
                 f"With input_domain={self.input_domain!r}, x must be of shape (batch, "
                 f"n_chans, {last}) = (batch, {expected[0]}, {expected[1]}), "
-                f"got {tuple(x.shape)}."
+                f"but got {tuple(x.shape)}."
             )
         return self.differential_entropy(x)  # (batch, n_chans, n_bands)
 

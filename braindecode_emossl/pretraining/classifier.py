@@ -108,7 +108,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
     finetune_steps : int
         Number of updates of fine-tuning; the largest number with a validation.
     finetune_epochs : int or None
-        Passes over the labeled windows, instead of ``finetune_steps``.
+        Passes over the labelled windows, instead of ``finetune_steps``.
     layer_decay : float
         Used by ``finetune="layer-decay"``.
     class_weight : dict, "balanced" or None
@@ -143,7 +143,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
     n_features_in_ : int
         Number of channels.
     signal_ : Signal
-        Rate and channels of the training windows, as far as they are known.
+        Rate and channels of the training windows, where known.
     pretrainer_ : SSLPretrainer or None
         The fitted pre-trainer, with the objective (``module_``) and its history. None
         without pre-training.
@@ -443,7 +443,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         if pd.isna(y).any():
             raise ValueError(
                 f"y must have a label for each window, but {int(pd.isna(y).sum())} of "
-                f"{len(y)} are missing. Mark unlabeled windows by -1."
+                f"{len(y)} are missing. Mark unlabelled windows by -1."
             )
         check_classification_targets(y)
         labeled = find_labeled(y)
@@ -451,7 +451,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         if not labeled.all():
             warnings.warn(
                 f"{int((~labeled).sum())} of {len(y)} labels are {y[~labeled][0]}, "
-                "which marks unlabeled windows as in scikit-learn: they are used for "
+                "which marks unlabelled windows as in scikit-learn: they are used for "
                 "pre-training only. Recode the labels if it is a class.",
                 stacklevel=4,
             )

@@ -45,7 +45,7 @@ class Diagnosis:
         X : array (n_windows, n_chans, n_times), Epochs or BaseConcatDataset
             Windows, those of the training or others.
         metadata : DataFrame, n_windows rows, optional
-            Columns ``subject``, ``stimulus`` and ``trial``, as far as they are known.
+            Columns ``subject``, ``stimulus`` and ``trial``, where known.
             By default that of ``X``.
         y : array-like, shape (n_windows,), optional
             Labels.
@@ -140,7 +140,7 @@ def diagnose_features(features: np.ndarray, metadata, y=None) -> dict[str, float
     features : ndarray, shape (n_windows, n_features)
         Features.
     metadata : DataFrame, n_windows rows, or None
-        Columns ``subject``, ``stimulus`` and ``trial``, as far as they are known.
+        Columns ``subject``, ``stimulus`` and ``trial``, where known.
     y : array-like, shape (n_windows,), or None
         Labels.
 

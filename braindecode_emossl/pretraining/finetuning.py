@@ -40,7 +40,7 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
 
     A :class:`braindecode.EEGClassifier` that counts in steps or in epochs. Layers are
     those of :func:`find_layers`. Frozen layers behave as in prediction: they neither
-    drop units nor update the statistics of batch normalization.
+    drop units nor update the statistics of batch normalisation.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
         or ``final_layer`` in the first epoch and one more layer in each later epoch,
         from the last to the first [2]_.
     layer_decay : float
-        Ratio of the learning rates of neighboring layers, in (0, 1]; used by
+        Ratio of the learning rates of neighbouring layers, in (0, 1]; used by
         ``finetune="layer-decay"``.
     max_steps : int or None
         Number of updates. The training is divided into 20 rounds of equal length; each
@@ -371,7 +371,7 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
 
 
 class _WithoutLast:
-    """Batches but the last: batch normalization cannot use a single window."""
+    """Batches but the last: batch normalisation cannot use a single window."""
 
     def __init__(self, batches, n_batches: int):
         self.batches = batches

@@ -258,7 +258,7 @@ class MaskedClusterPretraining(PretrainingObjective):
         X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
             All training windows.
         metadata : DataFrame, n_windows rows, or None
-            Rows with ``corpus``, ``subject`` and ``session``, as far as they are known.
+            Rows with ``corpus``, ``subject`` and ``session``, where known.
         """
         self.fit_clusters(X, metadata=metadata)
 

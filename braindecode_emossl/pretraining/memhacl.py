@@ -133,12 +133,13 @@ class MEMHACLPretraining(PretrainingObjective):
     ):
         if not isinstance(encoder, MEMHACL):
             raise TypeError(
-                f"encoder must be a MEMHACL model, already built, got {encoder!r:.80}."
+                "encoder must be a MEMHACL model, already built, "
+                f"but got {encoder!r:.80}."
             )
         super().__init__(encoder)
         if preset not in _PRESETS:
             raise ValueError(
-                f"preset must be one of {tuple(_PRESETS)}, got {preset!r}."
+                f"preset must be one of {tuple(_PRESETS)}, but got {preset!r}."
             )
         if meiosis_axis is None:
             meiosis_axis = _PRESETS[preset]["meiosis_axis"]
@@ -146,16 +147,16 @@ class MEMHACLPretraining(PretrainingObjective):
             meiosis_per_item = _PRESETS[preset]["meiosis_per_item"]
         if meiosis_axis not in ("time", "channel"):
             raise ValueError(
-                f"meiosis_axis must be 'time' or 'channel', got {meiosis_axis!r}."
+                f"meiosis_axis must be 'time' or 'channel', but got {meiosis_axis!r}."
             )
         if group_size < 1:
-            raise ValueError(f"group_size must be at least 1, got {group_size}.")
+            raise ValueError(f"group_size must be at least 1, but got {group_size}.")
         if projector_widths is None:
             projector_widths = tuple(n * encoder.n_features for n in (2, 4, 8))
         if not projector_widths or min(projector_widths) < 1:
             raise ValueError(
                 "projector_widths must hold at least one positive width, "
-                f"got {projector_widths}."
+                f"but got {projector_widths}."
             )
 
         self.group_size = group_size

@@ -49,7 +49,7 @@ def find_model_class(model) -> type[nn.Module]:
     Raises
     ------
     ValueError
-        If the name is unknown, or ``model`` is none of these.
+        If the name is unknown, or ``model`` is not one of these.
     """
     if isinstance(model, nn.Module):
         return type(model)

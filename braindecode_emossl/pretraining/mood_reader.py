@@ -117,7 +117,7 @@ class MoodReaderPretraining(PretrainingObjective):
     normalize_targets : {"recording", "patch"} or None, default="recording"
         How the targets, which are the scaled inputs of the encoder, are standardised.
         "recording": each value within its recording. "patch": each patch of the signal
-        by itself. None: not at all, as in MinD-Vis. [inferred]
+        separately. None: not at all, as in MinD-Vis. [inferred]
     recording_mixing : float, default=1.5
         Largest share of the way towards a training recording, drawn at random, by which
         the inputs of a training window are moved. Shares are uniform from 0. 0 moves
@@ -295,7 +295,7 @@ class MoodReaderPretraining(PretrainingObjective):
         X : torch.Tensor or numpy.ndarray, shape (n_windows, n_chans, n_times)
             All training windows, as the encoder receives them.
         metadata : DataFrame, n_windows rows, or None
-            Rows with ``corpus``, ``subject`` and ``session``, as far as they are known.
+            Rows with ``corpus``, ``subject`` and ``session``, where known.
         """
         self.encoder.fit_normalization(X)
         self.on_resume(X, metadata)

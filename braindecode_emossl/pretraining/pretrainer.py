@@ -132,7 +132,7 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         Seed of order, masks and dropout; torch's own generator is left as it was.
     device : str or torch.device, default="auto"
         Where to train. "auto" is a CUDA GPU if there is one, else the CPU; the choice
-        is made when the net is initialized, and then replaces "auto".
+        is made when the net is initialised, and then replaces "auto".
     verbose : int, default=0
         1 prints a line per epoch.
     **kwargs
@@ -151,8 +151,8 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
     sampler_ : torch.utils.data.Sampler or None
         The sampler of the training windows.
     validation_subjects_ : DataFrame or None
-        The held-out subjects, in the columns ``corpus`` and ``subject`` as far as the
-        metadata have them.
+        The held-out subjects, in the columns ``corpus`` and ``subject`` if the metadata
+        have them.
     provenance_ : dict or None
         Corpora, subjects and sessions in the metadata, for
         :func:`~braindecode_emossl.pretraining.save_checkpoint`.

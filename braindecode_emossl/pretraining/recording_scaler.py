@@ -100,8 +100,8 @@ class RecordingScaler(nn.Module):
         features : torch.Tensor, shape (batch, n_tokens, *shape)
             Features of tokens.
         recordings : torch.Tensor of int, shape (batch,), or None
-            Number of the recording of each window in :meth:`fit_recordings`; -1, as
-            None and any number that it has not seen, stands for any other.
+            Number of the recording of each window in :meth:`fit_recordings`; -1,
+            None and unseen numbers mean an unknown recording.
 
         Returns
         -------

@@ -161,7 +161,8 @@ class SCMMPretraining(PretrainingObjective):
     ):
         if not isinstance(encoder, SCMM):
             raise TypeError(
-                f"encoder must be an SCMM model, already built, got {encoder!r:.80}."
+                "encoder must be an SCMM model, already built, "
+                f"but got {encoder!r:.80}."
             )
         super().__init__(encoder)
         chosen = _fill_in(
@@ -176,10 +177,12 @@ class SCMMPretraining(PretrainingObjective):
             ("mask_threshold", mask_threshold),
         ):
             if not 0 <= value <= 1:
-                raise ValueError(f"{name} must be in the interval [0, 1], got {value}.")
+                raise ValueError(
+                    f"{name} must be in the interval [0, 1], but got {value}."
+                )
         if n_masked_views < 1:
             raise ValueError(
-                f"n_masked_views must be at least 1, got {n_masked_views}."
+                f"n_masked_views must be at least 1, but got {n_masked_views}."
             )
 
         self.mask_ratio = mask_ratio
@@ -265,7 +268,7 @@ class SCMMPretraining(PretrainingObjective):
         """
         if len(views) < 2 * n_views:
             raise ValueError(
-                "Contrast needs at least two windows in a batch, got "
+                "Contrast needs at least two windows in a batch, but got "
                 f"{len(views)} views with n_views={n_views}. Use a larger batch, and "
                 "drop the last one if it can hold a single window."
             )
@@ -364,14 +367,16 @@ class SCMMPretraining(PretrainingObjective):
 def _fill_in(preset: str, **settings) -> dict:
     """Return the settings, with those of a preset where they are None."""
     if preset not in _PRESETS:
-        raise ValueError(f"preset must be one of {tuple(_PRESETS)}, got {preset!r}.")
+        raise ValueError(
+            f"preset must be one of {tuple(_PRESETS)}, but got {preset!r}."
+        )
     defaults = _PRESETS[preset]
     chosen = {k: defaults[k] if v is None else v for k, v in settings.items()}
     target = chosen["reconstruction_target"]
     if target not in _RECONSTRUCTION_TARGETS:
         raise ValueError(
             f"reconstruction_target must be one of {_RECONSTRUCTION_TARGETS}, "
-            f"got {target!r}."
+            f"but got {target!r}."
         )
     return chosen
 

@@ -19,7 +19,7 @@ _KINDS = {_CONSTANTS[name]["kind"]: name for name in MODALITIES}
 
 @dataclass(frozen=True)
 class Signal:
-    """Sampling rate and channels of windows, as far as they are known.
+    """Sampling rate and channels of windows, where known.
 
     Attributes
     ----------

@@ -136,7 +136,7 @@ def hold_out_subjects(metadata: pd.DataFrame | None, share: float, seed: int):
     if metadata is None or subjects is None or not 0 < n_held_out < n_subjects:
         raise ValueError(
             "validation must be a share of the training subjects that leaves some to "
-            "train on and some to hold out, so fit needs the subjects of the labeled "
+            "train on and some to hold out, so fit needs the subjects of the labelled "
             f"windows, at least two; but got {share!r} of {n_subjects or 'no'} "
             "subjects. Pass metadata with a column subject, or set validation=None if "
             "there is a single subject, as in calibration."

@@ -1,4 +1,4 @@
-"""Samplers that know what windows of an emotion corpus have in common."""
+"""Samplers that use the metadata of windows, such as subject, stimulus and trial."""
 
 import lazy_loader
 

@@ -140,7 +140,7 @@ def test_input_is_kept_and_gradient_flows():
         ((4, 3, 8), "time", r"x must be of shape .* got \(4, 3, 8\)"),
         ((2, 3, 3, 8), "time", r"even number of windows .* got \(2, 3, 3, 8\)"),
         ((2, 0, 3, 8), "time", "even number of windows"),
-        ((2, 4, 3, 2), "time", "at least three samples to cut, got 2"),
+        ((2, 4, 3, 2), "time", "at least three samples to cut, but got 2"),
     ],
 )
 def test_rejects(shape, axis, message):

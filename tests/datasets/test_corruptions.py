@@ -480,7 +480,7 @@ FIRST, SECOND = "1_20131027.mat", "1_20131030.mat"
 IV = "1_20160518.mat"
 TRIAL_3 = (FIRST, "trial 3 ")
 RATINGS = "participant_ratings.csv"
-NO_MAT = (FIRST, "no readable MATLAB 5 file")
+NO_MAT = (FIRST, "not a readable MATLAB 5 file")
 NO_DICT = ("s01.dat", "'data' and 'labels'")
 IN_2 = ("Part_1_S_Trial2_emotion.bdf",)
 

@@ -739,7 +739,7 @@ DAMAGES = {
     cut_in_a_record: "is cut short",
     cut_in_the_header: "is not a BDF file of DEAP",
     empty: "is not a BDF file of DEAP",
-    zip_remains: "does not start as one",
+    zip_remains: "the header starts differently",
 }
 
 

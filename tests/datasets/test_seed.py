@@ -332,7 +332,7 @@ def test_an_unreadable_file_is_an_error_or_left_out(
     file = write(tmp_path, do_compression=compressed)
     file.write_bytes(damage(file.read_bytes()))
     message = {truncated: "cut short", hdf5: "MATLAB 7.3 .* option -v7"}.get(
-        damage, "no readable MATLAB 5 file"
+        damage, "not a readable MATLAB 5 file"
     )
     with pytest.raises(CorpusFormatError, match=message) as error:
         read(tmp_path)

@@ -349,7 +349,7 @@ def needs_option(fold, rng, *, size):
         ([("permuted-labels", {"n_permutations": 0})], "an integer from 1, but got 0"),
         ([("injected-signal", {"snr": -1.0})], "a positive number, but got -1.0"),
         ([("stimulus-seen", {"n_stimulus_splits": 1})], "an integer from 2"),
-        (["shuffled-time", "shuffled-time"], "once, but got"),
+        (["shuffled-time", "shuffled-time"], "must not be repeated, but got"),
     ],
 )
 def test_refuses(asked, message, toy, paradigm):

@@ -478,40 +478,40 @@ def test_unknown_attribute():
     [
         (
             {"method": "welch"},
-            "method must be one of 'filter', 'fft', 'window-filter', but got 'welch'",
+            "method must be one of 'filter', 'fft', 'window-filter', but got 'welch'.",
         ),
         (
             {"window": 5.0},
-            "window must be at most 2 s, the length of the signal, but got 5 s",
+            "window must be at most 2 s, the length of the signal, but got 5 s.",
         ),
-        ({"window": 0.0}, "window must be at least one sample, 0.005 s, but got 0 s"),
-        ({"window": -1}, "window must be at least one sample, 0.005 s, but got -1 s"),
+        ({"window": 0.0}, "window must be at least one sample, 0.005 s, but got 0 s."),
+        ({"window": -1}, "window must be at least one sample, 0.005 s, but got -1 s."),
         (
             {"window": math.nan},
-            "window must be at least one sample, 0.005 s, but got nan s",
+            "window must be at least one sample, 0.005 s, but got nan s.",
         ),
-        ({"stride": 0.0}, "stride must be at least one sample, 0.005 s, but got 0 s"),
+        ({"stride": 0.0}, "stride must be at least one sample, 0.005 s, but got 0 s."),
         (
             {"stride": -0.5},
-            "stride must be at least one sample, 0.005 s, but got -0.5 s",
+            "stride must be at least one sample, 0.005 s, but got -0.5 s.",
         ),
-        ({"sfreq": 0}, "sfreq must be positive and finite, but got 0"),
-        ({"sfreq": -128.0}, "sfreq must be positive and finite, but got -128.0"),
-        ({"bands": {}}, "bands must hold at least one band, but got {}"),
+        ({"sfreq": 0}, "sfreq must be positive and finite, but got 0."),
+        ({"sfreq": -128.0}, "sfreq must be positive and finite, but got -128.0."),
+        ({"bands": {}}, "bands must hold at least one band, but got {}."),
         (
             {"bands": {"mu": (12, 8)}},
             "band 'mu' must be 0 < low < high <= sfreq / 2 = 100 Hz, "
-            "but got (12, 8) Hz",
+            "but got (12, 8) Hz.",
         ),
         (
             {"sfreq": 80},
             "band 'gamma' must be 0 < low < high <= sfreq / 2 = 40 Hz, "
-            "but got (31, 50) Hz",
+            "but got (31, 50) Hz.",
         ),
         (
             {"window": 0.2, "method": "fft"},
             "window must be long enough to resolve band 'delta' (1-4 Hz), for which "
-            "0.335 s suffice, but got 0.2 s",
+            "0.335 s suffice, but got 0.2 s.",
         ),
     ],
 )

@@ -53,7 +53,7 @@ def test_large_losses_get_small_weights():
 
 
 def test_rejects_a_wrong_number_of_losses():
-    with pytest.raises(ValueError, match="n_losses must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n_losses must be at least 1, but got 0"):
         AutomaticWeightedLoss(0)
-    with pytest.raises(ValueError, match="built for 2 losses, got 1"):
+    with pytest.raises(ValueError, match="built for 2 losses, but got 1"):
         AutomaticWeightedLoss(2)(torch.tensor(1.0))

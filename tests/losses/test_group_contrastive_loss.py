@@ -102,7 +102,7 @@ def test_half_precision_is_computed_in_single(dtype):
 @pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf"), "0.1"])
 def test_constructor_rejects(temperature):
     """NaN was accepted, and a string was a bare TypeError."""
-    with pytest.raises(ValueError, match="temperature must be greater than 0, got"):
+    with pytest.raises(ValueError, match="temperature must be greater than 0, but got"):
         GroupContrastiveLoss(temperature)
 
 
@@ -111,7 +111,7 @@ def test_constructor_rejects(temperature):
     [
         ((3, 4), (2, 4), r"both be of shape .* got \(3, 4\) and \(2, 4\)"),
         ((3,), (3,), r"both be of shape"),
-        ((1, 4), (1, 4), "at least two items, got those of 1"),
+        ((1, 4), (1, 4), "at least two items, but got those of 1"),
     ],
 )
 def test_forward_rejects(shape_a, shape_b, message):

@@ -219,10 +219,10 @@ def test_autocast_keeps_the_dot_products_in_single_precision():
             "upper_bound must be greater than 0 and at most 1 .* got 0",
         ),
         ({"upper_bound": 1.5}, "got 1.5"),
-        ({"sharpness": 0.0}, "sharpness must be greater than 0, got 0.0"),
-        ({"temperature": -1}, "temperature must be greater than 0, got -1"),
-        ({"temperature": math.nan}, "temperature must be greater than 0, got nan"),
-        ({"sharpness": "0.1"}, "sharpness must be greater than 0, got '0.1'"),
+        ({"sharpness": 0.0}, "sharpness must be greater than 0, but got 0.0"),
+        ({"temperature": -1}, "temperature must be greater than 0, but got -1"),
+        ({"temperature": math.nan}, "temperature must be greater than 0, but got nan"),
+        ({"sharpness": "0.1"}, "sharpness must be greater than 0, but got '0.1'"),
         ({"metric": "cos"}, "metric must be one of .* got 'cos'"),
         ({"scaling": "row"}, "scaling must be one of .* got 'row'"),
     ],
@@ -235,10 +235,10 @@ def test_constructor_rejects(settings, message):
 @pytest.mark.parametrize(
     ("n_embeddings", "n_inputs", "n_views", "message"),
     [
-        (5, 5, 2, "positive multiple of n_views=2 rows, got 5"),
-        (0, 0, 2, "positive multiple of n_views=2 rows, got 0"),
+        (5, 5, 2, "positive multiple of n_views=2 rows, but got 5"),
+        (0, 0, 2, "positive multiple of n_views=2 rows, but got 0"),
         (4, 4, 1, "n_views must be at least 2 .* got 1"),
-        (4, 6, 2, "same number of rows, got 4 and 6"),
+        (4, 6, 2, "same number of rows, but got 4 and 6"),
     ],
 )
 def test_forward_rejects(n_embeddings, n_inputs, n_views, message):

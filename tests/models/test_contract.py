@@ -199,7 +199,7 @@ IMPOSSIBLE = {
     "MEMHACL": [
         (
             {"normalization": "instant", "n_chans": 1},
-            "needs at least two EEG channels to compare, got one; choose 'window'",
+            "needs at least two EEG channels to compare, but got one; choose 'window'",
         )
     ],
     "MoodReader": [

@@ -269,7 +269,7 @@ def test_slow_signals_keep_their_level(chunk_size, shared_stack):
 def test_fit_normalization_rejects():
     model = make_model()
     x = make_input(model)
-    with pytest.raises(ValueError, match="at least one window, got none"):
+    with pytest.raises(ValueError, match="at least one window, but got none"):
         model.fit_normalization(x[:0])
     x[2, 3, 5] = torch.nan
     with pytest.raises(ValueError, match="GSR, respiration or temperature hold NaN"):
@@ -448,7 +448,7 @@ def test_hub_round_trip(model, tmp_path):
             r"types of channels that chs_info has, .* got \['ecg'\]: load all",
         ),
         ({"normalization": "max"}, "normalization must be one of .* got 'max'"),
-        ({"n_heads": 3}, "n_heads must be at least 1 and divide .* 8, got 3"),
+        ({"n_heads": 3}, "n_heads must be at least 1 and divide .* 8, but got 3"),
         ({"n_heads": 0}, "n_heads must be at least 1"),
         (
             {"types": ["eeg", "gsr"], "normalization": "instant"},
@@ -463,5 +463,5 @@ def test_constructor_rejects(settings, message):
 
 
 def test_forward_rejects_images():
-    with pytest.raises(ValueError, match=r"with n_chans=6, got \("):
+    with pytest.raises(ValueError, match=r"with n_chans=6, but got \("):
         make_model()(torch.zeros(2, 1, 6, 64))

@@ -557,7 +557,7 @@ def test_frequencies_that_a_filter_removed_are_not_scaled_up():
 def test_fit_normalization_rejects(model):
     x = make_input(model)
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(ValueError, match="at least one window, got none"):
+    with pytest.raises(ValueError, match="at least one window, but got none"):
         model.fit_normalization(x[:0])
     x[2, 1, 3] = torch.nan
     with pytest.raises(ValueError, match="finite windows"):

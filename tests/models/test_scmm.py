@@ -139,7 +139,7 @@ def test_fit_normalization_forgets_the_last_fit(model):
 
 def test_fit_normalization_rejects(model):
     x = make_input(model)
-    with pytest.raises(ValueError, match="at least one window, got none"):
+    with pytest.raises(ValueError, match="at least one window, but got none"):
         model.fit_normalization(x[:0])
     x[2, 1, 3] = torch.nan
     with pytest.raises(ValueError, match="finite features"):
@@ -180,7 +180,7 @@ def test_hub_round_trip(model, tmp_path):
         ({"sfreq": None}, "input_domain='time' needs sfreq"),
         ({"n_filters": ()}, r"n_filters must hold .* got \(\)"),
         ({"n_filters": (8, 0)}, "n_filters must hold"),
-        ({"kernel_size": 0}, "kernel_size must be at least 1, got 0"),
+        ({"kernel_size": 0}, "kernel_size must be at least 1, but got 0"),
     ],
 )
 def test_constructor_rejects(settings, message):
@@ -190,8 +190,8 @@ def test_constructor_rejects(settings, message):
 
 @pytest.mark.parametrize("shape", [(2, 4, 6), (2, 1, 4, 5)])
 def test_forward_rejects_wrong_shapes(shape):
-    message = r"of shape \(batch, n_chans, n_bands\) = \(batch, 4, 5\), got"
+    message = r"of shape \(batch, n_chans, n_bands\) = \(batch, 4, 5\), but got"
     with pytest.raises(ValueError, match=message):
         make_model("de")(torch.zeros(shape))
-    with pytest.raises(ValueError, match=r"n_times\) = \(batch, 4, 200\), got"):
+    with pytest.raises(ValueError, match=r"n_times\) = \(batch, 4, 200\), but got"):
         make_model("time")(torch.zeros(shape))

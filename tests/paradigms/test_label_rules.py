@@ -343,7 +343,10 @@ def test_a_band_that_was_cut_warns_in_one_sentence(features):
     [
         ({"fmin": 1.0, "fmax": 4.0}, "the pass-band of the filter, 1-4 Hz, lies below"),
         ({"fmin": 60.0}, "the pass-band of the filter, 60 Hz, lies above 45 Hz"),
-        ({"features": OWN}, "high, 50-70 Hz, lies above 45 Hz, where"),
+        (
+            {"features": OWN},
+            "high, 50-70 Hz, lies above 45 Hz, the cut-off of the Rated release",
+        ),
     ],
 )
 def test_other_bands_that_were_cut_warn(settings, begin):

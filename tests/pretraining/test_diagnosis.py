@@ -176,7 +176,7 @@ def test_features_that_learn_to_tell_the_subject_are_named(rng, caplog):
         train_encoder(X, table, torch.zeros(3, 3))
         assert not caplog.records
         train_encoder(X, table, 50 * torch.eye(3))
-    assert "a linear probe reads the subject" in caplog.text
+    assert "a linear probe identifies the subject" in caplog.text
 
 
 def test_features_that_collapse_are_named(rng, caplog):

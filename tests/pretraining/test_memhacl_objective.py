@@ -221,7 +221,7 @@ def test_autocast():
         ((1, 4, 4, 64), r"at least two items.* got the shape \(1, 4, 4, 64\)"),
         ((4, 64), "at least two items"),
         ((3, 3, 4, 64), "even number of windows in each item"),
-        ((3, 4, 5, 64), "n_chans=4, got"),
+        ((3, 4, 5, 64), "n_chans=4, but got"),
     ],
 )
 def test_forward_rejects(shape, message):
@@ -234,7 +234,7 @@ def test_forward_rejects(shape, message):
     [
         ({"preset": "paper"}, "preset must be one of .* got 'paper'"),
         ({"meiosis_axis": "space"}, "meiosis_axis must be .* got 'space'"),
-        ({"group_size": 0}, "group_size must be at least 1, got 0"),
+        ({"group_size": 0}, "group_size must be at least 1, but got 0"),
         ({"temperature": 0}, "temperature must be greater than 0"),
         ({"projector_widths": ()}, r"projector_widths must hold .* got \(\)"),
     ],
@@ -246,7 +246,7 @@ def test_constructor_rejects(settings, message):
 
 @pytest.mark.parametrize("encoder", ["MEMHACL", SCMM(2, 3, n_times=200, sfreq=200)])
 def test_encoder_must_be_a_built_model(encoder):
-    with pytest.raises(TypeError, match="must be a MEMHACL model, already built, got"):
+    with pytest.raises(TypeError, match="a MEMHACL model, already built, but got"):
         MEMHACLPretraining(encoder)
 
 

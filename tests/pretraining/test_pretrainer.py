@@ -873,7 +873,7 @@ def test_settings_outside_their_range_are_refused(X, settings, message):
 
 @pytest.mark.parametrize("objective", [torch.nn.Linear(N_BANDS, 2), SCMMPretraining])
 def test_what_is_no_objective_is_named(X, objective):
-    """The message was of a missing attribute, or an optimiser without parameters."""
+    """The message was of a missing attribute, or an optimizer without parameters."""
     with pytest.raises(TypeError, match="objective must be a module that returns a"):
         SSLPretrainer(objective).fit(X)
 

@@ -501,7 +501,7 @@ def test_autocast():
 
 def test_rejects_a_single_window():
     with pytest.raises(
-        ValueError, match="at least two windows in a batch, got 2 views"
+        ValueError, match="at least two windows in a batch, but got 2 views"
     ):
         make_objective()(make_windows(1))
 
@@ -511,9 +511,9 @@ def test_rejects_a_single_window():
     [
         ({"preset": "paper"}, "preset must be one of .* got 'paper'"),
         ({"reconstruction_target": "mask"}, "reconstruction_target must be one of"),
-        ({"mask_ratio": 1.2}, r"mask_ratio must be in the interval \[0, 1\], got 1.2"),
+        ({"mask_ratio": 1.2}, r"mask_ratio must be in .* \[0, 1\], but got 1.2"),
         ({"mask_threshold": -1}, r"mask_threshold must be in the interval \[0, 1\]"),
-        ({"n_masked_views": 0}, "n_masked_views must be at least 1, got 0"),
+        ({"n_masked_views": 0}, "n_masked_views must be at least 1, but got 0"),
         ({"scaling": "row"}, "scaling must be one of"),
         ({"temperature": 0}, "temperature must be greater than 0"),
     ],
@@ -524,5 +524,5 @@ def test_constructor_rejects(settings, message):
 
 
 def test_encoder_must_be_a_built_model():
-    with pytest.raises(TypeError, match="already built, got 'SCMM'"):
+    with pytest.raises(TypeError, match="already built, but got 'SCMM'"):
         SCMMPretraining("SCMM")
