@@ -192,6 +192,7 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
             weights = np.asarray(sample_weight, np.float32)
             weights = torch.from_numpy(weights / weights.mean())
             labels = torch.from_numpy(np.asarray(y))
+            self.classes_inferred_ = np.unique(y)  # skorch infers them from y alone
             X, y = LabeledWindows(WindowArray(X), labels, weights), None
         return super().fit(X, y, **fit_params)
 

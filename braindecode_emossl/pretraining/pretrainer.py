@@ -335,7 +335,7 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         metadata : DataFrame, n_windows rows, optional
             One row per window, as
             :meth:`~braindecode_emossl.paradigms.Emotion.get_data` returns it. By
-            default ``X.metadata`` of epochs; data sets and corpora bring their own.
+            default that of epochs and data sets. Corpora bring their own.
         paradigm : Emotion, optional
             Cuts corpora into windows. For several corpora call its ``match_all`` first.
 
@@ -700,8 +700,12 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         training = self.module_.training
         dataset = self.parts_[not training]
         where = f"batch {number}" if training else "validation"
-        flat = dataset.windows[rows.numpy()].flatten(rows.ndim).isfinite().all(-1)
-        broken = rows[~flat].flatten().tolist()
+        windows = dataset.windows[rows.numpy()]  # (*rows.shape, n_chans, ...)
+        is_sound = windows.isfinite()
+        encoder = getattr(self.module_, "encoder", None)
+        if missing := getattr(encoder, "missing_chans", None):
+            is_sound[..., missing, :] |= windows[..., missing, :].isnan()
+        broken = rows[~is_sound.flatten(rows.ndim).all(-1)].flatten().tolist()
         shown = broken or rows.flatten().tolist()
         named = "; ".join(map(dataset.describe, shown[:5])) + (
             f" and {len(shown) - 5} more" if len(shown) > 5 else ""

@@ -54,7 +54,8 @@ class RecordingScaler(nn.Module):
             Features of windows of any recordings. NaN does not count.
         """
         mean, scale = self.measure(features)
-        self.mean, self.scale = mean.to(self.mean), scale.to(self.scale)
+        self.mean = mean.nan_to_num().to(self.mean)
+        self.scale = scale.nan_to_num(nan=1.0).to(self.scale)
 
     @torch.no_grad()
     def measure(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,11 +69,11 @@ class RecordingScaler(nn.Module):
         Returns
         -------
         mean, scale : torch.Tensor of float64, shape (*shape)
-            On the CPU.
+            On the CPU. NaN where a feature has no value.
         """
         features = features.cpu().double()  # so that the scale of a constant is 0
-        mean = features.nanmean(dim=(0, 1)).nan_to_num()
-        std = (features - mean).square().nanmean(dim=(0, 1)).sqrt().nan_to_num()
+        mean = features.nanmean(dim=(0, 1))
+        std = (features - mean).square().nanmean(dim=(0, 1)).sqrt()
         scale = std.clamp_min(self.least_scale)
         return mean, scale.masked_fill(scale == 0, 1.0)
 
@@ -84,11 +85,14 @@ class RecordingScaler(nn.Module):
         Parameters
         ----------
         measured : iterable of tuple
-            Mean and scale of each recording, as :meth:`measure` returns them.
+            Mean and scale of each recording, as :meth:`measure` returns them. A
+            feature without a value gets those of unknown recordings.
         """
         means, scales = zip(*measured, strict=True)
-        self.recording_means = torch.stack(means).to(self.mean)
-        self.recording_scales = torch.stack(scales).to(self.scale)
+        means = torch.stack(means).to(self.mean)  # (n_recordings, *shape)
+        scales = torch.stack(scales).to(self.scale)
+        self.recording_means = torch.where(means.isnan(), self.mean, means)
+        self.recording_scales = torch.where(scales.isnan(), self.scale, scales)
 
     def forward(
         self, features: torch.Tensor, recordings: torch.Tensor | None = None

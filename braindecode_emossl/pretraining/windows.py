@@ -256,7 +256,8 @@ def gather_windows(
         Windows, (n_windows, ...); epochs of MNE; a windowed data set of braindecode,
         with its own metadata; or corpora, which the paradigm cuts into windows.
     metadata : DataFrame, n_windows rows, optional
-        One row for each window of an array or of epochs. By default that of the epochs.
+        One row for each window. By default that of epochs or of a data set of
+        braindecode. Corpora bring their own.
     paradigm : Emotion, optional
         Cuts corpora into windows.
 
@@ -271,8 +272,9 @@ def gather_windows(
     TypeError
         If ``X`` is of another type.
     ValueError
-        If corpora come without a paradigm, a data set of braindecode has no windows,
-        there are no windows, or the metadata have another number of rows.
+        If corpora come without a paradigm or with metadata, a data set of braindecode
+        has no windows, there are no windows, or the metadata have another number of
+        rows.
     """
     corpora = [X] if isinstance(X, BaseDataset) else X
     if isinstance(corpora, Sequence) and corpora and _are_corpora(corpora):
@@ -281,9 +283,14 @@ def gather_windows(
                 "Corpora must be cut into windows: pass a paradigm too, as in "
                 "fit(SEED(), paradigm=Emotion(window=4.0))."
             )
+        if metadata is not None:
+            raise ValueError(
+                "Corpora bring the metadata of their windows: leave out metadata."
+            )
         X, _, metadata = join_corpora([paradigm.get_data(c) for c in corpora])
     elif isinstance(X, BaseConcatDataset):
-        metadata = _metadata_of(X)
+        own = _metadata_of(X)
+        metadata = own if metadata is None else metadata
     elif isinstance(X, torch.Tensor):
         X = X.detach().cpu()
     else:

@@ -135,7 +135,9 @@ class EpochSampler(RecordingSampler):
         return self._n_units_each
 
     def __iter__(self) -> Iterator:
-        return iter(self.examples if hasattr(self, "examples") else self._draw_part())
+        # Drawn with the first example: a loader with workers asks for the iterator
+        # of its batches twice.
+        yield from self.examples if hasattr(self, "examples") else self._draw_part()
 
     def presample(self) -> EpochSampler:
         """Draw the epoch that all further iterations return.

@@ -521,6 +521,19 @@ def test_sample_weights_weigh_the_labels(windows, finetuned_on):
         )
 
 
+def test_sample_weights_with_validation(windows):
+    """The classes were not known to the score of the validation windows."""
+    X, y = windows
+    settings = {"pretrain_steps": 0, "finetune_steps": 5}
+    expected = make_classifier(**settings).fit(X, y, X_val=X, y_val=y)
+    found = make_classifier(**settings).fit(
+        X, y, X_val=X, y_val=y, sample_weight=np.ones(len(y))
+    )
+    np.testing.assert_allclose(
+        found.predict_proba(X), expected.predict_proba(X), atol=1e-5
+    )
+
+
 # -- further windows -------------------------------------------------------------
 
 

@@ -837,3 +837,14 @@ def test_cuda(encoder):
     expected = objective(x, generator.manual_seed(0)).loss
     found = objective.cuda()(x.cuda(), generator.manual_seed(0)).loss
     torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_missing_eye_features_are_not_blamed_for_a_divergence():
+    """The error named windows whose eye features are missing as it is allowed."""
+    X = make_windows(8, 6, 400)
+    X[3, 0] = torch.nan  # the pupil
+    pretrainer = SSLPretrainer(
+        make_objective(WITH_EYES), max_steps=20, batch_size=4, lr=1e20, random_state=0
+    )
+    with pytest.raises(FloatingPointError, match="the training has diverged"):
+        pretrainer.fit(X.numpy())

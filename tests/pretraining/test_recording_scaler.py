@@ -73,10 +73,20 @@ def test_missing_values_do_not_count():
     scaler = fit(with_gaps)
     torch.testing.assert_close(scaler(x, name(parts)), expected)
     assert scaler(torch.cat(with_gaps), name(with_gaps)).isnan().sum() == 3 * 60
-    # A recording without any value is not scaled.
-    scaler.fit_recordings([scaler.measure(gap)])
-    assert not scaler.recording_means.any()
-    assert (scaler.recording_scales == 1).all()
+    scaler = RecordingScaler(2, 3)
+    scaler.fit(gap)
+    assert not scaler.mean.any()
+    assert (scaler.scale == 1).all()
+
+
+def test_a_recording_without_a_value_counts_as_unknown():
+    """It had mean 0 and the least scale, towards which others were moved."""
+    parts = make_parts()
+    parts[1][..., 0, 0] = torch.nan
+    scaler = fit(parts, least_scale=0.1)
+    assert scaler.recording_means[1, 0, 0] == scaler.mean[0, 0]
+    assert scaler.recording_scales[1, 0, 0] == scaler.scale[0, 0] > 1
+    assert scaler.recording_means[1, 0, 1] != scaler.mean[0, 1]
 
 
 def test_moved_to_another_recording():

@@ -110,6 +110,17 @@ def test_a_data_set_of_braindecode_gives_its_windows_and_metadata(concat):
     np.testing.assert_allclose(windows[0, 0], raw[:, 100:200], rtol=1e-6)
 
 
+def test_metadata_of_a_data_set_can_be_given(concat):
+    """They were ignored, whatever their length."""
+    sizes = {"window_size_samples": 100, "window_stride_samples": 100}
+    cut = create_fixed_length_windows(concat, **sizes, on_last_window="drop")
+    given = pd.DataFrame({"subject": 1, "stimulus": range(10)})
+    found = gather_windows(cut, given).metadata
+    assert found["stimulus"].tolist() == list(range(10))
+    with pytest.raises(ValueError, match="3 rows"):
+        gather_windows(cut, given[:3])
+
+
 def test_a_data_set_without_windows_is_refused(concat):
     with pytest.raises(ValueError, match="create_fixed_length_windows"):
         gather_windows(concat)

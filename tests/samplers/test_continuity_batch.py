@@ -78,6 +78,21 @@ def test_loader_takes_it_as_batch_sampler(make_metadata):
     assert [batch.tolist() for batch in loader] == sampler.examples
 
 
+@pytest.mark.parametrize("persistent_workers", [False, True])
+def test_a_loader_with_workers_gives_the_same_epochs(make_metadata, persistent_workers):
+    """An epoch was drawn and lost whenever a loader started its workers."""
+    metadata = make_metadata([16] * 3, 2)
+
+    def read(**settings):
+        sampler = ContinuityBatchSampler(metadata, 16, random_state=0)
+        windows = np.arange(len(metadata))
+        loader = DataLoader(windows, batch_sampler=sampler, **settings)
+        return [[batch.tolist() for batch in loader] for _ in range(2)]
+
+    workers = {"num_workers": 1, "persistent_workers": persistent_workers}
+    assert read(**workers) == read()
+
+
 def test_too_few_windows_is_an_error(make_metadata):
     message = "A batch needs 4 stretches of 4 consecutive windows, .* have 3"
     with pytest.raises(ValueError, match=message):
