@@ -48,7 +48,7 @@ def has_room(folder: Path, n_bytes: int) -> bool:
         f"The windows take {n_bytes / 2**30:.0f} GiB, and a fold up to twice as much "
         f"more, but only {free / 2**30:.0f} GiB are free in the temporary folder "
         f"{tempfile.gettempdir()}: they are loaded into memory instead. Set "
-        "TMPDIR to a folder on a larger disk.",
+        "the environment variable TMPDIR to a folder on a larger disk.",
         stacklevel=5,
     )
     return False

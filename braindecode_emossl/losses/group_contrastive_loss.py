@@ -82,8 +82,7 @@ class GroupContrastiveLoss(nn.Module):
         if groups_a.ndim != 2 or groups_a.shape != groups_b.shape:
             raise ValueError(
                 "groups_a and groups_b must both be of shape (n_items, emb_dim), "
-                "but got "
-                f"{tuple(groups_a.shape)} and {tuple(groups_b.shape)}."
+                f"but got {tuple(groups_a.shape)} and {tuple(groups_b.shape)}."
             )
         n_items = len(groups_a)
         if n_items < 2:

@@ -272,9 +272,9 @@ def gather_windows(
     TypeError
         If ``X`` is of another type.
     ValueError
-        If corpora come without a paradigm or with metadata, a data set of braindecode
-        has no windows, there are no windows, or the metadata have another number of
-        rows.
+        If ``X`` is empty, is a data set of braindecode that is not cut into windows,
+        or holds corpora and there is no ``paradigm`` or there are ``metadata``. If
+        ``metadata`` does not have one row per window.
     """
     corpora = [X] if isinstance(X, BaseDataset) else X
     if isinstance(corpora, Sequence) and corpora and _are_corpora(corpora):

@@ -232,7 +232,8 @@ def test_settings_are_checked_at_once(mask_class, settings):
 
 @all_masks
 def test_masks_want_windows(mask_class):
-    with pytest.raises(ValueError, match=r"n_chans, n_times\), but got \(2, 3"):
+    message = r"\(batch, n_chans, n_times\), but got \(2, 3"
+    with pytest.raises(ValueError, match=message):
         mask_class()(torch.ones(2, 3, 4, 64))
 
 

@@ -246,7 +246,8 @@ def test_constructor_rejects(settings, message):
 
 @pytest.mark.parametrize("encoder", ["MEMHACL", SCMM(2, 3, n_times=200, sfreq=200)])
 def test_encoder_must_be_a_built_model(encoder):
-    with pytest.raises(TypeError, match="a MEMHACL model, already built, but got"):
+    message = "must be a MEMHACL model, already built, but got"
+    with pytest.raises(TypeError, match=message):
         MEMHACLPretraining(encoder)
 
 

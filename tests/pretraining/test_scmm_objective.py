@@ -511,7 +511,10 @@ def test_rejects_a_single_window():
     [
         ({"preset": "paper"}, "preset must be one of .* got 'paper'"),
         ({"reconstruction_target": "mask"}, "reconstruction_target must be one of"),
-        ({"mask_ratio": 1.2}, r"mask_ratio must be in .* \[0, 1\], but got 1.2"),
+        (
+            {"mask_ratio": 1.2},
+            r"mask_ratio must be in the interval \[0, 1\], but got 1.2",
+        ),
         ({"mask_threshold": -1}, r"mask_threshold must be in the interval \[0, 1\]"),
         ({"n_masked_views": 0}, "n_masked_views must be at least 1, but got 0"),
         ({"scaling": "row"}, "scaling must be one of"),

@@ -153,6 +153,8 @@ def test_corpora_are_cut_by_the_paradigm_and_joined(seed_root, deap_root):
         gather_windows(corpora, paradigm=unmatched)
     with pytest.raises(ValueError, match="pass a paradigm"):
         gather_windows(corpora[0])
+    with pytest.raises(ValueError, match="leave out metadata"):
+        gather_windows(corpora, metadata, paradigm)
 
 
 def test_a_window_without_metadata_is_described_by_its_index(X):
