@@ -197,8 +197,8 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
     samples of a gap hardly follow from those around it, but its power does, and power
     is what emotions are read from. BrainBERT masks spectrograms [brainbert]_, and
     LaBraM predicts codes of spectra [labram]_; here it is amplitudes, after a Hann
-    window. There is no class token: the pre-training loss acts on the tokens of the
-    patches and would train a class token only indirectly.
+    window. The model has no class token: the pre-training loss acts on the tokens of
+    the patches and would train a class token only indirectly.
 
     DreamDiffusion tiles or cuts the channels to 128 and the window to 512 samples; here
     the montage and the window are taken as they are. A scaling by the window's own
