@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from numbers import Integral, Real
 
-__all__ = ["check_count", "is_count", "is_integer", "is_number"]
+__all__ = ["check_count", "check_counts", "is_count", "is_integer", "is_number"]
 
 
 def is_integer(value) -> bool:
@@ -29,3 +30,12 @@ def check_count(name: str, value, least: int = 1) -> None:
     """Raise unless a value is an integer from ``least`` on."""
     if not is_count(value, least):
         raise ValueError(f"{name} must be an integer from {least}, but got {value!r}.")
+
+
+def check_counts(name: str, values, least: int = 1, length: int | None = None) -> None:
+    """Raise unless values are ``length`` integers, or any number, from ``least`` on."""
+    counts = list(values) if isinstance(values, Iterable) else []
+    fits = bool(counts) if length is None else len(counts) == length
+    if not fits or not all(is_count(value, least) for value in counts):
+        wanted = "at least one integer" if length is None else f"{length} integers"
+        raise ValueError(f"{name} must hold {wanted} from {least}, but got {values!r}.")

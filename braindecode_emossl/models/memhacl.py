@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
+from braindecode_emossl.checks import check_counts
 from braindecode_emossl.losses.precision import at_least_single_precision
 from braindecode_emossl.models.head import ReplaceableHead
 from braindecode_emossl.models.modalities import MODALITIES, find_modalities
@@ -218,11 +219,7 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
             )
         if n_filters is None:
             n_filters = _PRESETS[preset]
-        if len(n_filters) != len(_LAYERS) or min(n_filters) < 1:
-            raise ValueError(
-                "n_filters must hold four positive numbers of filters, "
-                f"but got {n_filters}."
-            )
+        check_counts("n_filters", n_filters, length=len(_LAYERS))
         if normalization not in _NORMALIZATIONS:
             raise ValueError(
                 f"normalization must be one of {_NORMALIZATIONS}, "

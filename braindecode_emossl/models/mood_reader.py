@@ -511,7 +511,11 @@ class MoodReader(ReplaceableHead, EEGModuleMixin, nn.Module):
             one, so equal attention is ``1 / n_eeg_chans``.
         """
         x = torch.as_tensor(x).to(self.entropy_scaler.mean)
-        return self.feature_encoder.attention_weights(self.extract_entropy(x))
+        was_training = self.training
+        self.eval()  # dropout changes what later layers attend to
+        weights = self.feature_encoder.attention_weights(self.extract_entropy(x))
+        self.train(was_training)
+        return weights
 
     @torch.no_grad()
     def fit_normalization(self, x: torch.Tensor, chunk_size: int = 256) -> MoodReader:

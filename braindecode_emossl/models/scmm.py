@@ -8,6 +8,7 @@ import torch
 from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
+from braindecode_emossl.checks import check_counts
 from braindecode_emossl.features.bands import BANDS
 from braindecode_emossl.features.layers import DifferentialEntropyLayer
 from braindecode_emossl.models.head import ReplaceableHead
@@ -161,11 +162,7 @@ class SCMM(ReplaceableHead, EEGModuleMixin, nn.Module):
                 f"input_domain must be one of {_INPUT_DOMAINS}, "
                 f"but got {input_domain!r}."
             )
-        if not n_filters or min(n_filters) < 1:
-            raise ValueError(
-                "n_filters must hold at least one positive number of filters, "
-                f"but got {n_filters}."
-            )
+        check_counts("n_filters", n_filters)
         if kernel_size < 1:
             raise ValueError(f"kernel_size must be at least 1, but got {kernel_size}.")
 

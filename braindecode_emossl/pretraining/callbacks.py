@@ -18,6 +18,7 @@ __all__ = [
     "RecordTerms",
     "ScheduleLearningRate",
     "list_terms",
+    "restore_rates",
 ]
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,11 @@ class ScheduleLearningRate(Callback):
         """Record the rate of the last step."""
         net.history.record("lr", net.optimizer_.param_groups[0]["lr"])
 
+    def on_train_end(self, net, **kwargs):
+        """Undo the schedule, so that another learning rate can be set."""
+        if self.warmup_steps or self.schedule:
+            restore_rates(net.optimizer_)
+
     def compute_factor(self, step: int, n_steps: int) -> float:
         """Return the factor by which the rate is multiplied.
 
@@ -110,6 +116,12 @@ class ScheduleLearningRate(Callback):
             return 1.0
         done = (step - self.warmup_steps) / (n_steps - self.warmup_steps)
         return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def restore_rates(optimizer) -> None:
+    """Set the learning rates back to those from which a schedule began."""
+    for group in optimizer.param_groups:
+        group["lr"] = group.pop("initial_lr", group["lr"])
 
 
 class AnnounceLength(Callback):

@@ -32,6 +32,8 @@ from braindecode_emossl.storage import find_folder, hash_bytes, write_folder
 
 __all__ = [
     "find_checkpoint",
+    "find_fault",
+    "load_body",
     "load_checkpoint",
     "load_encoder",
     "load_model",
@@ -89,13 +91,11 @@ def save_checkpoint(path, objective: PretrainingObjective, provenance=None) -> N
     """
     path = Path(path).expanduser().resolve()
     objective = _unwrap(objective)
-    config = _make_config(objective, provenance)
+    config = _make_config(objective, provenance, path)
     state = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in objective.state_dict().items()
     }
-    # A checkpoint that could not be loaded is not written.
-    _check_state(_build(config, path).state_dict(), state, path)
     encoder = _take_encoder(state)
     rest = {k: v for k, v in state.items() if not k.startswith("encoder.")}
     weights = {
@@ -112,6 +112,15 @@ def save_checkpoint(path, objective: PretrainingObjective, provenance=None) -> N
     }
     _check_replaceable(path)
     write_folder(path, lambda folder: _write_files(folder, files))
+
+
+def find_fault(path, objective) -> str | None:
+    """Return why an objective could not be saved once it is trained, or None."""
+    try:
+        _make_config(_unwrap(objective), None, path)
+    except CheckpointError as error:
+        return str(error)
+    return None
 
 
 def load_checkpoint(path, device="cpu") -> PretrainingObjective:
@@ -166,13 +175,17 @@ def load_encoder(path, model: nn.Module) -> None:
         If the architectures differ, naming the first difference; also as in
         :func:`load_checkpoint`.
     """
-    encoder = load_checkpoint(path).encoder
+    _take_weights(model, load_checkpoint(path).encoder, path)
+
+
+def _take_weights(model: nn.Module, encoder: nn.Module, path) -> None:
+    """Load the weights of an encoder of the same architecture, except the head."""
     _check_architecture(encoder, model, path)
-    _load_body(model, encoder.state_dict(), path)
+    load_body(model, encoder.state_dict(), path)
     model.provenance = encoder.provenance
 
 
-def _load_body(model: nn.Module, state: dict[str, torch.Tensor], path) -> None:
+def load_body(model: nn.Module, state: dict[str, torch.Tensor], path) -> None:
     """Load all weights except those of the head."""
     theirs, own = (
         {k: v for k, v in tensors.items() if not k.startswith(_HEAD)}
@@ -205,19 +218,13 @@ def load_model(path, model=None, settings: dict[str, Any] | None = None) -> nn.M
     CheckpointError
         If the checkpoint is of another model, or as :func:`load_checkpoint` does.
     """
-    folder = find_checkpoint(path)
-    config = _read_config(folder)
-    _, model_class = _find_classes(config, folder)
+    encoder = load_checkpoint(path).encoder
+    model_class = type(encoder)
     wanted = model_class if model is None else find_model_class(model)
     _compare(path, {"class": (model_class.__name__, wanted.__name__)})
-    fixed = {k: v for k, v in (settings or {}).items() if k not in _FREE}
-    _compare(path, {k: (config.get(k), _plain(k, v)) for k, v in fixed.items()})
-    state = _read_state(folder, config["emossl"]["sha256"])
-    _check_size(config, state, folder)
-    free = {k: v for k, v in (settings or {}).items() if k in _FREE}
-    built = model_class(**{**_decode(model_class, config), **free})
-    _load_body(built, _take_encoder(state), path)
-    built.provenance = settle_provenance(config["emossl"]["provenance"])
+    config = _decode(model_class, _read_config(find_checkpoint(path)))
+    built = model_class(**{**config, **(settings or {})})
+    _take_weights(built, encoder, path)
     return built
 
 
@@ -234,8 +241,8 @@ def _unwrap(objective):
     return next(inner, objective)
 
 
-def _make_config(objective, provenance) -> dict[str, Any]:
-    """Return the content of config.json, without the digests."""
+def _make_config(objective, provenance, path) -> dict[str, Any]:
+    """Return the content of config.json, without the digests, if it can be read."""
     if not isinstance(objective, PretrainingObjective):
         raise CheckpointError(
             f"objective must be a PretrainingObjective, but got {objective!r:.80}."
@@ -249,7 +256,7 @@ def _make_config(objective, provenance) -> dict[str, Any]:
             f"{ {k: v.__name__ for k, v in OBJECTIVES.items()} }, but got "
             f"{type(objective).__name__} of {model}."
         )
-    return {
+    config = {
         **_arguments_of(encoder),
         "braindecode_version": version("braindecode"),
         "emossl": {
@@ -265,6 +272,8 @@ def _make_config(objective, provenance) -> dict[str, Any]:
             },
         },
     }
+    _check_state(_build(config, path).state_dict(), objective.state_dict(), path)
+    return config
 
 
 def _arguments_of(model) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from braindecode_emossl.pretraining.finetuning import check_strategy
 from braindecode_emossl.pretraining.memory import PretrainingMemory
 from braindecode_emossl.pretraining.model_factory import (
     build_model,
+    check_heads,
     find_model_class,
     find_objective,
 )
@@ -525,7 +526,8 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         self.pretrainer_ = None
         self.pretraining_subjects_ = None
         if not self._pretrains:
-            if self.pretrained is None and hasattr(model, "fit_normalization"):
+            is_trained = self.pretrained is not None or hasattr(model, "provenance")
+            if not is_trained and hasattr(model, "fit_normalization"):
                 # Random weights are to see the same input as pre-trained ones.
                 model.fit_normalization(concatenate(sets))
             return model
@@ -585,6 +587,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             return objective(model, **settings)
         objective = copy.deepcopy(objective)
         objective.encoder = model
+        check_heads(objective)
         return objective
 
     # -- fine-tuning ---------------------------------------------------------------

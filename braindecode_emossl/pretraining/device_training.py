@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.dataset import get_len
-from torch.utils.data import Dataset, default_collate
+from skorch.dataset import Dataset, get_len
+from torch.utils.data import default_collate
 
 from braindecode_emossl.pretraining.windows import WindowArray
 
@@ -99,6 +99,9 @@ class DeviceTraining(NeuralNet):
 class LabeledWindows(Dataset):
     """Windows with labels, read a batch at a time; see :func:`collate`.
 
+    With weights, the windows of a batch are ``x`` in a dict that also has their
+    ``sample_weight``, so that callbacks of skorch find plain labels.
+
     Parameters
     ----------
     windows : WindowArray
@@ -110,26 +113,29 @@ class LabeledWindows(Dataset):
     """
 
     def __init__(self, windows: WindowArray, labels, weights=None):
-        self.windows, self.labels, self.weights = windows, labels, weights
+        # Callbacks of skorch look for X and y.
+        self.X = self.windows = windows
+        self.y = self.labels = labels
+        self.weights = weights
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def __getitem__(self, index: int):
-        """Return a window and its label, and its weight if there are weights."""
+        """Return a window, with its weight if there are weights, and its label."""
         windows, labels = self.__getitems__([index])
         if self.weights is None:
             return windows[0], labels[0]
-        return windows[0], tuple(part[0] for part in labels)
+        return {name: part[0] for name, part in windows.items()}, labels[0]
 
     def __getitems__(self, indices):
         """Return a batch, for a data loader."""
         rows = np.asarray(indices)
         on = torch.from_numpy(rows).to(self.labels.device, non_blocking=True)
-        labels = self.labels[on]
+        windows: Any = self.windows[rows]
         if self.weights is not None:
-            labels = labels, self.weights[on]
-        return self.windows[rows], labels
+            windows = {"x": windows, "sample_weight": self.weights[on]}
+        return windows, self.labels[on]
 
     def to(self, device) -> LabeledWindows:
         """Return the data set on another device."""

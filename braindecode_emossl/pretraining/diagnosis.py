@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from skorch.history import History
 from torch import nn
 
 from braindecode_emossl.features.linear_probe import NOTICEABLE, PROBED, probe
-from braindecode_emossl.pretraining.windows import WindowDataset, gather_windows
+from braindecode_emossl.pretraining.windows import WindowDataset
 
 __all__ = ["Diagnosis", "diagnose_features"]
 
@@ -31,6 +32,7 @@ class Diagnosis:
     objective_: nn.Module
     history: History
     device: str | torch.device
+    gather: Callable[..., WindowDataset]
 
     def diagnose(self, X, metadata=None, y=None) -> dict[str, dict[str, float]]:
         """Compare the features of windows before and after pre-training.
@@ -71,7 +73,7 @@ class Diagnosis:
             If ``y`` has another length than ``X``.
         """
         check_is_fitted(self, "module_")
-        dataset = gather_windows(X, metadata)
+        dataset = self.gather(X, metadata)
         if y is not None:
             check_consistent_length(dataset, y)
         rows = _thin_out(len(dataset), _MOST_WINDOWS)

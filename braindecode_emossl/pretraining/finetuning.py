@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from braindecode_emossl.checks import is_count
+from braindecode_emossl.pretraining.callbacks import restore_rates
 from braindecode_emossl.pretraining.device_training import (
     DeviceTraining,
     LabeledWindows,
@@ -192,16 +193,17 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
             weights = np.asarray(sample_weight, np.float32)
             weights = torch.from_numpy(weights / weights.mean())
             labels = torch.from_numpy(np.asarray(y))
-            self.classes_inferred_ = np.unique(y)  # skorch infers them from y alone
-            X, y = LabeledWindows(WindowArray(X), labels, weights), None
+            X = LabeledWindows(WindowArray(X), labels, weights)
         return super().fit(X, y, **fit_params)
 
     def get_dataset(self, X, y=None):
         """Return windows, with labels of zero if there are none, as a data set."""
-        if not isinstance(X, np.ndarray):
+        if isinstance(X, np.ndarray):
+            X = WindowArray(X)
+        if not isinstance(X, WindowArray):
             return super().get_dataset(X, y)
         labels = np.zeros(len(X), int) if y is None else np.asarray(y)
-        return LabeledWindows(WindowArray(X), torch.from_numpy(labels))
+        return LabeledWindows(X, torch.from_numpy(labels))
 
     def fit_loop(self, X, y=None, epochs=None, **fit_params):
         """Train for the number of steps, or of epochs, that was set."""
@@ -307,21 +309,28 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
                 group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * done))
         self.n_steps_ += 1
 
+    def on_train_end(self, net, **kwargs):
+        """Undo the schedule, so that another learning rate can be set."""
+        super().on_train_end(net, **kwargs)
+        if self.schedule is not None:
+            restore_rates(self.optimizer_)
+
     def infer(self, x, **fit_params):
         """Apply the model, with its frozen layers as in prediction."""
         if self.module_.training and self._n_trained < len(self.layers_):
             self.module_.eval()
             for name in self.layers_[-self._n_trained :]:
                 self.module_.get_submodule(name).train()
+        x = x["x"] if isinstance(x, dict) else x
         if self.reads_features_:
             return self.module_.final_layer(to_tensor(x, device=self.device))
         return super().infer(x, **{**self.forward_arguments_, **fit_params})
 
-    def get_loss(self, y_pred, y_true, *args, **kwargs):
-        """Return the loss, weighted if the labels come with weights."""
-        if not isinstance(y_true, list | tuple):
-            return super().get_loss(y_pred, y_true, *args, **kwargs)
-        labels, weights = (value.to(y_pred.device) for value in y_true)
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        """Return the loss, weighted if the windows come with weights."""
+        if not isinstance(X, dict):
+            return super().get_loss(y_pred, y_true, X=X, training=training)
+        labels, weights = y_true.to(y_pred.device), X["sample_weight"].to(y_pred.device)
         return _weigh_loss(self.criterion_, y_pred, labels, weights)
 
     @property

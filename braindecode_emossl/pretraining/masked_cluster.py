@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from braindecode_emossl.augmentation.span_masking import sample_span_mask
-from braindecode_emossl.checks import is_count
+from braindecode_emossl.checks import check_counts, is_count
 from braindecode_emossl.features.bands import BANDS
 from braindecode_emossl.features.differential_entropy import entropy_of_tokens
 from braindecode_emossl.losses.gathering import gather
@@ -191,11 +191,7 @@ class MaskedClusterPretraining(PretrainingObjective):
         if cluster_layer is None:
             cluster_layer = (encoder.n_layers + 1) // 2
         _check_encoder(encoder, cluster_layer)
-        if not n_clusters or min(n_clusters) < 2:
-            raise ValueError(
-                "n_clusters must hold at least one number of clusters, each at least "
-                f"2, but got {n_clusters}."
-            )
+        check_counts("n_clusters", n_clusters, least=2)
         if not 0 < mask_prob <= 1:
             raise ValueError(f"mask_prob must be in (0, 1], but got {mask_prob}.")
         _check_not_negative(

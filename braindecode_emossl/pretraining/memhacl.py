@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from braindecode_emossl.augmentation.meiosis import meiosis
+from braindecode_emossl.checks import check_counts
 from braindecode_emossl.losses.gathering import gather
 from braindecode_emossl.losses.group_contrastive_loss import GroupContrastiveLoss
 from braindecode_emossl.models.memhacl import MEMHACL
@@ -153,11 +154,7 @@ class MEMHACLPretraining(PretrainingObjective):
             raise ValueError(f"group_size must be at least 1, but got {group_size}.")
         if projector_widths is None:
             projector_widths = tuple(n * encoder.n_features for n in (2, 4, 8))
-        if not projector_widths or min(projector_widths) < 1:
-            raise ValueError(
-                "projector_widths must hold at least one positive width, "
-                f"but got {projector_widths}."
-            )
+        check_counts("projector_widths", projector_widths)
 
         self.group_size = group_size
         self.meiosis_axis = meiosis_axis

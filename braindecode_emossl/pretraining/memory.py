@@ -12,10 +12,12 @@ import torch
 from skorch.history import History
 
 from braindecode_emossl.errors import CheckpointError
-from braindecode_emossl.pretraining.checkpoints import load_checkpoint, save_checkpoint
+from braindecode_emossl.pretraining.checkpoints import (
+    find_fault,
+    load_checkpoint,
+    save_checkpoint,
+)
 from braindecode_emossl.pretraining.pretrainer import SSLPretrainer, draw_seed
-from braindecode_emossl.pretraining.registry import OBJECTIVES
-from braindecode_emossl.pretraining.windows import gather_windows
 from braindecode_emossl.storage import (
     find_folder,
     hash_object,
@@ -40,7 +42,7 @@ class PretrainingMemory:
     its settings and initial weights, the settings of the trainer with its seed, and the
     versions of this package and torch. An entry is never out of date, unless the code
     of an installed package was edited. Entries are checkpoints; a damaged one is
-    trained again. The training of an objective that is not of this package is not kept.
+    trained again. The training of an objective that cannot be saved is not kept.
 
     Several processes may use a folder at once: a process that needs an entry that
     another one is training waits for it. The folder may be deleted whenever no process
@@ -78,13 +80,13 @@ class PretrainingMemory:
             The pretrainer, with the documented attributes that ``fit`` sets;
             ``sampler_`` is None if the result was read.
         """
-        objective = pretrainer.objective
-        if type(objective) not in OBJECTIVES.values():
+        fault = find_fault(self.folder, pretrainer.objective)
+        if fault is not None:
             log.warning(
-                "%s is not an objective of this package, so its pre-training is not "
-                "cached in %s.",
-                type(objective).__name__,
+                "The pre-training is not cached in %s, as the objective cannot be "
+                "saved: %s",
                 self.folder,
+                fault,
             )
             return pretrainer.fit(X, metadata=metadata)
         entry = self.folder / self._key(pretrainer, X, metadata)
@@ -133,9 +135,9 @@ def _read(entry: Path, pretrainer: SSLPretrainer, X, metadata) -> Exception | No
         history = History.from_file(str(folder / _HISTORY))
     except (CheckpointError, OSError, ValueError) as error:
         return CheckpointError(str(error))
-    dataset = gather_windows(X, metadata)
+    dataset = pretrainer.gather(X, metadata)
     pretrainer.initialize()
-    pretrainer.provenance_ = dataset.provenance
+    pretrainer.note_provenance(dataset)
     pretrainer.seed_ = draw_seed(pretrainer.random_state)
     pretrainer.get_split_datasets(dataset)  # sets validation_subjects_
     pretrainer.objective_.load_state_dict(objective.state_dict())

@@ -10,6 +10,7 @@ from typing import Any
 
 import mne
 import numpy as np
+import torch
 from braindecode.models.util import (
     interpolated_models_dict,
     models_dict,
@@ -17,11 +18,14 @@ from braindecode.models.util import (
 )
 from torch import nn
 
+from braindecode_emossl.pretraining.objective import PretrainingObjective
 from braindecode_emossl.pretraining.registry import OBJECTIVES
 from braindecode_emossl.pretraining.signal_identity import Signal, read_model_signal
 
 __all__ = [
     "build_model",
+    "check_heads",
+    "check_template",
     "find_model_class",
     "find_objective",
     "list_forward_arguments",
@@ -171,6 +175,26 @@ def build_model(
     return model_class(**arguments)
 
 
+def check_heads(objective: nn.Module) -> None:
+    """Raise if an objective of this package was built for another model."""
+    if not isinstance(objective, PretrainingObjective):
+        return
+    with torch.random.fork_rng(devices=[]):
+        fitting = type(objective)(objective.encoder, **objective.settings)
+    shapes, own = (
+        {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+        for module in (fitting, objective)
+    )
+    for name in [*shapes, *own]:
+        if own.get(name) != shapes.get(name):
+            raise ValueError(
+                f"objective must fit the model, but {name} of the "
+                f"{type(objective).__name__} has the shape {own.get(name)}, and needs "
+                f"{shapes.get(name)} for {type(objective.encoder).__name__} and the "
+                "windows. Pass its class and objective__ arguments instead."
+            )
+
+
 def list_forward_arguments(model: nn.Module) -> dict[str, Any]:
     """Return the further arguments of ``forward``: channel names, as for Labram."""
     if "ch_names" not in inspect.signature(model.forward).parameters:
@@ -191,12 +215,17 @@ def spread_channels(n_chans: int) -> list[dict]:
     return info["chs"]
 
 
-def _copy_template(template: nn.Module, n_outputs: int, shape, settings) -> nn.Module:
+def check_template(template: nn.Module, settings) -> None:
+    """Raise if there are arguments for a model that is built already."""
     if settings:
         raise ValueError(
             f"{type(template).__name__} was passed as a module, so model__"
             f"{next(iter(settings))} cannot be set. Pass its class or name instead."
         )
+
+
+def _copy_template(template: nn.Module, n_outputs: int, shape, settings) -> nn.Module:
+    check_template(template, settings)
     for name, size in zip(("n_chans", "n_times"), shape, strict=True):
         built_for = _read_size(template, name)
         if built_for not in (None, size):

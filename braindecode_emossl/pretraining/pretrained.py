@@ -15,10 +15,14 @@ from braindecode_emossl.errors import CheckpointError
 from braindecode_emossl.pretraining.checkpoints import (
     find_checkpoint,
     limit_parameters,
+    load_body,
     load_encoder,
     load_model,
 )
-from braindecode_emossl.pretraining.model_factory import find_model_class
+from braindecode_emossl.pretraining.model_factory import (
+    check_template,
+    find_model_class,
+)
 
 __all__ = ["load_pretrained"]
 
@@ -34,9 +38,10 @@ def load_pretrained(source, model=None, settings: dict[str, Any] | None = None):
         reads.
     model : str, type, torch.nn.Module or None
         The model. A checkpoint of this package names its own, which ``model`` must
-        agree with unless it is None.
+        agree with unless it is None. A module is copied, and keeps its head.
     settings : dict of str to object
         Arguments of the model that differ from the configuration of the checkpoint.
+        None if the model is a module.
 
     Returns
     -------
@@ -49,13 +54,16 @@ def load_pretrained(source, model=None, settings: dict[str, Any] | None = None):
     CheckpointError
         If nothing can be read, or it is of another model.
     ValueError
-        If the checkpoint does not name its model and ``model`` is None.
+        If the checkpoint does not name its model and ``model`` is None, or ``model`` is
+        a module and there are ``settings``.
     """
     settings = settings or {}
+    if isinstance(model, nn.Module):
+        check_template(model, settings)
+        model = copy.deepcopy(model)
     folder = find_checkpoint(source)
     if folder.is_dir() and not _is_of_braindecode(folder):
         if isinstance(model, nn.Module):
-            model = copy.deepcopy(model)
             load_encoder(folder, model)
             return model
         return load_model(folder, model, settings)
@@ -75,13 +83,17 @@ def load_pretrained(source, model=None, settings: dict[str, Any] | None = None):
         )
     try:
         with limit_parameters(*_count_weights(folder)):
-            return model_class.from_pretrained(source, **settings)
+            loaded = model_class.from_pretrained(source, **settings)
     except Exception as error:
         where = "" if folder.is_dir() else f"There is no folder {folder}. "
         raise CheckpointError(
             f"{where}{model_class.__name__}.from_pretrained cannot read {source}: "
             f"{error}"
         ) from error
+    if not isinstance(model, nn.Module):
+        return loaded
+    load_body(model, loaded.state_dict(), source)
+    return model
 
 
 def _is_of_braindecode(folder: Path) -> bool:

@@ -31,12 +31,13 @@ from braindecode_emossl.pretraining.callbacks import (
     ScheduleLearningRate,
     list_terms,
 )
-from braindecode_emossl.pretraining.checkpoints import save_checkpoint
+from braindecode_emossl.pretraining.checkpoints import find_fault, save_checkpoint
 from braindecode_emossl.pretraining.device_training import find_device
 from braindecode_emossl.pretraining.diagnosis import Diagnosis
 from braindecode_emossl.pretraining.loop import RaiseInterrupt, StepwiseTraining
-from braindecode_emossl.pretraining.registry import OBJECTIVES
+from braindecode_emossl.pretraining.provenance import settle_provenance
 from braindecode_emossl.pretraining.resuming import ResumableTraining
+from braindecode_emossl.pretraining.signal_identity import read_model_signal
 from braindecode_emossl.pretraining.windows import (
     WindowDataset,
     gather_windows,
@@ -122,8 +123,7 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         Folder for the state of the training, ``state.safetensors``, which is written
         after each epoch and within long ones. At the end the trained objective and its
         provenance are saved in ``trained``
-        (:func:`~braindecode_emossl.pretraining.load_checkpoint`), if it is an objective
-        of this package.
+        (:func:`~braindecode_emossl.pretraining.load_checkpoint`), if it can be saved.
     resume : bool, default=False
         Whether to resume from the state in ``checkpoint_dir``, if there is one. On the
         CPU, the weights are bit-identical to those of an uninterrupted training.
@@ -155,7 +155,8 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         have them.
     provenance_ : dict or None
         Corpora, subjects and sessions in the metadata, for
-        :func:`~braindecode_emossl.pretraining.save_checkpoint`.
+        :func:`~braindecode_emossl.pretraining.save_checkpoint`. The pre-trained model
+        has them as ``provenance``.
 
     Examples
     --------
@@ -350,8 +351,9 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
             If ``objective`` is not a module that returns a ``PretrainingOutput``, or
             ``X`` holds no windows.
         ValueError
-            If a setting is outside its range, or the metadata lack columns that the
-            sampler or the validation needs.
+            If a setting is outside its range, the metadata lack columns that the
+            sampler or the validation needs, or epochs have other channels or another
+            rate than the model.
         CheckpointError
             If ``checkpoint_dir`` holds the state of another training, or of one that
             must not be resumed, or is in use by another training.
@@ -360,27 +362,25 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
             the batch.
         """
         self._warn_of_copies()
-        dataset = gather_windows(X, metadata, paradigm)
-        self._check_metadata(dataset.metadata)
-        if self.checkpoint_dir is not None and not self._is_known():
-            log.warning(
-                "%s is not an objective of this package: checkpoint_dir keeps the "
-                "state of its training, but no checkpoint of the trained objective.",
-                type(self.objective).__name__,
-            )
-        self.provenance_ = dataset.provenance
+        dataset = self.gather(X, metadata, paradigm)
         with self.hold_checkpoint_dir():
-            self.saved_ = self.load_state(dataset)
-            if self.saved_ is None:
-                self.seed_ = draw_seed(self.random_state)
-            else:
-                self.seed_ = self.saved_["seed"]
-            with seeded(self.seed_, self.find_device()):
-                super().fit(dataset, None)
-            if self.checkpoint_dir is not None and self._is_known():
-                self.save_trained()
+            self._resume(dataset)
+            super().fit(dataset, None)
         self.record_diagnosis(dataset)
         return self
+
+    def gather(self, X, metadata=None, paradigm=None) -> WindowDataset:
+        """Return windows as a data set, with the channels of epochs as in the model."""
+        signal = read_model_signal(getattr(self.objective, "encoder", None))
+        return gather_windows(X, metadata, paradigm, signal)
+
+    def _resume(self, dataset: WindowDataset) -> None:
+        """Read the state to resume from, if there is one, and set the seed."""
+        self.saved_ = self.load_state(dataset)
+        if self.saved_ is None:
+            self.seed_ = draw_seed(self.random_state)
+        else:
+            self.seed_ = self.saved_["seed"]
 
     def _warn_of_copies(self) -> None:
         """Warn once that processes of a launcher do not train together."""
@@ -402,6 +402,9 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
     def partial_fit(self, X, y=None, classes=None, *, metadata=None, **fit_params):
         """Train for ``max_steps`` or ``max_epochs`` more, from the present weights.
 
+        The recordings of ``X`` are added to the provenance, and the checkpoint in
+        ``checkpoint_dir`` is replaced.
+
         Parameters
         ----------
         X : array, Epochs, BaseConcatDataset or WindowDataset
@@ -419,13 +422,44 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
             The fitted pre-trainer.
         """
         if not isinstance(X, WindowDataset):
-            X = gather_windows(X, metadata)
-            self._check_metadata(X.metadata)
+            X = self.gather(X, metadata)
+        self._check_metadata(X.metadata)
+        saves = self.checkpoint_dir is not None and self._can_be_saved()
         with self.hold_checkpoint_dir():
             if not hasattr(self, "saved_"):  # it does not come from fit
-                self.saved_ = self.load_state(X)
-                self.seed_ = 0 if self.saved_ is None else self.saved_["seed"]
-            return super().partial_fit(X, None, **fit_params)
+                self._resume(X)
+            if not self.initialized_:
+                self.initialize()
+            self.note_provenance(X)
+            # Each call draws other numbers than those before it.
+            with seeded(self.seed_ + self.n_steps_, self.device):
+                super().partial_fit(X, None, **fit_params)
+            if saves:
+                self.save_trained()
+        return self
+
+    def _can_be_saved(self) -> bool:
+        """Return whether the trained objective can be a checkpoint; warn if not."""
+        fault = find_fault(self.checkpoint_folder, self.objective)
+        if fault is not None:
+            log.warning(
+                "checkpoint_dir keeps the state of the training, but no checkpoint of "
+                "the trained objective, as it cannot be saved: %s",
+                fault,
+            )
+        return fault is None
+
+    def note_provenance(self, dataset: WindowDataset) -> None:
+        """Add the recordings of a training to those that the weights have seen."""
+        seen = dataset.provenance
+        if self.history:  # the weights are those of an earlier training
+            seen = settle_provenance(seen, settle_provenance(self.provenance_))
+        self.provenance_ = seen
+        encoder = getattr(self.objective_, "encoder", None)
+        if isinstance(encoder, nn.Module) and seen is not None:
+            encoder.provenance = settle_provenance(
+                seen, getattr(encoder, "provenance", None)
+            )
 
     def get_split_datasets(self, X, y=None, **fit_params):
         """Return the training windows, and the validation windows or None."""
@@ -643,10 +677,6 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         super().on_train_end(net, X=X, y=y, **kwargs)
         self.parts_ = None
         self.recordings_ = {}
-
-    def _is_known(self) -> bool:
-        """Return whether the objective can be rebuilt from a checkpoint."""
-        return type(self.objective) in OBJECTIVES.values()
 
     def _check_metadata(self, metadata) -> None:
         """Raise if the metadata lack columns that the sampler uses."""

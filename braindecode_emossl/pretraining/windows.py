@@ -14,7 +14,11 @@ from braindecode.datasets.base import EEGWindowsDataset, WindowsDataset
 from moabb.datasets.base import BaseDataset
 from torch.utils.data import Dataset
 
-from braindecode_emossl.pretraining.signal_identity import Signal, read_signal
+from braindecode_emossl.pretraining.signal_identity import (
+    Signal,
+    align_windows,
+    read_signal,
+)
 
 __all__ = [
     "WindowArray",
@@ -29,6 +33,7 @@ __all__ = [
 
 # Bytes that are copied to a device at a time.
 _CHUNK = 2**28
+_UNKNOWN = Signal()
 
 
 class WindowArray:
@@ -246,7 +251,7 @@ _WHERE = ("corpus", "subject", "session", "trial", "window")
 
 
 def gather_windows(
-    X, metadata: pd.DataFrame | None = None, paradigm=None
+    X, metadata: pd.DataFrame | None = None, paradigm=None, signal=_UNKNOWN
 ) -> WindowDataset:
     """Return a data set of the windows in an array, epochs, data set or corpora.
 
@@ -260,6 +265,8 @@ def gather_windows(
         braindecode. Corpora bring their own.
     paradigm : Emotion, optional
         Cuts corpora into windows.
+    signal : Signal, optional
+        Rate and channels of the model. Epochs are reordered to its channels by name.
 
     Returns
     -------
@@ -274,7 +281,8 @@ def gather_windows(
     ValueError
         If ``X`` is empty, is a data set of braindecode that is not cut into windows,
         or holds corpora and there is no ``paradigm`` or there are ``metadata``. If
-        ``metadata`` does not have one row per window.
+        ``metadata`` does not have one row per window. If epochs have other channels
+        or another rate than the model.
     """
     corpora = [X] if isinstance(X, BaseDataset) else X
     if isinstance(corpora, Sequence) and corpora and _are_corpora(corpora):
@@ -294,9 +302,9 @@ def gather_windows(
     elif isinstance(X, torch.Tensor):
         X = X.detach().cpu()
     else:
-        array = _as_array(read_epochs(X)[0])
+        array, found = read_epochs(X)
         metadata = find_metadata(X, len(array), metadata)
-        X = array
+        X = align_windows(_as_array(array), found, signal, "X", "the model")
     if not len(X):
         raise ValueError("X must hold at least one window, but is empty.")
     if metadata is not None:

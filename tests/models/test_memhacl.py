@@ -438,8 +438,8 @@ def test_hub_round_trip(model, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"n_filters": (4, 8, 8)}, r"n_filters must hold four .* got \(4, 8, 8\)"),
-        ({"n_filters": (4, 8, 0, 8)}, "n_filters must hold four"),
+        ({"n_filters": (4, 8, 8)}, r"n_filters must hold 4 .* got \(4, 8, 8\)"),
+        ({"n_filters": (4, 8, 0, 8)}, "n_filters must hold 4 integers from 1"),
         ({"preset": "large"}, r"preset must be one of .* got 'large'"),
         ({"channel_types": ["egg"]}, r"channel_types must name types among .*'egg'"),
         ({"channel_types": []}, "channel_types must name types among"),

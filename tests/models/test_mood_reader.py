@@ -164,6 +164,16 @@ def test_attention_weights_are_the_mean_of_the_layers():
     torch.testing.assert_close(model.attention_weights(make_input(model)), expected)
 
 
+def test_attention_weights_are_the_same_in_training():
+    """Dropout changed the input of the second layer."""
+    model = make_model(drop_prob=0.5).train()
+    weights = model.attention_weights(make_input(model))
+    assert model.training and model.feature_encoder.training
+    torch.testing.assert_close(
+        weights, model.eval().attention_weights(make_input(model))
+    )
+
+
 def test_attention_weights_are_equal_without_queries():
     model = make_model().eval()
     for layer in model.feature_encoder.layers:

@@ -180,6 +180,7 @@ def test_hub_round_trip(model, tmp_path):
         ({"sfreq": None}, "input_domain='time' needs sfreq"),
         ({"n_filters": ()}, r"n_filters must hold .* got \(\)"),
         ({"n_filters": (8, 0)}, "n_filters must hold"),
+        ({"n_filters": 8}, "n_filters must hold at least one integer from 1, .* got 8"),
         ({"kernel_size": 0}, "kernel_size must be at least 1, but got 0"),
     ],
 )

@@ -404,6 +404,21 @@ def test_models_and_objectives_of_the_user(windows):
     assert template.encoder is None and same.pretrainer_.module_.strength == 1.0
 
 
+def test_an_objective_of_another_model_is_refused_at_once(windows):
+    """The error was one of shapes, from within the first batch."""
+    X, y = windows
+    signal = {"n_outputs": 2, "n_chans": N_CHANS, "n_times": 100, "sfreq": SFREQ}
+    template = SCMMPretraining(SCMM(**signal, n_filters=(4, 6)), temperature=0.3)
+    model = SCMM(**signal, n_filters=(4, 8))
+    with pytest.raises(
+        ValueError, match=r"weight of the SCMMPretraining has the shape .* SCMM and"
+    ):
+        make_classifier(model=model, objective=template).fit(X, y)
+    model = SCMM(**signal, n_filters=(4, 6))
+    classifier = make_classifier(model=model, objective=template, pretrain_steps=1)
+    assert classifier.fit(X, y).pretrainer_.module_.settings["temperature"] == 0.3
+
+
 @pytest.mark.parametrize("objective", ["SCMM", "SCMMPretraining", SCMMPretraining])
 def test_an_objective_may_be_named(windows, objective):
     X, y = windows

@@ -176,9 +176,11 @@ def test_windows_of_a_batch_are_those_taken_one_by_one(X, rng, weighted, placed)
         data = data.to("cpu")
     rows = rng.permutation(len(X))[:7].tolist()
     windows, targets = collate(data.__getitems__(rows))
-    torch.testing.assert_close(windows, torch.from_numpy(X[rows]))
-    expected = (labels[rows], weights[rows]) if weighted else labels[rows]
-    torch.testing.assert_close(targets, expected)
+    expected = torch.from_numpy(X[rows])
+    if weighted:
+        expected = {"x": expected, "sample_weight": weights[rows]}
+    torch.testing.assert_close(windows, expected)
+    torch.testing.assert_close(targets, labels[rows])
     singly = collate([data[row] for row in rows])
     torch.testing.assert_close(list(singly), [windows, targets])
 

@@ -9,8 +9,9 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EpochScoring
 from skorch.dataset import Dataset as SkorchDataset
+from skorch.dataset import ValidSplit
 from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import DataLoader
@@ -401,6 +402,46 @@ def test_weights_of_one_are_no_weights_and_a_zero_removes_a_window(model, data):
     zeros = make(copy.deepcopy(model)).fit(X, y, sample_weight=kept)
     half = make(copy.deepcopy(model)).fit(X[kept], y[kept])
     np.testing.assert_allclose(zeros.predict_proba(X), half.predict_proba(X), rtol=1e-5)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_callbacks_of_skorch_score_and_split_as_elsewhere(model, data, weighted):
+    """Scores of the training set failed, and with weights any score and split."""
+    X, y = data
+    weights = {"sample_weight": np.linspace(1, 2, 32)} if weighted else {}
+    scores = [
+        EpochScoring("accuracy", on_train=True, name=name, use_caching=name == "cached")
+        for name in ("cached", "read")
+    ]
+    callbacks = [*((score.name, score) for score in scores), "accuracy"]
+    for split in (None, ValidSplit(4, stratified=True)):
+        net = FineTuner(
+            copy.deepcopy(model),
+            max_epochs=2,
+            batch_size=8,
+            callbacks=callbacks,
+            train_split=split,
+        ).fit(X, y, **weights)
+        assert net.history[-1, "read"] == net.history[-1, "train_accuracy"]
+        assert 0 <= net.history[-1, "cached"] <= 1
+        if split is not None:
+            assert 0 <= net.history[-1, "valid_accuracy"] <= 1
+            assert sum(net.history[-1, "batches", :, "train_batch_size"]) == 24
+
+
+def test_a_rate_that_is_set_is_that_of_the_next_training(model, data):
+    """The cosine began from the rate of the first training."""
+    rates = []
+
+    class Watch(Callback):
+        def on_batch_end(self, net, training=False, **kwargs):
+            rates.append(net.optimizer_.param_groups[0]["lr"])
+
+    settings = {"schedule": "cosine", "callbacks": [("watch", Watch())]}
+    net = fit(model, data, **settings)
+    assert max(rates) == rates[0] == 0.01
+    net.set_params(lr=0.001).partial_fit(*data)
+    assert rates[4:] == pytest.approx([rate / 10 for rate in rates[:4]])
 
 
 def test_a_criterion_without_reduction_takes_no_weights(model, data):

@@ -588,7 +588,7 @@ def test_fit_clusters_rejects(objective):
     ("settings", "message"),
     [
         ({"preset": "legacy"}, "preset must be 'default', but got 'legacy'"),
-        ({"n_clusters": ()}, "n_clusters must hold at least one number"),
+        ({"n_clusters": ()}, "n_clusters must hold at least one integer from 2"),
         ({"n_clusters": (5, 1)}, r"each at least 2, but got \(5, 1\)"),
         ({"mask_prob": 0}, r"mask_prob must be in \(0, 1\], but got 0"),
         ({"mask_length": 0}, "mask_length must be at least 1, but got 0"),

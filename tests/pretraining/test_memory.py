@@ -69,6 +69,47 @@ def test_the_second_is_what_the_first_was_without_training(tmp_path, n_fits):
     assert torch.equal(again.module_.decoder.weight, plain.module_.decoder.weight)
 
 
+def test_the_provenance_is_found_too(tmp_path):
+    """The model that was read did not know what it had seen."""
+    metadata = SUBJECTS.assign(corpus="SEED")
+    for _ in "ab":
+        found = PretrainingMemory(tmp_path).fit(make_pretrainer(), X, metadata)
+        assert found.provenance_ == {"corpora": {"SEED": {"subjects": [1, 2]}}}
+        seen = found.module_.encoder.provenance["corpora"]
+        assert seen == found.provenance_["corpora"]
+
+
+class Widened(SCMM):
+    """A model that checkpoints cannot name."""
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [(Widened, "but got SCMMPretraining of Widened"), (SCMM, "activation")],
+)
+def test_what_cannot_be_saved_is_trained_all_the_same(
+    model, message, tmp_path, caplog, n_fits
+):
+    """The training was lost, as it was refused only at its end."""
+    own = {} if model is Widened else {"activation": type("Own", (torch.nn.ELU,), {})}
+    objective = SCMMPretraining(
+        model(n_outputs=2, n_chans=4, n_times=5, input_domain="de", **own)
+    )
+    for folder in ("memory", "state"):
+        caplog.clear()
+        pretrainer = make_pretrainer().set_params(objective=objective)
+        if folder == "memory":
+            PretrainingMemory(tmp_path / "memory").fit(pretrainer, X)
+        else:
+            pretrainer.set_params(checkpoint_dir=tmp_path / "state").fit(X)
+        assert message in caplog.text
+        assert "cannot be saved" in caplog.text
+        assert pretrainer.n_steps_ == 6
+    assert len(n_fits) == 2
+    assert not (tmp_path / "memory").exists()
+    assert not (tmp_path / "state" / "trained").exists()
+
+
 def test_what_is_found_tells_who_validated(tmp_path):
     """Only who had trained had the attribute."""
     settings = {"validation": 0.5, "batch_size": 4}

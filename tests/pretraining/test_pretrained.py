@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from braindecode.models import EEGNet
+from torch import nn
 
 from braindecode_emossl.errors import CheckpointError, LeakageError, LeakageWarning
 from braindecode_emossl.models import (
@@ -120,7 +121,10 @@ def test_the_head_is_new(windows, checkpoints):
             {"model__n_filters": (4, 8, 4)},
             r"n_filters is \[4, 4, 4\] in it, but \[4, 8",
         ),
-        ({"model__unheard_of": 1}, "unheard_of is None in it, but 1 in the model"),
+        (
+            {"model__input_domain": "de"},
+            "input_domain is .* in it, but de in the model",
+        ),
     ],
 )
 def test_arguments_that_contradict_the_checkpoint_are_refused(
@@ -146,6 +150,42 @@ def test_arguments_that_agree_and_those_of_the_head_are_accepted(windows, checkp
     assert not torch.equal(
         module.state_dict()["blocks.0.0.weight"], saved["blocks.0.0.weight"]
     )
+
+
+def test_classes_and_channels_that_agree_are_accepted(windows, tmp_path):
+    """An activation was refused as it cannot be saved, and channels as NaN differs."""
+    X, y, metadata = windows
+    info = mne.create_info(NAMES, 128.0, "eeg")
+    assert np.isnan(info["chs"][0]["loc"]).any()
+    signal = {**SIGNAL, "chs_info": info["chs"]}
+    settings = {"n_filters": (4, 4, 4), "activation": nn.ReLU}
+    save_checkpoint(tmp_path / "a", SCMMPretraining(SCMM(**signal, **settings)), SEEN)
+    settings = {f"model__{k}": v for k, v in settings.items()}
+    classifier = make_classifier(
+        tmp_path / "a", **settings, model__chs_info=info["chs"], model__sfreq=128
+    ).fit(X, y, metadata=metadata)
+    assert isinstance(classifier.net_.module_.activation(), nn.ReLU)
+    settings["model__activation"] = nn.GELU
+    with pytest.raises(CheckpointError, match=r"activation is torch.*ReLU in it, but"):
+        make_classifier(tmp_path / "a", **settings).fit(X, y, metadata=metadata)
+
+
+def test_an_argument_that_the_model_lacks_is_named(windows, checkpoints):
+    X, y, metadata = windows
+    with pytest.raises(TypeError, match="unheard_of"):
+        make_classifier(checkpoints / "SCMM", model__unheard_of=1).fit(
+            X, y, metadata=metadata
+        )
+
+
+def test_a_module_takes_no_arguments(windows, checkpoints):
+    """They were ignored, while they are refused without pretrained."""
+    X, y, metadata = windows
+    module = SCMM(**SIGNAL, n_filters=(4, 4, 4))
+    with pytest.raises(ValueError, match="model__drop_prob cannot be set"):
+        make_classifier(checkpoints / "SCMM", model=module, model__drop_prob=0.1).fit(
+            X, y, metadata=metadata
+        )
 
 
 @pytest.mark.parametrize(
@@ -250,6 +290,22 @@ def test_another_session_of_a_seen_subject_may_be_tested(windows, checkpoints):
         )
 
 
+def test_a_model_pretrained_in_memory_is_checked_as_a_checkpoint_is(windows):
+    """It was tested on subjects that it had seen, and its scaling was fitted again."""
+    X, y, metadata = windows
+    objective = MODELS["SCMM"]()
+    pretrainer = SSLPretrainer(objective, max_steps=2, random_state=0)
+    encoder = pretrainer.fit(X, metadata=metadata).module_.encoder
+    classifier = SSLClassifier(encoder, objective=None, finetune_steps=0)
+    held_out = metadata[:1]
+    with pytest.raises(LeakageError, match="seen subject 1 of SEED"):
+        classifier.fit(X, y, metadata=metadata, held_out=held_out)
+    classifier.fit(3 * X, y, metadata=metadata, held_out=held_out.assign(subject=9))
+    found = classifier.net_.module_
+    assert torch.equal(found.feature_scale, encoder.feature_scale)
+    assert not torch.equal(found.feature_scale, torch.ones_like(found.feature_scale))
+
+
 def test_subjects_in_the_unlabeled_windows_are_not_tested(windows, checkpoints):
     X, _, metadata = windows
     first = metadata["subject"].to_numpy() == 3
@@ -297,6 +353,22 @@ def test_a_folder_of_braindecode(windows, hub_folder, labels):
     for key, tensor in model.state_dict().items():
         if not key.startswith("final_layer."):
             assert torch.equal(tensor, saved.state_dict()[key]), key
+
+
+def test_a_module_takes_the_weights_of_braindecode(windows, hub_folder):
+    """Its own settings were dropped for those of the folder."""
+    X, y, _ = windows
+    signal = {k: v for k, v in SIGNAL.items() if k != "n_outputs"}
+    settings = {"objective": None, "finetune_steps": 0}
+    module = EEGNet(n_outputs=3, **signal, F1=3, drop_prob=0.9)
+    found = make_classifier(hub_folder, model=module, **settings).fit(X, y).net_.module_
+    saved = EEGNet.from_pretrained(hub_folder)
+    assert found.drop_prob == 0.9 and found is not module
+    for name, weight in saved.state_dict().items():
+        if not name.startswith("final_layer."):
+            assert torch.equal(found.state_dict()[name], weight), name
+    with pytest.raises(CheckpointError, match=r"another architecture: .* in the model"):
+        make_classifier(hub_folder, model=EEGNet(n_outputs=3, **signal, F1=4)).fit(X, y)
 
 
 def test_a_folder_of_braindecode_needs_the_name_of_the_model(windows, hub_folder):

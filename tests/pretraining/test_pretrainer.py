@@ -30,6 +30,7 @@ from braindecode_emossl.pretraining import (
     SCMMPretraining,
     SSLPretrainer,
     callbacks,
+    load_checkpoint,
 )
 from braindecode_emossl.pretraining.pretrainer import seeded
 from braindecode_emossl.pretraining.state import load_state
@@ -839,6 +840,77 @@ def test_partial_fit_goes_on_from_the_weights(X):
     assert len(pretrainer.history) == 4
     assert pretrainer.module_.mean.item() != mean
     assert pretrainer.module_.n_prepared == 40  # once
+
+
+def of_subjects(*subjects):
+    return pd.DataFrame({"corpus": "SEED", "subject": np.resize(subjects, 40)})
+
+
+@pytest.mark.parametrize("further", ["partial_fit", "warm_start"])
+def test_further_training_adds_to_the_provenance(X, further, tmp_path):
+    """Subjects of a second training were forgotten, and the checkpoint was the old."""
+    pretrainer = make_pretrainer(checkpoint_dir=tmp_path / "state")
+    pretrainer.fit(X, metadata=of_subjects(1, 2))
+    if further == "warm_start":
+        pretrainer.set_params(warm_start=True, checkpoint_dir=tmp_path / "other")
+        pretrainer.fit(X, metadata=of_subjects(3))
+    else:
+        pretrainer.partial_fit(X, metadata=of_subjects(3))
+    seen = {"corpora": {"SEED": {"subjects": [1, 2, 3]}}, "complete": True}
+    assert pretrainer.provenance_ == seen
+    saved = load_checkpoint(pretrainer.checkpoint_folder / "trained")
+    assert saved.provenance == pretrainer.module_.encoder.provenance == seen
+    assert torch.equal(weights(saved), weights(pretrainer.module_))
+    pretrainer.partial_fit(X)
+    assert not pretrainer.provenance_["complete"]
+    pretrainer.set_params(warm_start=False, checkpoint_dir=None)
+    pretrainer.fit(X, metadata=of_subjects(4))
+    assert pretrainer.provenance_ == {"corpora": {"SEED": {"subjects": [4]}}}
+    assert not hasattr(pretrainer.objective.encoder, "provenance")
+
+
+def test_partial_fit_is_seeded(X):
+    """It drew from torch's own generator, whatever random_state was."""
+    found = []
+    for seed in (0, 0, 1):
+        pretrainer = make_pretrainer(random_state=seed, max_epochs=2)
+        torch.manual_seed(len(found))
+        state = torch.get_rng_state()
+        found.append(weights(pretrainer.partial_fit(X).partial_fit(X).module_))
+        assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_a_rate_that_is_set_is_that_of_the_next_training(X):
+    """A schedule began from the rate of the first training."""
+    pretrainer = make_pretrainer(lr=1e-2, warmup_steps=2, schedule="cosine")
+    rates = record_rates(pretrainer, X)
+    assert max(rates) == pytest.approx(1e-2)
+    pretrainer.set_params(lr=1e-3).partial_fit(X)
+    assert max(rates[15:]) == pytest.approx(1e-3)
+    pretrainer.set_params(schedule=None, warmup_steps=0).partial_fit(X)
+
+
+def test_epochs_are_reordered_to_the_channels_of_the_model(X):
+    """Epochs with other channels were trained on without notice."""
+    info = mne.create_info(list("abcdef"), 128.0, "eeg")
+    signal = {"n_outputs": 2, "chs_info": info["chs"], "n_times": 64, "sfreq": 128}
+    windows = np.random.default_rng(0).normal(size=(16, N_CHANS, 64)) * 1e-5
+    epochs = mne.EpochsArray(windows, info, verbose=False)
+    pretrainer = make_pretrainer(SCMMPretraining(SCMM(**signal)), max_epochs=1)
+    expected = weights(pretrainer.fit(epochs).module_)
+    moved = epochs.copy().reorder_channels(list("fbcdea"))
+    assert torch.equal(weights(pretrainer.fit(moved).module_), expected)
+    assert pretrainer.diagnose(moved)["after"] == pretrainer.diagnose(epochs)["after"]
+    renamed = epochs.copy().rename_channels({"f": "x"})
+    with pytest.raises(ValueError, match="channels of the model, but f is missing"):
+        pretrainer.fit(renamed)
+    slow = mne.EpochsArray(
+        windows, mne.create_info(list("abcdef"), 64.0, "eeg"), verbose=False
+    )
+    with pytest.raises(ValueError, match="rate of the model, 128 Hz, but has 64 Hz"):
+        pretrainer.partial_fit(slow)
 
 
 @pytest.mark.parametrize(

@@ -258,7 +258,8 @@ def test_an_objective_of_the_user_s_own_is_resumed_but_not_published(tmp_path, c
     objective, X = make_scmm()
     settings = {"checkpoint_dir": tmp_path, "resume": True}
     whole = make_pretrainer(Own(objective.encoder), **settings).fit(X)
-    assert "Own is not an objective of this package" in caplog.text
+    assert "must be one of this package" in caplog.text
+    assert "but got Own of SCMM" in caplog.text
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [".lock", "state.safetensors"]
     assert_same(whole, make_pretrainer(Own(objective.encoder), **settings).fit(X))
