@@ -6,7 +6,14 @@ import math
 from collections.abc import Iterable
 from numbers import Integral, Real
 
-__all__ = ["check_count", "check_counts", "is_count", "is_integer", "is_number"]
+__all__ = [
+    "check_count",
+    "check_counts",
+    "check_fraction",
+    "is_count",
+    "is_integer",
+    "is_number",
+]
 
 
 def is_integer(value) -> bool:
@@ -30,6 +37,12 @@ def check_count(name: str, value, least: int = 1) -> None:
     """Raise unless a value is an integer from ``least`` on."""
     if not is_count(value, least):
         raise ValueError(f"{name} must be an integer from {least}, but got {value!r}.")
+
+
+def check_fraction(name: str, value) -> None:
+    """Raise unless a value is a number in [0, 1]."""
+    if not (is_number(value) and 0 <= value <= 1):
+        raise ValueError(f"{name} must be in the interval [0, 1], but got {value!r}.")
 
 
 def check_counts(name: str, values, least: int = 1, length: int | None = None) -> None:

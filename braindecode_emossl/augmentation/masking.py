@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from braindecode_emossl.checks import check_fraction
+
 __all__ = ["sample_hybrid_mask"]
 
 
@@ -56,10 +58,8 @@ def sample_hybrid_mask(
     .. [1] Liu, Q., Ye, W., Zhang, L., & Liang, Z. (2025). EEG-SCMM. In ACM MM.
        https://doi.org/10.1145/3746027.3755798
     """
-    for name, value in (("mask_ratio", mask_ratio), ("threshold", threshold)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} must be in the interval [0, 1], but got {value}.")
-
+    check_fraction("mask_ratio", mask_ratio)
+    check_fraction("threshold", threshold)
     # A generator draws only on its own device.
     drawn_on = device if generator is None else generator.device
 

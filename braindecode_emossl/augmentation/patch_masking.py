@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from braindecode_emossl.checks import check_fraction
+
 __all__ = ["sample_patch_mask"]
 
 
@@ -51,10 +53,7 @@ def sample_patch_mask(
        autoencoders are scalable vision learners. In CVPR.
        https://doi.org/10.1109/CVPR52688.2022.01553
     """
-    if not 0 <= mask_ratio <= 1:
-        raise ValueError(
-            f"mask_ratio must be in the interval [0, 1], but got {mask_ratio}."
-        )
+    check_fraction("mask_ratio", mask_ratio)
     # A generator draws only on its own device.
     drawn_on = device if generator is None else generator.device
     noise = torch.rand((batch_size, n_patches), generator=generator, device=drawn_on)

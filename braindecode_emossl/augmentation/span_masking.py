@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from braindecode_emossl.checks import check_fraction
+
 __all__ = ["sample_span_mask"]
 
 
@@ -64,10 +66,7 @@ def sample_span_mask(
             "n_tokens must be at least 2, one to mask and one to see, but got "
             f"{n_tokens}. Use longer windows."
         )
-    if not 0 <= mask_prob <= 1:
-        raise ValueError(
-            f"mask_prob must be in the interval [0, 1], but got {mask_prob}."
-        )
+    check_fraction("mask_prob", mask_prob)
     if mask_length < 1:
         raise ValueError(f"mask_length must be at least 1, but got {mask_length}.")
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from braindecode_emossl.checks import check_fraction
 from braindecode_emossl.losses.gathering import total
 from braindecode_emossl.losses.precision import at_least_single_precision
 
@@ -60,11 +61,7 @@ class MaskedPredictionLoss(nn.Module):
             raise ValueError(
                 f"temperature must be greater than 0, but got {temperature}."
             )
-        if not 0 <= masked_weight <= 1:
-            raise ValueError(
-                "masked_weight must be in the interval [0, 1], but got "
-                f"{masked_weight}."
-            )
+        check_fraction("masked_weight", masked_weight)
         self.temperature = temperature
         self.masked_weight = masked_weight
 

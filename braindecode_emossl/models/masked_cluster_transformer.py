@@ -9,6 +9,7 @@ import torch
 from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
+from braindecode_emossl.checks import check_fraction
 from braindecode_emossl.models.head import ReplaceableHead
 
 __all__ = ["MaskedClusterTransformer"]
@@ -171,10 +172,7 @@ class MaskedClusterTransformer(ReplaceableHead, EEGModuleMixin, nn.Module):
         if kernel_sizes is None:
             kernel_sizes = _default_kernel_sizes(strides)
         _check_convolutions(kernel_sizes, strides)
-        if not 0 <= pre_emphasis <= 1:
-            raise ValueError(
-                f"pre_emphasis must be in the interval [0, 1], but got {pre_emphasis}."
-            )
+        check_fraction("pre_emphasis", pre_emphasis)
         for name, value in (
             ("n_filters", n_filters),
             ("n_layers", n_layers),

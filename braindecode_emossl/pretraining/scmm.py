@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from braindecode_emossl.augmentation.masking import sample_hybrid_mask
+from braindecode_emossl.checks import check_fraction
 from braindecode_emossl.losses.automatic_weighted_loss import AutomaticWeightedLoss
 from braindecode_emossl.losses.gathering import gather
 from braindecode_emossl.losses.soft_contrastive_loss import SoftContrastiveLoss
@@ -172,14 +173,8 @@ class SCMMPretraining(PretrainingObjective):
             scaling=scaling,
             reconstruction_target=reconstruction_target,
         )
-        for name, value in (
-            ("mask_ratio", mask_ratio),
-            ("mask_threshold", mask_threshold),
-        ):
-            if not 0 <= value <= 1:
-                raise ValueError(
-                    f"{name} must be in the interval [0, 1], but got {value}."
-                )
+        check_fraction("mask_ratio", mask_ratio)
+        check_fraction("mask_threshold", mask_threshold)
         if n_masked_views < 1:
             raise ValueError(
                 f"n_masked_views must be at least 1, but got {n_masked_views}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from braindecode_emossl.checks import check_count
+from braindecode_emossl.checks import check_count, check_fraction
 from braindecode_emossl.samplers.base import EpochSampler
 from braindecode_emossl.samplers.windows import encode
 
@@ -68,10 +68,7 @@ class CorpusBalancedSampler(EpochSampler):
         num_replicas: int | None = None,
     ):
         super().__init__(metadata, random_state, rank=rank, num_replicas=num_replicas)
-        if not 0 <= temperature <= 1:
-            raise ValueError(
-                f"temperature must be in the interval [0, 1], but got {temperature}."
-            )
+        check_fraction("temperature", temperature)
         if n_samples is not None:
             check_count("n_samples", n_samples)
         self.temperature = temperature
