@@ -207,16 +207,15 @@ def open_replica(bed: Bed, folder: Path, options: argparse.Namespace):
     subjects = corpus.all_subject_numbers[: options.subjects]
     settings = f"{options.effect_size}-{options.seconds}-{options.replica_seed}"
     root = folder / f"{corpus.code_name}-{settings}-{len(subjects)}"
-    if not root.exists():
-        write_replica(
-            corpus.code_name,
-            root,
-            subjects=subjects,
-            sessions=[0],
-            seconds=options.seconds,
-            seed=options.replica_seed,
-            effect_size=options.effect_size,
-        )
+    write_replica(
+        corpus.code_name,
+        root,
+        subjects=subjects,
+        sessions=[0],
+        seconds=options.seconds,
+        seed=options.replica_seed,
+        effect_size=options.effect_size,
+    )
     everything = corpus in WITH_MODALITIES
     return corpus(list(subjects), path=root, return_all_modalities=everything)
 

@@ -62,6 +62,7 @@ __all__ = [
     "map_blocks",
     "read_json",
     "remove_leftovers",
+    "scratch_folder",
     "seal",
     "write_file",
     "write_folder",
@@ -80,6 +81,9 @@ _OLD = 24 * 3600
 _PATIENCE = 10
 _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
+# Errors of a move whose source or target another process has moved.
+_MOVED = {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST}
+_MOST_SWAPS = 1000
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -175,19 +179,29 @@ def write_folder(path, write: Callable[[Path], Any], *, replace: bool = True) ->
         If the folder cannot be written; the error names it.
     """
     path = Path(path)
-    scratch = _scratch_of(path)
     with _naming(path):
         make_folder(path.parent)
-        try:
-            scratch.mkdir()
+        with scratch_folder(path) as scratch:
             write(scratch)
             for file in filter(Path.is_file, scratch.rglob("*")):
                 _sync(file)
             _move_folder(scratch, path, replace=replace)
             _sync(path.parent)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
         remove_leftovers(path.parent)
+
+
+@contextmanager
+def scratch_folder(path) -> Iterator[Path]:
+    """Yield an empty folder next to a path, which is deleted in the end.
+
+    :func:`remove_leftovers` deletes that of a process that was killed.
+    """
+    scratch = _scratch_of(Path(path))
+    scratch.mkdir()
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def find_folder(path) -> Path:
@@ -326,6 +340,17 @@ def _publish(scratch: Path, path: Path) -> None:
 
 
 def _move_folder(scratch: Path, path: Path, *, replace: bool) -> None:
+    """Put a folder in its place, also while other processes do the same."""
+    for n_left in reversed(range(_MOST_SWAPS)):
+        try:
+            return _swap_folders(scratch, path, replace=replace)
+        except OSError as error:
+            # Another process may have moved its folder between two of the steps.
+            if not n_left or error.errno not in _MOVED or not scratch.exists():
+                raise
+
+
+def _swap_folders(scratch: Path, path: Path, *, replace: bool) -> None:
     previous = _previous_of(path)
     if replace and path.exists():
         # A folder cannot be replaced in one step. If the process ends here,

@@ -441,6 +441,26 @@ class EmotionDataset(BaseDataset):
     ) -> Iterator[tuple[str, Signals]]:
         """Yield (run key, signals of `_make_raw`) of one file, one run at a time."""
 
+    def _find_one(
+        self, root: Path, folder: str, name: str, subject: int
+    ) -> Path | None:
+        """Return the one file of a subject in a folder of a name, at any depth.
+
+        ``folder`` is in small letters, ``name`` is the pattern of the file.
+        """
+        found = [
+            file
+            for file, _ in find_files(root, name)
+            if file.parent.name.lower() == folder
+        ]
+        if len(found) > 1:
+            raise CorpusFormatError(
+                f"{self.code}: {root} holds files of subject {subject} more than once "
+                f"({', '.join(map(str, found))}). Remove all but one, or let the path "
+                "name one copy."
+            )
+        return next(iter(found), None)
+
     @abstractmethod
     def _read_trials(self, file: Recording, session: str) -> dict[str, list[Trial]]:
         """Return the trials of one file by run key, reading as little as possible."""
@@ -515,21 +535,29 @@ class EmotionDataset(BaseDataset):
             # MOABB would give each trial the one duration of `interval`.
             keep = _KeepAnnotations(self._cache_key())
             process_pipeline = FixedPipeline([(StepType.RAW, keep)])
-        if CacheConfig.make(cache_config) != CacheConfig() and not self.is_mapped:
-            data = super().get_data(subjects, cache_config, process_pipeline, n_jobs)
-            return _without_empty(data)
         if not set(subjects) <= {*self.subject_list}:
             raise ValueError(
                 f"subjects must be a list of some of {self.subject_list}, but got "
                 f"{subjects!r}."
             )
-        process = partial(reduce, _apply, [step for _, step in process_pipeline.steps])
-        as_raws = not getattr(process_pipeline, "takes_signals", False)
+        if CacheConfig.make(cache_config) != CacheConfig() and not self.is_mapped:
+            options: tuple = cache_config, process_pipeline
+            read = self._read_cached
+        else:
+            process = partial(reduce, _apply, [s for _, s in process_pipeline.steps])
+            options = process, not getattr(process_pipeline, "takes_signals", False)
+            read = self._read_subject
         found = Parallel(n_jobs=n_jobs)(
-            delayed(self._read_subject)(subject, process, as_raws)
+            delayed(_collect_warnings)(os.getpid(), read, subject, *options)
             for subject in subjects
         )
-        return _without_empty(dict(zip(subjects, found, strict=True)))
+        reported: dict = {}  # what several subjects share is told once
+        for _, caught in found:
+            for message, file, line in caught:
+                kind = type(message)
+                warnings.warn_explicit(message, kind, file, line, registry=reported)
+        data = zip(subjects, (result for result, _ in found), strict=True)
+        return _without_empty(dict(data))
 
     def convert_to_bids(
         self, path=None, subjects=None, overwrite=False, format="EDF", **kwargs
@@ -635,6 +663,10 @@ class EmotionDataset(BaseDataset):
     def is_mapped(self):
         """Whether :meth:`map_raws` or :meth:`replace_signals` made the dataset."""
         return self.raw_map is not None or self.signal_maker is not None
+
+    def _read_cached(self, subject: int, *options) -> dict:
+        """Return the output of a pipeline on a subject, through MOABB's cache."""
+        return super().get_data([subject], *options)[subject]
 
     def _get_single_subject_data(self, subject):
         return self._read_subject(subject, lambda raw: raw)
@@ -1072,6 +1104,16 @@ def _names_of(recordings: Mapping[str, Recording]) -> list[str]:
         files += [one] if isinstance(one, Path) else one
     # All sessions of a subject may be in one file.
     return list(dict.fromkeys(map(str, files)))
+
+
+def _collect_warnings(caller: int, read: Callable, *args) -> tuple[dict, list]:
+    """Call a function; return also the warnings that do not reach the caller."""
+    if os.getpid() == caller:
+        return read(*args), []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = read(*args)
+    return result, [(w.message, w.filename, w.lineno) for w in caught]
 
 
 def _apply(raw, step):

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import mne
 import numpy as np
@@ -27,6 +28,9 @@ _MAX_CHANNELS = 256
 # Of larger files, the header cannot hold the place of the events.
 _MAX_BYTES = 2_000_000_000
 _SAMPLE_BYTES = 4
+# From the start of the structure after the events to its byte that is 1 for samples of
+# 32 bits.
+_TAG_BYTES = 52
 _MAX_BLOCK_BYTES = 2**16
 # Bytes of an event by the type of the table.
 _EVENT_BYTES = {1: 8, 2: 19, 3: 19}
@@ -71,10 +75,14 @@ def read_header(file: Path) -> CntHeader:
         n_times = _count_samples(size, start, table, n_chans)
         stream.seek(table)
         _check_events(stream.read(9), size - table - 9)
+        has_32_bits = _read_tag(stream, setup, table)
     block = struct.unpack_from("<i", setup, 894)[0]
     _check_block(block)
-    if n_samples * 2 == n_times * _SAMPLE_BYTES:
-        raise ValueError("its samples have 16 bits, those of the corpus 32")
+    if n_samples == 2 * n_times and not has_32_bits:
+        raise ValueError(
+            f"its header names {n_samples} samples, which fill the file with 16 bits "
+            "each, but those of the corpus have 32 bits"
+        )
     names = _read_names(electrodes, n_chans)
     is_uniform = _compare_scales(electrodes, names) and block in (0, 1, _SAMPLE_BYTES)
     is_consistent = n_samples == n_times
@@ -127,6 +135,15 @@ def _check_events(head: bytes, n_bytes: int) -> None:
         raise ValueError(
             f"its table of events has {length} bytes, but {n_bytes} are there"
         )
+
+
+def _read_tag(stream: BinaryIO, setup: bytes, table: int) -> bool:
+    """Say whether the structure after the events is there and names 32 bits."""
+    start = struct.unpack_from("<i", setup, 12)[0]
+    if start <= table:  # 0 where the file has none
+        return False
+    stream.seek(start + _TAG_BYTES)
+    return stream.read(1) == b"\x01"
 
 
 def _check_block(n_bytes: int) -> None:

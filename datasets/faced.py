@@ -77,7 +77,7 @@ MARGIN_SECONDS = 5.0
 PROCESSED_URL = "https://www.synapse.org/#!Synapse:syn50614194"
 PROCESSED_SFREQ = 250.0
 # Folders of the features that the makers released, with windows of a second.
-FEATURE_FOLDERS = {"de": "DE", "psd": "PSD"}
+FEATURE_FOLDERS = ("de", "psd")  # in small letters
 FEATURE_SECONDS = 1.0
 PROCESSED_SECONDS = 30.0
 _N_PROCESSED_CHANS = 32
@@ -457,7 +457,7 @@ class FACED(EmotionDataset):
         files = [
             file
             for file, _ in find_files(root, name)
-            if file.parent.name not in FEATURE_FOLDERS.values()
+            if file.parent.name.lower() not in FEATURE_FOLDERS
         ]
         if len(files) > 1:
             raise CorpusFormatError(
@@ -624,9 +624,8 @@ class FACED(EmotionDataset):
 
     def _find_released(self, name, window, file, session):
         pattern = rf"{file.stem}\.pkl(\.pkl)?"
-        found = (source for source, _ in find_files(self.find_root(), pattern))
-        folder = FEATURE_FOLDERS[name]
-        return next((source for source in found if source.parent.name == folder), None)
+        subject = int(file.stem.removeprefix("sub")) + 1
+        return self._find_one(self.find_root(), name, pattern, subject)
 
     def _open_released(self, source, name, session):
         data = self._read_array(source)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import json
-import tempfile
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 from braindecode_emossl.checks import is_count, is_number
 from braindecode_emossl.datasets.base import EmotionDataset, check_numbers
+from braindecode_emossl.storage import (
+    lock,
+    read_json,
+    remove_leftovers,
+    scratch_folder,
+    write_json,
+)
 
 __all__ = ["write_replica"]
 
@@ -44,6 +50,7 @@ def write_replica(
         Code of one of the corpora, such as ``"SEED-IV"``.
     root : str or Path
         Folder to write to; made where missing. Nothing that is there is overwritten.
+        If another process writes the same replica there, the call waits for it.
     subjects : sequence of int
         Subjects to write, by their numbers in the corpus.
     seconds : float or None
@@ -76,7 +83,8 @@ def write_replica(
         the ``"cnt"`` files and of SEED-VII the ``"mat"`` files, both with the makers'
         features; of DEAP the ``"dat"`` (default), ``"mat"`` or original ``"bdf"``
         files; of MAHNOB-HCI the ``"bdf"`` files; of FACED the ``"bids"`` release
-        (default) or the makers' processed ``"pkl"`` files.
+        (default) or the makers' processed ``"pkl"`` files; of DREAMER the ``"mat"``
+        file.
 
     Returns
     -------
@@ -86,9 +94,11 @@ def write_replica(
     Raises
     ------
     ValueError
-        If an argument is not as described.
+        If an argument is not as described, or the receipt of the replica in the
+        folder, ``replica-<corpus>.json``, is damaged.
     FileExistsError
-        If the folder holds such files already, other than this very replica.
+        If the folder holds such files already, other than this very replica of this
+        version of the package.
 
     Notes
     -----
@@ -160,23 +170,19 @@ def write_replica(
         else check_numbers("sessions", sessions),
         "variant": cls.replica_variants[0] if variant is None else variant,
     }
-    settings = _check_settings(cls, settings)
+    settings = _check_settings(cls, settings) | {
+        "effect": cls.replica_effect,
+        "version": version("braindecode-emossl"),
+    }
     root = Path(root).expanduser().absolute()
     receipt = root / f"replica-{corpus}.json"
-    if receipt.is_file():
-        if json.loads(receipt.read_text()) == settings:
-            return root
-        raise FileExistsError(
-            f"{root} already holds a replica of {corpus} with other settings (see "
-            f"{receipt.name}): name an empty folder."
-        )
-    root.mkdir(parents=True, exist_ok=True)
-    # Whole or not at all: an interrupted call leaves nothing that looks like a corpus.
-    with tempfile.TemporaryDirectory(dir=root, prefix=".replica-") as scratch:
-        write = _find_writer(cls)
-        write(Path(scratch), settings | {"effect": cls.replica_effect})
-        _move_into(root, Path(scratch))
-    receipt.write_text(json.dumps(settings, indent=2) + "\n")
+    with lock(root / f".replica-{corpus}.lock"):
+        remove_leftovers(root)
+        folders, present = _find_replica(receipt, settings)
+        if not folders or present != folders:
+            with scratch_folder(receipt) as scratch:
+                _find_writer(cls)(scratch, settings)
+                _move_beside(receipt, scratch, settings, present)
     return root
 
 
@@ -225,15 +231,42 @@ def _check_settings(cls: type[EmotionDataset], settings: Mapping) -> dict:
     }
 
 
-def _move_into(root: Path, scratch: Path) -> None:
+def _find_replica(receipt: Path, settings: Mapping) -> tuple[list, list]:
+    """Return the folders that a receipt lists, and those of them that are there."""
+    if not receipt.is_file():
+        return [], []
+    known = read_json(
+        receipt,
+        {"folders": list},
+        remedy="Remove it and the replica that it describes, or name an empty folder.",
+    )
+    folders = known.pop("folders")
+    present = [name for name in folders if (receipt.parent / name).exists()]
+    if present and known != settings:
+        differ = [name for name in settings if known.get(name) != settings[name]]
+        raise FileExistsError(
+            f"{receipt.parent} already holds a replica of {settings['corpus']} with "
+            f"other settings ({', '.join(differ)}; see {receipt.name}): name an empty "
+            "folder."
+        )
+    return folders, present
+
+
+def _move_beside(
+    receipt: Path, scratch: Path, settings: Mapping, present: list
+) -> None:
     """Move the finished folders; one that is there may be of a real corpus."""
-    folders = list(scratch.iterdir())
-    for folder in folders:
-        if (root / folder.name).exists():
+    root = receipt.parent
+    folders = sorted(folder.name for folder in scratch.iterdir())
+    missing = [name for name in folders if name not in present]
+    for name in missing:
+        if (root / name).exists():
             raise FileExistsError(
-                f"{root} already holds {folder.name} and is not this very replica. A "
+                f"{root} already holds {name} and is not this very replica. A "
                 "replica never overwrites or joins files, which may be a real corpus: "
                 "name an empty folder."
             )
-    for folder in folders:
-        folder.replace(root / folder.name)
+    # First the receipt: if the process ends here, the next call moves the rest.
+    write_json(receipt, {**settings, "folders": folders})
+    for name in missing:
+        (scratch / name).replace(root / name)

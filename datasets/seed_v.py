@@ -442,17 +442,8 @@ class SEED_V(EmotionDataset):
 
     def _find_features(self, folder: str, subject: int) -> Path | None:
         """Return the file of a subject in a folder of features, at any depth."""
-        found = [
-            file
-            for file, _ in find_files(self.find_root(), rf"{subject}_123\.npz")
-            if file.parent.name.lower() == folder
-        ]
-        if len(found) > 1:
-            raise CorpusFormatError(
-                f"SEED-V: the features of subject {subject} are there more than once "
-                f"({', '.join(map(str, found))}). Remove all but one."
-            )
-        return next(iter(found), None)
+        name = rf"{subject}_123\.npz"
+        return self._find_one(self.find_root(), folder, name, subject)
 
     def _read_features(self, file: Path, name: str = "data") -> Mapping | None:
         """Return the arrays by trial of all sessions, None if broken."""

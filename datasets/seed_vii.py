@@ -16,14 +16,13 @@ from moabb.datasets.metadata.schema import (
     ParticipantMetadata,
 )
 
-from braindecode_emossl.datasets.base import find_files
 from braindecode_emossl.datasets.mat_files import list_variables, read_variable
 from braindecode_emossl.datasets.seed_family import (
     CH_NAMES,
     SFREQ,
     SEEDFamilyDataset,
 )
-from braindecode_emossl.errors import CorpusFormatError, warn_of_format
+from braindecode_emossl.errors import warn_of_format
 
 __all__ = ["EMOTIONS", "FEATURE_WINDOW", "LABELS", "N_TRIALS", "SEED_VII"]
 
@@ -240,17 +239,7 @@ class SEED_VII(SEEDFamilyDataset):
 
     def _find_in(self, root: Path, folder: str, subject: int) -> Path | None:
         """Return the file of a subject in a folder of this name, at any depth."""
-        found = [
-            file
-            for file, _ in find_files(root, rf"(?i){subject}\.mat")
-            if file.parent.name.lower() == folder
-        ]
-        if len(found) > 1:
-            raise CorpusFormatError(
-                f"SEED-VII: {root} holds the files of subject {subject} more than once "
-                f"({', '.join(map(str, found))}). Let the path name one copy."
-            )
-        return next(iter(found), None)
+        return self._find_one(root, folder, rf"(?i){subject}\.mat", subject)
 
     def _find_trials(self, file, session):
         first = N_TRIALS * int(session)

@@ -1025,7 +1025,7 @@ class Emotion(BaseParadigm):
         return parts
 
     def _compute_entry(self, dataset, subject, **how):
-        how["n_jobs"] = 1  # warnings in another process would be lost
+        how["n_jobs"] = 1  # for one subject
         with warnings.catch_warnings(record=True) as caught:
             for category in (CorpusFormatWarning, RuntimeWarning):
                 warnings.simplefilter("always", category)

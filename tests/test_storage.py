@@ -140,6 +140,28 @@ def test_a_folder_is_found_if_its_replacement_was_interrupted(tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_two_writers_of_a_folder_take_turns(tmp_path):
+    """Between the two moves of one, the other put its folder there: the first failed.
+
+    Or it deleted the old folder, which the first had just put aside.
+    """
+    folder = tmp_path / "folder"
+    script = textwrap.dedent(
+        """
+        import sys
+        from braindecode_emossl.storage import write_folder
+
+        for text in map(str, range(200)):
+            write_folder(sys.argv[1], lambda scratch: (scratch / text).touch())
+        """
+    )
+    command = [sys.executable, "-c", script, folder]
+    writers = [subprocess.Popen(command) for _ in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert [file.name for file in folder.iterdir()] == ["199"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_a_killed_process_leaves_what_is_deleted_later(tmp_path):
     """What a killed process had half written stayed for ever."""
     script = textwrap.dedent(

@@ -81,8 +81,9 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
     ----------
     model : str, type, torch.nn.Module or None
         Name or class of a model of this package or of braindecode, or a model that
-        serves as a template and is copied. None: the model of ``pretrained``, else
-        "SCMM".
+        serves as a template and is copied. One that :class:`SSLPretrainer` has trained
+        is refused where ``pretrained`` would be. None: the model of ``pretrained``,
+        else "SCMM".
     objective : {"auto"}, str, type, torch.nn.Module or None
         The pre-training objective: that of the model; the name of one of this package;
         a class that is called with the model; or an objective whose ``encoder`` is
@@ -345,7 +346,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         LeakageError
-            If ``pretrained`` has seen a recording that is, or may be, tested.
+            If the pre-trained model has seen a recording that is, or may be, tested.
         CheckpointError
             If ``pretrained`` is not a checkpoint, or is of another model.
         ValueError

@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from braindecode_emossl.datasets import DEAP, MAHNOB_HCI, SEED, SEED_IV, write_replica
+from braindecode_emossl.errors import CorpusFormatWarning
 from braindecode_emossl.paradigms import Emotion
 
 SIGNALS = {"fmin": None, "fmax": None, "channels": ["Fz", "O1"]}
@@ -204,6 +205,27 @@ def test_modalities_do_not_share_a_cache(tmp_path):
         for _ in range(2):  # written, then read
             (runs,) = dataset.get_data(cache_config=config)[1].values()
             assert {len(raw.ch_names) for raw in runs.values()} == {n_chans}
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_warnings_of_workers_reach_the_caller(cached, tmp_path):
+    """With n_jobs=2, nothing said that a recording was left out."""
+    root = tmp_path / "corpus"
+    write_replica("SEED", root, subjects=[1, 2], sessions=[0], seconds=1, seed=0)
+    for file in root.rglob("[12]_*.mat"):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    told = []
+    for n_jobs in (1, 2):
+        dataset = SEED([1, 2], [0], path=root, on_error="warn")
+        config = {"save_raw": True, "path": tmp_path / str(n_jobs)} if cached else None
+        with pytest.warns(CorpusFormatWarning) as caught:
+            dataset.get_data(cache_config=config, n_jobs=n_jobs)
+        found = [w.message for w in caught if w.category is CorpusFormatWarning]
+        told.append([(str(message), message.left_out) for message in found])
+    assert told[0] == told[1]
+    assert len(told[0]) == len({*told[0]})
+    for name in ("1_20131027.mat", "2_20140404.mat"):
+        assert any(name in text for text, left_out in told[0] if left_out)
 
 
 def test_what_was_left_out_is_not_hidden_by_a_cache(tmp_path):

@@ -393,6 +393,31 @@ def test_the_features_of_the_makers_are_read(name, is_renamed, processed, tmp_pa
         assert set(y[rows]) == {EMOTIONS[film]}
 
 
+def test_features_in_a_folder_of_any_case_are_found(processed, tmp_path):
+    """In a folder "de", they were taken for a second recording of the signals."""
+    root = shutil.copytree(processed, tmp_path / "corpus")
+    (file,) = (root / "EEG_Features" / "DE").glob("sub122*")
+    folder = file.parent.rename(root / "EEG_Features" / "small").with_name("de")
+    folder.with_name("small").rename(folder)
+    (folder / file.name).rename(folder / "sub122.pkl")
+    dataset = FACED([123], path=root, source="processed")
+    X, _, _ = Emotion(features="released:de", window=1.0).get_data(dataset)
+    assert X.shape == (28 * 2, 30, 5)
+
+
+def test_several_files_of_features_are_an_error(processed, tmp_path):
+    """The first one was taken in silence."""
+    root = shutil.copytree(processed, tmp_path / "corpus")
+    (file,) = (root / "EEG_Features" / "DE").glob("sub122*")
+    other = root / "other" / "de" / "sub122.pkl"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(pickle.dumps(np.zeros((28, 32, 2, 5))))
+    dataset = FACED([123], path=root, source="processed")
+    with pytest.raises(CorpusFormatError, match="subject 123 more than once") as error:
+        Emotion(features="released:de", window=1.0).get_data(dataset)
+    assert str(file) in str(error.value) and str(other) in str(error.value)
+
+
 def test_the_bids_release_has_no_features(root):
     with pytest.raises(ValueError, match="FACED"):
         Emotion(features="released:de", window=1.0).get_data(FACED([37], path=root))

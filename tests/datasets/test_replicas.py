@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
+import signal
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -14,6 +19,7 @@ from braindecode_emossl.datasets import (
     SEED,
     replica_deap,
     replica_seed,
+    replicas,
     write_replica,
 )
 from braindecode_emossl.datasets import seed as seed_corpus
@@ -38,6 +44,11 @@ def digests(root, pattern="*.[mdbc][adn][tf]"):
         ).hexdigest()
         for file in root.rglob(pattern)
     }
+
+
+def list_files(root):
+    """Return all that is there but the lock, which stays."""
+    return [path for path in root.rglob("*") if path.suffix != ".lock"]
 
 
 def log_power(raws, low, high, start=0.0):
@@ -304,7 +315,7 @@ def test_files_of_others_are_never_overwritten(corpus, name, tmp_path):
     (tmp_path / name).write_bytes(b"the real corpus")
     with pytest.raises(FileExistsError, match="never overwrites"):
         write_replica(corpus, tmp_path, **SMALL[corpus])
-    files = [p for p in tmp_path.rglob("*") if p.is_file()]
+    files = [p for p in list_files(tmp_path) if p.is_file()]
     assert files == [tmp_path / name]
     assert files[0].read_bytes() == b"the real corpus"
 
@@ -344,9 +355,119 @@ def test_an_interrupted_call_leaves_nothing(
         with pytest.raises(KeyboardInterrupt):
             write_replica(corpus, tmp_path, **options)
     assert len(written) == 2
-    assert not list(tmp_path.iterdir())
+    assert not list_files(tmp_path)
     write_replica(corpus, tmp_path, **options)
     assert READERS[corpus](path=tmp_path, sessions=[0]).data_path(3)
+
+
+# -- the receipt ---------------------------------------------------------------
+
+
+def run_script(script, *args):
+    script = textwrap.dedent(script)
+    return subprocess.Popen([sys.executable, "-c", script, *map(str, args)])
+
+
+@pytest.mark.parametrize("n_moves", [None, 0, 1])
+def test_a_killed_call_is_completed_by_the_next(n_moves, written, tmp_path):
+    """After a folder was moved, it was "not this very replica" for ever.
+
+    What was half written stayed in a hidden folder for ever.
+    """
+    process = run_script(
+        """
+        import os, pathlib, signal, sys
+        from braindecode_emossl.datasets import replica_deap, write_replica
+
+        root, n_moves = pathlib.Path(sys.argv[1]), sys.argv[2]
+        replace, moved = pathlib.Path.replace, []
+
+        def die(*args, **kwargs):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def replace_or_die(self, target):
+            if self.is_dir() and len(moved) == int(n_moves):
+                die()
+            moved.extend([target] * self.is_dir())
+            return replace(self, target)
+
+        if n_moves == "None":
+            replica_deap.write_python2_pickle = die
+        else:
+            pathlib.Path.replace = replace_or_die
+        options = {"subjects": [1], "sessions": [0], "seconds": 1, "seed": 3}
+        write_replica("DEAP", root, **options)
+        """,
+        tmp_path,
+        n_moves,
+    )
+    assert process.wait() == -signal.SIGKILL
+    assert len([*tmp_path.glob(".replica-*.tmp")]) == 1
+    assert len([*tmp_path.glob("[!.]*/")]) == (n_moves or 0)
+    write_replica("DEAP", tmp_path, **ONE)
+    assert not [*tmp_path.glob(".*.tmp")]
+    assert digests(tmp_path) == digests(written("DEAP"))
+
+
+def test_a_call_waits_for_another_one(written, tmp_path):
+    """The second of two processes read what the first had not finished."""
+    script = """
+        import sys, time
+        from braindecode_emossl.datasets import DEAP, replica_deap, write_replica
+
+        write_pickle = replica_deap.write_python2_pickle
+
+        def write_slowly(*args, **kwargs):
+            time.sleep(1)
+            write_pickle(*args, **kwargs)
+
+        replica_deap.write_python2_pickle = write_slowly
+        options = {"subjects": [1], "sessions": [0], "seconds": 1, "seed": 3}
+        root = write_replica("DEAP", sys.argv[1], **options)
+        assert DEAP(path=root, sessions=[0]).data_path(1)
+        """
+    processes = [run_script(script, tmp_path) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    assert digests(tmp_path) == digests(written("DEAP"))
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"seed": 3}'])
+def test_a_damaged_receipt_is_named_with_the_remedy(content, written, tmp_path):
+    """It was a JSONDecodeError, which named no file."""
+    shutil.copytree(written("SEED"), tmp_path, dirs_exist_ok=True)
+    receipt = tmp_path / "replica-SEED.json"
+    receipt.write_text(content)
+    with pytest.raises(ValueError, match=f"{re.escape(str(receipt))} .*Remove it and"):
+        write_replica("SEED", tmp_path, **ONE)
+
+
+def test_a_receipt_without_its_folders_does_not_count(written, tmp_path):
+    """A replica that was deleted, in whole or in part, was returned as finished."""
+    shutil.copytree(written("DEAP"), tmp_path, dirs_exist_ok=True)
+    for folders in ([tmp_path / "metadata_csv"], [*tmp_path.glob("[!.]*/")]):
+        for folder in folders:
+            shutil.rmtree(folder)
+        write_replica("DEAP", tmp_path, **ONE)
+        assert digests(tmp_path, "*.*") == digests(written("DEAP"), "*.*")
+    for folder in folders:
+        shutil.rmtree(folder)
+    write_replica("DEAP", tmp_path, **ONE | {"seed": 4})
+    assert digests(tmp_path) != digests(written("DEAP"))
+
+
+@pytest.mark.parametrize("name", ["effect", "version"])
+def test_a_replica_of_another_version_is_refused(name, written, tmp_path, monkeypatch):
+    """The receipt did not say with which effect and version it had been written."""
+    shutil.copytree(written("SEED"), tmp_path, dirs_exist_ok=True)
+    if name == "effect":
+        monkeypatch.setattr(SEED, "replica_effect", 0.5)
+    else:
+        monkeypatch.setattr(replicas, "version", lambda package: "0.0")
+    with pytest.raises(FileExistsError, match=rf"other settings \({name}; see"):
+        write_replica("SEED", tmp_path, **ONE)
+
+
+# -- arguments -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -282,8 +282,30 @@ def test_channels_of_other_resolutions_are_reported(
 def test_samples_of_16_bits_are_refused(tmp_path, copied):
     file = copied / FIRST
     patch(file, 864, 2 * 31_000)
-    with pytest.raises(CorpusFormatError, match="have 16 bits"):
+    with pytest.raises(CorpusFormatError, match=r"62000 samples, .*16 bits each, but"):
         SEED_V([1], [0], path=copied).trial_table(1)
+
+
+@pytest.mark.parametrize(("bits", "is_read"), [(32, True), (16, False)])
+def test_a_file_that_says_the_size_of_its_samples_is_believed(
+    bits, is_read, copied, format_warnings
+):
+    """Twice the number of samples was taken for 16 bits, though the file said 32."""
+    expected = SEED_V([1], [0], path=copied).get_data()[1]["0"]["14"].get_data()
+    file = copied / FIRST
+    place = file.stat().st_size
+    with file.open("ab") as stream:
+        stream.write(bytes(52) + bytes([bits == 32]))
+    patch(file, 12, place)
+    patch(file, 864, 2 * 31_000)
+    dataset = SEED_V([1], [0], path=copied)
+    if is_read:
+        raw = dataset.get_data()[1]["0"]["14"]
+        np.testing.assert_array_equal(raw.get_data(), expected)
+        assert "the file has, which is 31000" in format_warnings.text
+    else:
+        with pytest.raises(CorpusFormatError, match="16 bits each, but"):
+            dataset.get_data()
 
 
 def test_files_cut_short_are_an_error(copied):
