@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from numbers import Integral, Real
 
 __all__ = [
+    "check_choice",
     "check_count",
     "check_counts",
     "check_fraction",
@@ -31,6 +32,13 @@ def is_number(value) -> bool:
     # numpy's booleans are not registered as numbers, Python's are.
     is_real = isinstance(value, Real) and not isinstance(value, bool)
     return is_real and math.isfinite(value)
+
+
+def check_choice(name: str, value, choices: Iterable) -> None:
+    """Raise unless a value is one of a few."""
+    choices = tuple(choices)
+    if not isinstance(value, Hashable) or value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, but got {value!r}.")
 
 
 def check_count(name: str, value, least: int = 1) -> None:

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 
+from braindecode_emossl.checks import check_choice
+
 __all__ = [
     "LABELS",
     "TARGETS",
@@ -43,8 +45,7 @@ _ROUNDING = 1e-9
 
 def check_target(target: str, n_classes: int | None) -> int | None:
     """Return the number of classes, after a check that the target has it."""
-    if target not in TARGETS:
-        raise ValueError(f"target must be one of {TARGETS}, but got {target!r}.")
+    check_choice("target", target, TARGETS)
     possible = [n for name, n in LABELS if name == target]
     if n_classes is None:
         return possible[0] if possible else None

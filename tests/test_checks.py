@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from braindecode_emossl.checks import check_counts, check_fraction
+from braindecode_emossl.checks import check_choice, check_counts, check_fraction
 
 
 @pytest.mark.parametrize("values", [(1, 2), [3], np.array([4, 5])])
@@ -47,3 +47,17 @@ def test_what_is_no_fraction_is_refused(value):
         ValueError, match=r"p must be in the interval \[0, 1\], but got"
     ):
         check_fraction("p", value)
+
+
+def test_a_choice_passes():
+    check_choice("preset", "a", {"a": 1, "b": 2})
+    check_choice("schedule", None, (None, "cosine"))
+
+
+@pytest.mark.parametrize("value", ["c", 1, None, ["a"], np.array(["a", "b"])])
+def test_what_is_no_choice_is_refused(value):
+    """A list could not be looked up, and an array has no truth value."""
+    with pytest.raises(
+        ValueError, match=r"preset must be one of \('a', 'b'\), but got"
+    ):
+        check_choice("preset", value, {"a": 1, "b": 2})

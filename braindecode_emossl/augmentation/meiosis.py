@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from braindecode_emossl.checks import check_choice
+
 __all__ = ["meiosis"]
 
 _AXES = ("time", "channel")
@@ -100,8 +102,7 @@ def meiosis(
 
 def _check(x: torch.Tensor, axis: str) -> None:
     """Raise if the windows cannot be crossed."""
-    if axis not in _AXES:
-        raise ValueError(f"axis must be one of {_AXES}, but got {axis!r}.")
+    check_choice("axis", axis, _AXES)
     shape = tuple(x.shape)
     if len(shape) != 4 or shape[1] == 0 or shape[1] % 2:
         raise ValueError(

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from braindecode_emossl.checks import is_number
+from braindecode_emossl.checks import check_choice, is_number
 from braindecode_emossl.losses.precision import at_least_single_precision
 
 __all__ = ["SoftContrastiveLoss"]
@@ -89,12 +89,8 @@ class SoftContrastiveLoss(nn.Module):
         for name, value in {"sharpness": sharpness, "temperature": temperature}.items():
             if not is_number(value) or value <= 0:
                 raise ValueError(f"{name} must be greater than 0, but got {value!r}.")
-        if metric not in _METRICS:
-            raise ValueError(f"metric must be one of {_METRICS}, but got {metric!r}.")
-        if scaling not in _SCALINGS:
-            raise ValueError(
-                f"scaling must be one of {_SCALINGS}, but got {scaling!r}."
-            )
+        check_choice("metric", metric, _METRICS)
+        check_choice("scaling", scaling, _SCALINGS)
         self.upper_bound = upper_bound
         self.sharpness = sharpness
         self.temperature = temperature

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
-from braindecode_emossl.checks import check_counts
+from braindecode_emossl.checks import check_choice, check_counts
 from braindecode_emossl.losses.precision import at_least_single_precision
 from braindecode_emossl.models.head import ReplaceableHead
 from braindecode_emossl.models.modalities import MODALITIES, find_modalities
@@ -213,18 +213,11 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
         found = find_modalities(known, self.n_chans)
         self.modalities = _choose_modalities(found, channel_types)
         eeg = self.modalities.get("eeg", [])
-        if preset not in _PRESETS:
-            raise ValueError(
-                f"preset must be one of {tuple(_PRESETS)}, but got {preset!r}."
-            )
+        check_choice("preset", preset, _PRESETS)
         if n_filters is None:
             n_filters = _PRESETS[preset]
         check_counts("n_filters", n_filters, length=len(_LAYERS))
-        if normalization not in _NORMALIZATIONS:
-            raise ValueError(
-                f"normalization must be one of {_NORMALIZATIONS}, "
-                f"but got {normalization!r}."
-            )
+        check_choice("normalization", normalization, _NORMALIZATIONS)
         if normalization == "instant" and len(eeg) == 1:
             raise ValueError(
                 "normalization='instant' needs at least two EEG channels to compare, "

@@ -8,7 +8,7 @@ import torch
 from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
-from braindecode_emossl.checks import check_counts
+from braindecode_emossl.checks import check_choice, check_counts
 from braindecode_emossl.features.bands import BANDS
 from braindecode_emossl.features.layers import DifferentialEntropyLayer
 from braindecode_emossl.models.head import ReplaceableHead
@@ -152,16 +152,8 @@ class SCMM(ReplaceableHead, EEGModuleMixin, nn.Module):
         )
         del n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
 
-        if normalization not in _NORMALIZATIONS:
-            raise ValueError(
-                f"normalization must be one of {_NORMALIZATIONS}, "
-                f"but got {normalization!r}."
-            )
-        if input_domain not in _INPUT_DOMAINS:
-            raise ValueError(
-                f"input_domain must be one of {_INPUT_DOMAINS}, "
-                f"but got {input_domain!r}."
-            )
+        check_choice("normalization", normalization, _NORMALIZATIONS)
+        check_choice("input_domain", input_domain, _INPUT_DOMAINS)
         check_counts("n_filters", n_filters)
         if kernel_size < 1:
             raise ValueError(f"kernel_size must be at least 1, but got {kernel_size}.")

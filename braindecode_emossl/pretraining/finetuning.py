@@ -14,7 +14,7 @@ from skorch.utils import to_tensor
 from torch import nn
 from torch.utils.data import DataLoader
 
-from braindecode_emossl.checks import is_count
+from braindecode_emossl.checks import check_choice, is_count
 from braindecode_emossl.pretraining.callbacks import restore_rates
 from braindecode_emossl.pretraining.device_training import (
     DeviceTraining,
@@ -431,8 +431,7 @@ def _be_silent(*args, **kwargs) -> None:
 
 def check_strategy(finetune, layer_decay) -> None:
     """Raise ValueError for settings that no model can be fine-tuned with."""
-    if finetune not in STRATEGIES:
-        raise ValueError(f"finetune must be one of {STRATEGIES}, but got {finetune!r}.")
+    check_choice("finetune", finetune, STRATEGIES)
     if not 0 < layer_decay <= 1:
         raise ValueError(f"layer_decay must be in (0, 1], but got {layer_decay}.")
 

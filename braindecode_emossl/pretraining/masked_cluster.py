@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from braindecode_emossl.augmentation.span_masking import sample_span_mask
-from braindecode_emossl.checks import check_counts, is_count
+from braindecode_emossl.checks import check_choice, check_counts, is_count
 from braindecode_emossl.features.bands import BANDS
 from braindecode_emossl.features.differential_entropy import entropy_of_tokens
 from braindecode_emossl.losses.gathering import gather
@@ -328,10 +328,7 @@ class MaskedClusterPretraining(PretrainingObjective):
             If ``features`` is unknown, there are no windows or fewer tokens than
             clusters, or a window is not finite.
         """
-        if features not in self.clusters:
-            raise ValueError(
-                f"features must be one of {tuple(self.clusters)}, but got {features!r}."
-            )
+        check_choice("features", features, self.clusters)
         if len(X) == 0:
             raise ValueError("fit_clusters needs at least one window, but got none.")
         if features == "layer":

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from braindecode_emossl.augmentation.meiosis import meiosis
-from braindecode_emossl.checks import check_counts
+from braindecode_emossl.checks import check_choice, check_counts
 from braindecode_emossl.losses.gathering import gather
 from braindecode_emossl.losses.group_contrastive_loss import GroupContrastiveLoss
 from braindecode_emossl.models.memhacl import MEMHACL
@@ -138,10 +138,7 @@ class MEMHACLPretraining(PretrainingObjective):
                 f"but got {encoder!r:.80}."
             )
         super().__init__(encoder)
-        if preset not in _PRESETS:
-            raise ValueError(
-                f"preset must be one of {tuple(_PRESETS)}, but got {preset!r}."
-            )
+        check_choice("preset", preset, _PRESETS)
         if meiosis_axis is None:
             meiosis_axis = _PRESETS[preset]["meiosis_axis"]
         if meiosis_per_item is None:

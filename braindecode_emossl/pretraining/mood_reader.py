@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from braindecode_emossl.augmentation.patch_masking import sample_patch_mask
-from braindecode_emossl.checks import is_number
+from braindecode_emossl.checks import check_choice, is_number
 from braindecode_emossl.losses.masked_reconstruction_loss import (
     MaskedReconstructionLoss,
 )
@@ -206,10 +206,7 @@ class MoodReaderPretraining(PretrainingObjective):
                 f"{encoder!r:.80}."
             )
         super().__init__(encoder)
-        if preset not in _PRESETS:
-            raise ValueError(
-                f"preset must be one of {tuple(_PRESETS)}, but got {preset!r}."
-            )
+        check_choice("preset", preset, _PRESETS)
         sizes = {
             "decoder_dim": decoder_dim,
             "n_decoder_layers": n_decoder_layers,
@@ -232,11 +229,7 @@ class MoodReaderPretraining(PretrainingObjective):
                 raise ValueError(
                     f"{name} must be a finite number of at least 0, but got {number!r}."
                 )
-        if normalize_targets not in _NORMALIZATIONS:
-            raise ValueError(
-                f"normalize_targets must be one of {_NORMALIZATIONS}, but got "
-                f"{normalize_targets!r}."
-            )
+        check_choice("normalize_targets", normalize_targets, _NORMALIZATIONS)
         self.mask_ratio = mask_ratio
         self.feature_mask_ratio = feature_mask_ratio
         self.entropy_weight = entropy_weight

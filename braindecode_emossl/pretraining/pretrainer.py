@@ -22,7 +22,7 @@ from skorch.callbacks import EarlyStopping
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
-from braindecode_emossl.checks import is_count, is_number
+from braindecode_emossl.checks import check_choice, is_count, is_number
 from braindecode_emossl.pretraining.callbacks import (
     SCHEDULES,
     AnnounceLength,
@@ -754,10 +754,8 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         """Raise if an argument is outside its range."""
         if not isinstance(self.objective, nn.Module):
             raise TypeError(_NOT_AN_OBJECTIVE.format(self.objective))
-        for name, known in (("schedule", SCHEDULES), ("precision", tuple(PRECISIONS))):
-            value = getattr(self, name)
-            if value not in known:
-                raise ValueError(f"{name} must be one of {known}, but got {value!r}.")
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("precision", self.precision, PRECISIONS)
         limits = {
             "sampler": not isinstance(self.sampler, str) or self.sampler == "auto",
             "max_steps": self.max_steps is None

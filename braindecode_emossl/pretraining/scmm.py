@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from braindecode_emossl.augmentation.masking import sample_hybrid_mask
-from braindecode_emossl.checks import check_fraction
+from braindecode_emossl.checks import check_choice, check_fraction
 from braindecode_emossl.losses.automatic_weighted_loss import AutomaticWeightedLoss
 from braindecode_emossl.losses.gathering import gather
 from braindecode_emossl.losses.soft_contrastive_loss import SoftContrastiveLoss
@@ -361,18 +361,11 @@ class SCMMPretraining(PretrainingObjective):
 
 def _fill_in(preset: str, **settings) -> dict:
     """Return the settings, with those of a preset where they are None."""
-    if preset not in _PRESETS:
-        raise ValueError(
-            f"preset must be one of {tuple(_PRESETS)}, but got {preset!r}."
-        )
+    check_choice("preset", preset, _PRESETS)
     defaults = _PRESETS[preset]
     chosen = {k: defaults[k] if v is None else v for k, v in settings.items()}
     target = chosen["reconstruction_target"]
-    if target not in _RECONSTRUCTION_TARGETS:
-        raise ValueError(
-            f"reconstruction_target must be one of {_RECONSTRUCTION_TARGETS}, "
-            f"but got {target!r}."
-        )
+    check_choice("reconstruction_target", target, _RECONSTRUCTION_TARGETS)
     return chosen
 
 
