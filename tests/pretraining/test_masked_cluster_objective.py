@@ -589,7 +589,7 @@ def test_fit_clusters_rejects(objective):
     [
         ({"preset": "legacy"}, "preset must be 'default', but got 'legacy'"),
         ({"n_clusters": ()}, "n_clusters must hold at least one integer from 2"),
-        ({"n_clusters": (5, 1)}, r"each at least 2, but got \(5, 1\)"),
+        ({"n_clusters": (5, 1)}, r"at least one integer from 2, but got \(5, 1\)"),
         ({"mask_prob": 0}, r"mask_prob must be in \(0, 1\], but got 0"),
         ({"mask_length": 0}, "mask_length must be at least 1, but got 0"),
         ({"temperature": 0}, "temperature must be greater than 0"),
