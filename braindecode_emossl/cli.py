@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import inspect
 import os
@@ -468,7 +469,7 @@ def replica(
             subject_variance=subject_variance,
             artifacts=artifacts,
         )
-    print_text(f"Wrote a replica of {corpus} to {root}")
+    print_text(f"The replica of {corpus} is in {root}")
 
 
 @_command
@@ -488,7 +489,7 @@ def pipelines(
 
     Example: emossl pipelines --features de --json
 
-    Example: cp $(emossl pipelines)/de_*.yml mine && python -m moabb.run -p mine
+    Example: mkdir mine && cp $(emossl pipelines)/de_*.yml mine
     """
     from braindecode_emossl.evaluation import pipelines_folder
 
@@ -537,7 +538,8 @@ def pretrain(
         int | None, typer.Option(min=0, help="Number of updates. Default: 2000.")
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=0, help="Passes over the windows, or --steps.")
+        int | None,
+        typer.Option(min=0, help="Passes over the windows, in place of --steps."),
     ] = None,
     batch_size: Annotated[
         int | None,
@@ -933,9 +935,10 @@ def _find_corpus(code: str) -> type[EmotionDataset]:
 
     known = {cls.code_name: cls for cls in DATASETS}
     if code not in known:
+        close = difflib.get_close_matches(code.upper(), known, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
         raise ValueError(
-            f"A corpus must be one of {sorted(known)}, but got {code!r}. To name its "
-            "folder too, write CODE=FOLDER."
+            f"A corpus must be one of {sorted(known)}, but got {code!r}.{hint}"
         )
     return known[code]
 
@@ -972,7 +975,7 @@ def _open_corpora(
         opened.append(dataset)
     if unknown:
         raise ValueError(
-            f"--leave-out must name subjects that would be used otherwise, but got "
+            "--leave-out must name subjects that would be used otherwise, but got "
             f"{sorted(unknown)}."
         )
     return opened

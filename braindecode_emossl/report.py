@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Callable
 from datetime import datetime
@@ -75,6 +76,8 @@ def write_report(
         If the folder has no finished fold.
     ValueError
         If a file in the folder is damaged, or ``output`` is called like the card.
+    FileExistsError
+        If there is a file called like the card that no report has written.
     OSError
         If a file cannot be written.
 
@@ -90,6 +93,7 @@ def write_report(
             f"output must not be called {page_file.name}, as the card is, but got "
             f"{output}. Choose another name for the page."
         )
+    _check_card(*files[1:])
     root = Path(results_dir).expanduser().absolute()
     stored = read_evaluations(root)
     if not stored:
@@ -122,6 +126,20 @@ def write_report(
         write_file(file, partial(Path.write_text, data=text, encoding="utf-8"))
     write_json(files[2], card)
     return files
+
+
+def _check_card(text: Path, data: Path) -> None:
+    """Raise if files called like the card are not one: the user names only the page."""
+    for file in filter(Path.exists, (text, data)):
+        try:
+            is_card = "evaluations" in json.loads(data.read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError):
+            is_card = False
+        if not is_card:
+            raise FileExistsError(
+                f"{file} would be replaced by the card, but is not one that a report "
+                "has written. Choose another folder for output (--output)."
+            )
 
 
 def save_scores(scores: pd.DataFrame, stem: Path, record: dict[str, Any]) -> list[Path]:

@@ -601,10 +601,13 @@ class DEAP(EmotionDataset):
             return
         listed = set(table["participant_id"])
         if listed != set(self.all_subjects):
+            missing = sorted(set(self.all_subjects) - listed)
+            unknown = sorted(listed - set(self.all_subjects))
+            faults = [f"does not list {missing}"] * bool(missing)
+            faults += [f"lists {unknown}"] * bool(unknown)
             warn_of_format(
-                f"DEAP: {file} must list participants 1 to 32, but does not list "
-                f"{sorted(set(self.all_subjects) - listed)}, and lists "
-                f"{sorted(listed - set(self.all_subjects))}."
+                f"DEAP: {file} must list participants 1 to 32, but "
+                f"{' and '.join(faults)}."
             )
         for subject in sorted(listed & set(self.all_subjects)):
             self._check_rows(file, table, subject)

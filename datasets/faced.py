@@ -399,7 +399,8 @@ class FACED(EmotionDataset):
                 manifest = client.fetch_manifest(index, index.resolve_version())
         except NemarError as error:
             raise CorpusNotFoundError(
-                f"{self.code}: the provider cannot be asked for the files ({error})."
+                f"{self.code}: the provider cannot be asked for the files ({error}). "
+                "Check the connection, or pass the folder of a copy."
             ) from error
         return sum(f.size or 0 for f in manifest if f.path.startswith(folders))
 

@@ -81,10 +81,11 @@ def warn_of_ignored_rules(code: str, threshold, ties: str, margin: float) -> Non
     unset = {"threshold": None, "ties": "low", "margin": 0.0}
     ignored = [f"{k}={value!r}" for k, value in rules.items() if value != unset[k]]
     if ignored:
+        verb = "have" if len(ignored) > 1 else "has"
         warnings.warn(
-            f"{' and '.join(ignored)} of Emotion cut ratings, and have no effect on "
-            f"{code}, where the class of the stimulus determines the valence. Leave "
-            'them out, or pass label_source="self-report" if the corpus has ratings.',
+            f"{' and '.join(ignored)} of Emotion {verb} no effect on {code}, whose "
+            "valence is the class of the stimulus: only ratings are cut. Leave it out, "
+            'or pass label_source="self-report" if the corpus has ratings.',
             stacklevel=4,
         )
 

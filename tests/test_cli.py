@@ -513,6 +513,17 @@ def test_ranges_without_a_subject_are_refused(run, text):
     assert message in " ".join(result.stderr.split())
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"), [("seed", "Did you mean SEED?"), ("x", "but got 'x'.")]
+)
+def test_a_corpus_that_is_misspelt_is_suggested(run, text, hint):
+    """The hint was to write CODE=FOLDER, which this command does not read."""
+    result = run("replica", text, "folder")
+    assert result.exit_code == 2
+    message = " ".join(result.stderr.split())
+    assert hint in message and "CODE=FOLDER" not in message
+
+
 def test_audit_passes_or_fails_by_its_exit_code(run, seed, monkeypatch):
     arguments = ("audit", seed, *OPTIONS, "--protocol", "chronological")
     result = run(*arguments, "--json")

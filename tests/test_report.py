@@ -699,3 +699,17 @@ def test_the_page_cannot_be_called_like_the_card(results, tmp_path):
     with pytest.raises(ValueError, match=r"must not be called card\.md"):
         write_report(results[0], tmp_path / "card.md")
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["card.md", "card.json"])
+def test_files_of_others_that_are_called_like_the_card_stay(results, tmp_path, name):
+    """They were replaced, although the user had named the page alone."""
+    (tmp_path / name).write_text("[1]")
+    with pytest.raises(FileExistsError, match=rf"{name} would be replaced by the card"):
+        write_report(results[0], tmp_path / "seed.html")
+    assert (tmp_path / name).read_text() == "[1]"
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    (tmp_path / name).unlink()
+    for _ in "ab":  # those of an earlier report are replaced
+        files = write_report(results[0], tmp_path / "seed.html")
+        assert all(file.exists() for file in files)

@@ -447,8 +447,8 @@ def _prepare(stores: Iterable[PipelineStore], resume: bool, overwrite: bool) -> 
         elif not resume and len(store):
             raise FileExistsError(
                 f"{store.folder} holds {len(store)} finished folds of this "
-                "evaluation: pass resume=True to reuse them, or overwrite=True to "
-                "delete them."
+                "evaluation: pass resume=True (--resume) to reuse them, or "
+                "overwrite=True (--overwrite) to delete them."
             )
 
 

@@ -23,7 +23,10 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from braindecode_emossl.errors import CheckpointError
 from braindecode_emossl.hosts import get_init_arguments
 from braindecode_emossl.pretraining.model_card import make_model_card
-from braindecode_emossl.pretraining.model_factory import find_model_class
+from braindecode_emossl.pretraining.model_factory import (
+    check_arguments,
+    find_model_class,
+)
 from braindecode_emossl.pretraining.objective import PretrainingObjective
 from braindecode_emossl.pretraining.provenance import settle_provenance, to_plain
 from braindecode_emossl.pretraining.registry import OBJECTIVES
@@ -222,6 +225,7 @@ def load_model(path, model=None, settings: dict[str, Any] | None = None) -> nn.M
     model_class = type(encoder)
     wanted = model_class if model is None else find_model_class(model)
     _compare(path, {"class": (model_class.__name__, wanted.__name__)})
+    check_arguments(model_class, settings or {})
     config = _decode(model_class, _read_config(find_checkpoint(path)))
     built = model_class(**{**config, **(settings or {})})
     _take_weights(built, encoder, path)

@@ -174,7 +174,9 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
 
     Arguments of the parts, which a search reaches too:
 
-    >>> classifier = SSLClassifier("SCMM", model__input_domain="de", memory="cache")
+    >>> classifier = SSLClassifier(
+    ...     "SCMM", model__input_domain="de", memory="cache", random_state=0
+    ... )
     >>> GridSearchCV(classifier, {"model__drop_prob": [0.0, 0.3]})
     """
 

@@ -24,6 +24,7 @@ from braindecode_emossl.pretraining.signal_identity import Signal, read_model_si
 
 __all__ = [
     "build_model",
+    "check_arguments",
     "check_heads",
     "check_template",
     "find_model_class",
@@ -160,6 +161,7 @@ def build_model(
         "sfreq": signal.sfreq,
         "chs_info": signal.chs_info,
     }
+    check_arguments(model_class, settings)
     parameters = inspect.signature(model_class).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         arguments = {k: v for k, v in arguments.items() if k in parameters}
@@ -173,6 +175,20 @@ def build_model(
         )
         arguments["chs_info"] = spread_channels(shape[0])
     return model_class(**arguments)
+
+
+def check_arguments(model_class: type, settings) -> None:
+    """Raise for an argument that a class does not have."""
+    parameters = inspect.signature(model_class).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for name in settings:
+        if name not in parameters:
+            close = difflib.get_close_matches(name, parameters, n=1)
+            hint = f" Did you mean model__{close[0]}?" if close else ""
+            raise TypeError(
+                f"model__{name} names no argument of {model_class.__name__}.{hint}"
+            )
 
 
 def check_heads(objective: nn.Module) -> None:

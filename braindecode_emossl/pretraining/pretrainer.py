@@ -166,6 +166,7 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
 
     Groups of subjects who see the same second of a stimulus, from a corpus:
 
+    >>> model = MEMHACL(n_outputs=2, n_chans=32, n_times=128, sfreq=128)
     >>> pretrainer = SSLPretrainer(MEMHACLPretraining(model))
     >>> pretrainer.fit(DEAP(), paradigm=Emotion(window=1.0))
     """

@@ -109,8 +109,8 @@ class ResumableTraining:
         if not self.resume:
             raise CheckpointError(
                 f"{self._state_path} is the state of an earlier training. Pass "
-                "resume=True to resume it, pass another checkpoint_dir, or delete the "
-                "file."
+                "resume=True (--resume) to resume it, or another checkpoint_dir "
+                "(--output), or delete the file."
             )
         state = read_state(self._state_path)
         for name in _ENTRIES:
@@ -133,8 +133,9 @@ class ResumableTraining:
         if changes:
             raise CheckpointError(
                 f"{self._state_path} is the state of another training: "
-                f"{'; '.join(changes)}. Set this back to resume it, pass another "
-                "checkpoint_dir, or delete the file to start from the beginning."
+                f"{'; '.join(changes)}. Use the earlier settings to resume it, pass "
+                "another checkpoint_dir (--output), or delete the file to start from "
+                "the beginning."
             )
 
     def _identify(self, dataset: WindowDataset) -> dict[str, str]:

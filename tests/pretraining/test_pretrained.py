@@ -172,10 +172,13 @@ def test_classes_and_channels_that_agree_are_accepted(windows, tmp_path):
 
 def test_an_argument_that_the_model_lacks_is_named(windows, checkpoints):
     X, y, metadata = windows
-    with pytest.raises(TypeError, match="unheard_of"):
-        make_classifier(checkpoints / "SCMM", model__unheard_of=1).fit(
-            X, y, metadata=metadata
-        )
+    message = (
+        r"model__n_filter names no argument of SCMM. Did you mean model__n_filters"
+    )
+    for pretrained in (checkpoints / "SCMM", None):
+        classifier = make_classifier(pretrained, model__n_filter=1, sfreq=128.0)
+        with pytest.raises(TypeError, match=message):
+            classifier.fit(X, y, metadata=metadata)
 
 
 def test_a_module_takes_no_arguments(windows, checkpoints):
