@@ -561,7 +561,11 @@ def pretrain(
         str, typer.Option(help="Device to train on. auto: a GPU if there is one.")
     ] = "auto",
     resume: Annotated[
-        bool, typer.Option(help="Resume the training in the output folder, if any.")
+        bool,
+        typer.Option(
+            help="Resume the training in the output folder, if there is one, which is "
+            "refused otherwise."
+        ),
     ] = True,
     yes: _Yes = False,
     json: _Json = False,
