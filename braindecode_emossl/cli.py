@@ -563,8 +563,8 @@ def pretrain(
     resume: Annotated[
         bool,
         typer.Option(
-            help="Resume the training in the output folder, if there is one, which is "
-            "refused otherwise."
+            help="Resume the training in the output folder. With --no-resume, an "
+            "earlier training there is an error."
         ),
     ] = True,
     yes: _Yes = False,

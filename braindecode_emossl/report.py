@@ -122,9 +122,10 @@ def write_report(
         "evaluations": cards,
         "commands": [{k: r[k] for k in ("command", "environment")} for r in records],
     }
+    # First the data, by which the next report knows the card as one.
+    write_json(files[2], card)
     for file, text in zip(files[:2], (page, render_card(card)), strict=True):
         write_file(file, partial(Path.write_text, data=text, encoding="utf-8"))
-    write_json(files[2], card)
     return files
 
 

@@ -9,7 +9,7 @@ import re
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from itertools import chain
@@ -373,8 +373,8 @@ class EmotionDataset(BaseDataset):
         if not recordings:
             asked = f" (sessions {self.sessions})" if found else ""
             reason = f"No file of subject {subject}{asked} lies below it."
-            if self._has_others(root, subject):
-                reason += " To load the others, name them by subjects= or --subjects."
+            if len(self.subject_list) > 1:
+                reason += " If others are there, name them by subjects= or --subjects."
             raise self._not_found(root, reason)
         expected = filter(self._is_selected, map(str, range(self.n_sessions)))
         if missing := [key for key in expected if key not in recordings]:
@@ -384,15 +384,6 @@ class EmotionDataset(BaseDataset):
             reason += _hint_at_remains(root)
             warn_of_format(f"{self.code} was looked for in {root}. {reason}")
         return recordings
-
-    def _has_others(self, root: Path, subject: int) -> bool:
-        """Return whether recordings of other subjects are there."""
-        first, *others = self.subject_list
-        if subject != first:
-            return True  # the first one was found before
-        with suppress(CorpusFormatError):  # raised for files that are there twice
-            return any(self._find_recordings(root, other) for other in others)
-        return True
 
     def _check_subject(self, subject) -> int:
         number = as_number(subject)
@@ -407,8 +398,8 @@ class EmotionDataset(BaseDataset):
         return CorpusNotFoundError(
             f"{self.code} was looked for in {root}. {reason}{_hint_at_remains(root)} "
             f"Expected are files such as {examples}, at any depth below "
-            f"that folder. {self._how_to_get()} If you have it, pass its "
-            f"folder: {type(self).__name__}(path=...), or set "
+            f"that folder. {self._how_to_get()} If you have it, say where: "
+            f"{type(self).__name__}(path=...), or set "
             f"MNE_DATASETS_{self.path_key}_PATH."
         )
 

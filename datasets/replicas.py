@@ -176,6 +176,9 @@ def write_replica(
     }
     root = Path(root).expanduser().absolute()
     receipt = root / f"replica-{corpus}.json"
+    folders, present = _find_replica(receipt, settings)
+    if folders and present == folders:
+        return root  # also where nothing can be written
     with lock(root / f".replica-{corpus}.lock"):
         remove_leftovers(root)
         folders, present = _find_replica(receipt, settings)

@@ -84,8 +84,8 @@ def warn_of_ignored_rules(code: str, threshold, ties: str, margin: float) -> Non
         verb = "have" if len(ignored) > 1 else "has"
         warnings.warn(
             f"{' and '.join(ignored)} of Emotion {verb} no effect on {code}, whose "
-            "valence is the class of the stimulus: only ratings are cut. Leave it out, "
-            'or pass label_source="self-report" if the corpus has ratings.',
+            "valence is the class of the stimulus: only ratings are cut. If the corpus "
+            'has ratings, pass label_source="self-report" to use them.',
             stacklevel=4,
         )
 

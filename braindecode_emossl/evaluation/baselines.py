@@ -232,7 +232,9 @@ def describe_mechanism(pipeline) -> str:
     if not pretrained:
         return "supervised from random weights"
     sources = {
-        "pre-training on other data (a checkpoint)": [p.pretrained for p in pretrained],
+        "pre-training on other data (a checkpoint)": [
+            p._starts_trained for p in pretrained
+        ],
         "self-supervised pre-training in each fold": [p._pretrains for p in pretrained],
     }
     source = ", then ".join(source for source, uses in sources.items() if any(uses))
@@ -264,7 +266,7 @@ def list_parts(pipeline) -> dict[str, Any]:
 def _is_pretrained(part) -> bool:
     if not isinstance(part, SSLClassifier):
         return False
-    return part.pretrained is not None or part._pretrains
+    return part._starts_trained or part._pretrains
 
 
 def _without_pretraining(pipeline, prefixes):
@@ -273,8 +275,10 @@ def _without_pretraining(pipeline, prefixes):
     for prefix in prefixes:
         part = list_parts(pipeline)[prefix]
         changes: dict[str, Any] = {"objective": None, "pretrained": None}
-        if part.pretrained is not None:  # then the checkpoint names the architecture
-            model = load_pretrained(part.pretrained, part.model)
+        if part._starts_trained:  # then the weights come with their architecture
+            model = part.model
+            if part.pretrained is not None:
+                model = load_pretrained(part.pretrained, part.model)
             arguments = get_init_arguments(model)
             changes["model"] = type(model)
             changes |= {

@@ -90,11 +90,6 @@ class ScheduleLearningRate(Callback):
         """Record the rate of the last step."""
         net.history.record("lr", net.optimizer_.param_groups[0]["lr"])
 
-    def on_train_end(self, net, **kwargs):
-        """Undo the schedule, so that another learning rate can be set."""
-        if self.warmup_steps or self.schedule:
-            restore_rates(net.optimizer_)
-
     def compute_factor(self, step: int, n_steps: int) -> float:
         """Return the factor by which the rate is multiplied.
 

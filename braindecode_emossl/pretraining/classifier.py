@@ -38,7 +38,7 @@ from braindecode_emossl.pretraining.model_factory import (
 )
 from braindecode_emossl.pretraining.pretrained import load_pretrained
 from braindecode_emossl.pretraining.pretrainer import SSLPretrainer, seeded
-from braindecode_emossl.pretraining.provenance import check_leakage
+from braindecode_emossl.pretraining.provenance import add_provenance, check_leakage
 from braindecode_emossl.pretraining.signal_identity import (
     Signal,
     align_windows,
@@ -59,7 +59,11 @@ from braindecode_emossl.pretraining.training_data import (
     join_metadata,
     list_subjects,
 )
-from braindecode_emossl.pretraining.windows import find_metadata, read_epochs
+from braindecode_emossl.pretraining.windows import (
+    find_metadata,
+    find_provenance,
+    read_epochs,
+)
 
 __all__ = ["SSLClassifier"]
 
@@ -81,9 +85,9 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
     ----------
     model : str, type, torch.nn.Module or None
         Name or class of a model of this package or of braindecode, or a model that
-        serves as a template and is copied. One that :class:`SSLPretrainer` has trained
-        is refused where ``pretrained`` would be. None: the model of ``pretrained``,
-        else "SCMM".
+        serves as a template and is copied. A model that :class:`SSLPretrainer` has
+        trained is checked for leakage as ``pretrained`` is. None: the model of
+        ``pretrained``, else "SCMM".
     objective : {"auto"}, str, type, torch.nn.Module or None
         The pre-training objective: that of the model; the name of one of this package;
         a class that is called with the model; or an objective whose ``encoder`` is
@@ -99,7 +103,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         Channels of the windows, as in ``mne.Info["chs"]``. Epochs have their own.
     pretrain_steps : int or None
         Number of updates of pre-training. 0: the same network from random weights.
-        None: 2000, or 0 with ``pretrained``.
+        None: 2000, or 0 with ``pretrained`` or a trained model.
     pretrain_epochs : int or None
         Passes over the windows, instead of ``pretrain_steps``.
     finetune : {"full", "linear-probe", "layer-decay", "gradual"}
@@ -380,6 +384,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             check_finetuner(model, settings, monitored)
             model = self._pretrain(model, [train, unlabeled, target])
             self._finetune(model, labeled, validation, rows, settings)
+            add_provenance(self.net_.module_, find_provenance(labeled.metadata))
         return self
 
     def predict_proba(self, X):
@@ -529,8 +534,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         self.pretrainer_ = None
         self.pretraining_subjects_ = None
         if not self._pretrains:
-            is_trained = self.pretrained is not None or hasattr(model, "provenance")
-            if not is_trained and hasattr(model, "fit_normalization"):
+            if not self._starts_trained and hasattr(model, "fit_normalization"):
                 # Random weights are to see the same input as pre-trained ones.
                 model.fit_normalization(concatenate(sets))
             return model
@@ -550,6 +554,12 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         return copy.deepcopy(pretrainer.objective_.encoder)
 
     @property
+    def _starts_trained(self) -> bool:
+        """Whether the weights come from a checkpoint, or the model has been trained."""
+        trained = getattr(self.model, "provenance", None) is not None
+        return self.pretrained is not None or trained
+
+    @property
     def _pretrains(self) -> bool:
         return self.objective is not None and max(self._length_of_pretraining) > 0
 
@@ -562,7 +572,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         if epochs is not None:
             return 0, epochs
         if steps is None:
-            steps = 2000 if self.pretrained is None else 0
+            steps = 0 if self._starts_trained else 2000
         return steps, 0
 
     def _make_pretrainer(self, model) -> SSLPretrainer:
@@ -588,9 +598,9 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         settings = self._get_part("objective")
         if not isinstance(objective, nn.Module):
             return objective(model, **settings)
+        check_heads(objective, model)
         objective = copy.deepcopy(objective)
         objective.encoder = model
-        check_heads(objective)
         return objective
 
     # -- fine-tuning ---------------------------------------------------------------

@@ -214,6 +214,8 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
             return super().fit_loop(X, y, epochs=epochs, **fit_params)
         finally:
             self.reads_features_ = False
+            if self.schedule is not None:  # else another rate could not be set
+                restore_rates(self.optimizer_)
 
     def get_split_datasets(self, X, y=None, **fit_params):
         """Return training and validation data, features if only the head is trained."""
@@ -309,26 +311,20 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
                 group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * done))
         self.n_steps_ += 1
 
-    def on_train_end(self, net, **kwargs):
-        """Undo the schedule, so that another learning rate can be set."""
-        super().on_train_end(net, **kwargs)
-        if self.schedule is not None:
-            restore_rates(self.optimizer_)
-
     def infer(self, x, **fit_params):
         """Apply the model, with its frozen layers as in prediction."""
         if self.module_.training and self._n_trained < len(self.layers_):
             self.module_.eval()
             for name in self.layers_[-self._n_trained :]:
                 self.module_.get_submodule(name).train()
-        x = x["x"] if isinstance(x, dict) else x
+        x = x["x"] if _is_weighted(x) else x
         if self.reads_features_:
             return self.module_.final_layer(to_tensor(x, device=self.device))
         return super().infer(x, **{**self.forward_arguments_, **fit_params})
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return the loss, weighted if the windows come with weights."""
-        if not isinstance(X, dict):
+        if not _is_weighted(X):
             return super().get_loss(y_pred, y_true, X=X, training=training)
         labels, weights = y_true.to(y_pred.device), X["sample_weight"].to(y_pred.device)
         return _weigh_loss(self.criterion_, y_pred, labels, weights)
@@ -403,6 +399,11 @@ class _Rounds:
         n_steps = min(self.n_steps, self.n_left)
         self.n_left -= n_steps
         return islice(self.stream, n_steps)
+
+
+def _is_weighted(windows) -> bool:
+    """Return whether a batch is windows with their weights."""
+    return isinstance(windows, dict) and "sample_weight" in windows
 
 
 def _is_single(x, n_windows: int) -> bool:

@@ -18,7 +18,6 @@ from braindecode.models.util import (
 )
 from torch import nn
 
-from braindecode_emossl.pretraining.objective import PretrainingObjective
 from braindecode_emossl.pretraining.registry import OBJECTIVES
 from braindecode_emossl.pretraining.signal_identity import Signal, read_model_signal
 
@@ -191,23 +190,28 @@ def check_arguments(model_class: type, settings) -> None:
             )
 
 
-def check_heads(objective: nn.Module) -> None:
-    """Raise if an objective of this package was built for another model."""
-    if not isinstance(objective, PretrainingObjective):
+def check_heads(objective: nn.Module, model: nn.Module) -> None:
+    """Raise if an objective of this package needs other heads for another model."""
+    if type(objective) not in OBJECTIVES.values():
         return
     with torch.random.fork_rng(devices=[]):
-        fitting = type(objective)(objective.encoder, **objective.settings)
-    shapes, own = (
-        {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-        for module in (fitting, objective)
-    )
-    for name in [*shapes, *own]:
-        if own.get(name) != shapes.get(name):
+        own, needed = (
+            {
+                name: tuple(tensor.shape)
+                for name, tensor in type(objective)(encoder, **objective.settings)
+                .state_dict()
+                .items()
+                if not name.startswith("encoder.")
+            }
+            for encoder in (objective.encoder, model)
+        )
+    for name in [*own, *needed]:
+        if own.get(name) != needed.get(name):
             raise ValueError(
                 f"objective must fit the model, but {name} of the "
                 f"{type(objective).__name__} has the shape {own.get(name)}, and needs "
-                f"{shapes.get(name)} for {type(objective.encoder).__name__} and the "
-                "windows. Pass its class and objective__ arguments instead."
+                f"{needed.get(name)} for {type(model).__name__} and the windows. Pass "
+                "its class and objective__ arguments instead."
             )
 
 

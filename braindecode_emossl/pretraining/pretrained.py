@@ -93,6 +93,7 @@ def load_pretrained(source, model=None, settings: dict[str, Any] | None = None):
     if not isinstance(model, nn.Module):
         return loaded
     load_body(model, loaded.state_dict(), source)
+    model.provenance = None  # of these weights nothing is known
     return model
 
 

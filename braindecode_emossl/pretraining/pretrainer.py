@@ -30,12 +30,13 @@ from braindecode_emossl.pretraining.callbacks import (
     RecordTerms,
     ScheduleLearningRate,
     list_terms,
+    restore_rates,
 )
 from braindecode_emossl.pretraining.checkpoints import find_fault, save_checkpoint
 from braindecode_emossl.pretraining.device_training import find_device
 from braindecode_emossl.pretraining.diagnosis import Diagnosis
 from braindecode_emossl.pretraining.loop import RaiseInterrupt, StepwiseTraining
-from braindecode_emossl.pretraining.provenance import settle_provenance
+from braindecode_emossl.pretraining.provenance import add_provenance, settle_provenance
 from braindecode_emossl.pretraining.resuming import ResumableTraining
 from braindecode_emossl.pretraining.signal_identity import read_model_signal
 from braindecode_emossl.pretraining.windows import (
@@ -311,6 +312,7 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         )
         self.sampler_ = None
         self.recordings_: dict[WindowDataset, Any] = {}
+        self.provenance_ = None
         # What forward takes beside the batch, whatever it calls that.
         arguments = list(inspect.signature(self.objective.forward).parameters)
         self.arguments_ = set(arguments[1:])
@@ -366,7 +368,10 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         dataset = self.gather(X, metadata, paradigm)
         with self.hold_checkpoint_dir():
             self._resume(dataset)
-            super().fit(dataset, None)
+            try:
+                super().fit(dataset, None)
+            finally:
+                self.saved_ = None  # it is of these windows
         self.record_diagnosis(dataset)
         return self
 
@@ -433,8 +438,12 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
                 self.initialize()
             self.note_provenance(X)
             # Each call draws other numbers than those before it.
-            with seeded(self.seed_ + self.n_steps_, self.device):
-                super().partial_fit(X, None, **fit_params)
+            try:
+                with seeded(self.seed_ + self.n_steps_, self.device):
+                    super().partial_fit(X, None, **fit_params)
+            finally:
+                if self.warmup_steps or self.schedule:
+                    restore_rates(self.optimizer_)
             if saves:
                 self.save_trained()
         return self
@@ -453,14 +462,17 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
     def note_provenance(self, dataset: WindowDataset) -> None:
         """Add the recordings of a training to those that the weights have seen."""
         seen = dataset.provenance
-        if self.history:  # the weights are those of an earlier training
+        # Before a first training nothing is seen; afterwards None is unknown.
+        if self.history or self.provenance_ is not None:
             seen = settle_provenance(seen, settle_provenance(self.provenance_))
+        self.set_provenance(seen)
+
+    def set_provenance(self, seen) -> None:
+        """Set the recordings that the weights have seen; None if they are unknown."""
         self.provenance_ = seen
         encoder = getattr(self.objective_, "encoder", None)
-        if isinstance(encoder, nn.Module) and seen is not None:
-            encoder.provenance = settle_provenance(
-                seen, getattr(encoder, "provenance", None)
-            )
+        if isinstance(encoder, nn.Module):
+            add_provenance(encoder, seen)
 
     def get_split_datasets(self, X, y=None, **fit_params):
         """Return the training windows, and the validation windows or None."""

@@ -13,7 +13,7 @@ import pandas as pd
 
 from braindecode_emossl.errors import CheckpointError, LeakageError, LeakageWarning
 
-__all__ = ["check_leakage", "settle_provenance", "to_plain"]
+__all__ = ["add_provenance", "check_leakage", "settle_provenance", "to_plain"]
 
 # Subjects that a message names.
 _MAX_NAMED = 10
@@ -145,6 +145,14 @@ def settle_provenance(provenance, before=None) -> dict[str, Any]:
         corpora[name] = _join(corpora[name], entry) if name in corpora else entry
     complete = before["complete"] and given["complete"]
     return {**before, **given, "corpora": corpora, "complete": complete}
+
+
+def add_provenance(model, seen) -> None:
+    """Add recordings, if they are known, to those that a model has seen."""
+    # What is not known, the caller of save_checkpoint may say.
+    if seen is not None:
+        before = getattr(model, "provenance", None)
+        model.provenance = settle_provenance(seen, before)
 
 
 def to_plain(value):

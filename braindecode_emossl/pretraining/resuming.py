@@ -52,6 +52,7 @@ _ENTRIES = (
     "scaler",
     "generators",
     "early_stopping",
+    "provenance",
 )
 # State of skorch's EarlyStopping.
 _STOPPING = ("misses_", "dynamic_threshold_", "best_epoch_", "best_model_weights_")
@@ -170,6 +171,7 @@ class ResumableTraining:
                 "optimizer": self.optimizer_.state_dict(),
                 "scaler": self.scaler_.state_dict(),
                 "generators": self.get_generators(),
+                "provenance": self.provenance_,
                 "early_stopping": None
                 if stopping is None
                 else {name: getattr(stopping, name) for name in _STOPPING},
@@ -190,6 +192,7 @@ class ResumableTraining:
                 for name in _STOPPING:
                     setattr(stopping, name, state["early_stopping"][name])
             self.set_generators(state["generators"])
+            self.set_provenance(state["provenance"])
         except KeyError as error:
             raise self._unusable(f"it has no entry {error}") from error
         except (AttributeError, RuntimeError, TypeError, ValueError) as error:

@@ -24,6 +24,7 @@ __all__ = [
     "WindowArray",
     "WindowDataset",
     "find_metadata",
+    "find_provenance",
     "gather_windows",
     "join_corpora",
     "number_recordings",
@@ -208,21 +209,7 @@ class WindowDataset(Dataset):
     @property
     def provenance(self) -> dict | None:
         """Corpora, subjects and sessions of the windows; None if they are unknown."""
-        metadata = self.metadata
-        if metadata is None or not {"corpus", "subject"} <= set(metadata):
-            return None
-        known = metadata.dropna(subset=["corpus", "subject"])
-        corpora = {
-            corpus: {
-                f"{name}s": part[name].unique().tolist()
-                for name in ("subject", "session")
-                if name in part and part[name].notna().all()
-            }
-            for corpus, part in known.groupby("corpus", observed=True)
-        }
-        if len(known) < len(metadata):
-            return {"corpora": corpora, "complete": False}
-        return {"corpora": corpora}
+        return find_provenance(self.metadata)
 
     def describe(self, number: int) -> str:
         """Describe a window in an error message.
@@ -408,6 +395,24 @@ def find_metadata(
         )
     column = {"subject": subjects.ravel()}
     return pd.DataFrame(column) if metadata is None else metadata.assign(**column)
+
+
+def find_provenance(metadata: pd.DataFrame | None) -> dict | None:
+    """Return corpora, subjects and sessions of windows; None if they are unknown."""
+    if metadata is None or not {"corpus", "subject"} <= set(metadata):
+        return None
+    known = metadata.dropna(subset=["corpus", "subject"])
+    corpora = {
+        corpus: {
+            f"{name}s": part[name].unique().tolist()
+            for name in ("subject", "session")
+            if name in part and part[name].notna().all()
+        }
+        for corpus, part in known.groupby("corpus", observed=True)
+    }
+    if len(known) < len(metadata):
+        return {"corpora": corpora, "complete": False}
+    return {"corpora": corpora}
 
 
 def number_recordings(metadata, known=None) -> np.ndarray | None:

@@ -639,19 +639,3 @@ def test_an_own_corpus_without_metadata_is_inspected(tmp_path):
     found = inspect_corpus(Own(path=tmp_path, on_error="warn"), read_signals=True)
     assert (found.n_trials, found.expected_trials) == (2, 2)
     assert found.verdict == "complete"
-
-
-def test_the_others_are_offered_only_if_they_are_there(seed_root, tmp_path):
-    """The folder of another corpus was said to hold other subjects."""
-    (tmp_path / "other.txt").touch()
-    offer = "To load the others, name them by subjects="
-    for root, subjects, offered in (
-        (tmp_path, [1, 2], False),
-        (seed_root, [14, 15], False),
-        (seed_root, [15, 1], True),
-        (seed_root, [1, 15], True),
-    ):
-        with pytest.raises(CorpusNotFoundError, match="No file of subject") as error:
-            for subject in subjects:
-                SEED(subjects, path=root).data_path(subject)
-        assert (offer in str(error.value)) is offered

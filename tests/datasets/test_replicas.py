@@ -502,3 +502,12 @@ def test_wrong_arguments_are_refused_before_anything_is_written(
 def test_deap_has_one_session(tmp_path):
     with pytest.raises(ValueError, match="sessions must be among"):
         write_replica("DEAP", tmp_path / "new", **SMALL["DEAP"] | {"sessions": [0, 1]})
+
+
+def test_a_replica_that_is_there_is_returned_without_writing(tmp_path):
+    """In a folder that may only be read, the lock could not be made."""
+    settings = {"subjects": [1], "sessions": [0], "seconds": 2, "seed": 0}
+    write_replica("SEED", tmp_path, **settings)
+    (tmp_path / ".replica-SEED.lock").unlink()
+    assert write_replica("SEED", tmp_path, **settings) == tmp_path
+    assert not (tmp_path / ".replica-SEED.lock").exists()

@@ -415,6 +415,7 @@ def test_an_objective_of_another_model_is_refused_at_once(windows):
     ):
         make_classifier(model=model, objective=template).fit(X, y)
     model = SCMM(**signal, n_filters=(4, 6))
+    template.projector = nn.Sequential(template.projector, nn.Linear(128, 8))
     classifier = make_classifier(model=model, objective=template, pretrain_steps=1)
     assert classifier.fit(X, y).pretrainer_.module_.settings["temperature"] == 0.3
 

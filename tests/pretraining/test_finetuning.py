@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import StratifiedKFold
 from skorch.callbacks import Callback, EpochScoring
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import ValidSplit
@@ -423,10 +424,23 @@ def test_callbacks_of_skorch_score_and_split_as_elsewhere(model, data, weighted)
             train_split=split,
         ).fit(X, y, **weights)
         assert net.history[-1, "read"] == net.history[-1, "train_accuracy"]
-        assert 0 <= net.history[-1, "cached"] <= 1
+        batches = net.history[-1, "batches"]
+        n_trained = sum(batch.get("train_batch_size", 0) for batch in batches)
+        n_right = net.history[-1, "cached"] * n_trained
+        assert n_right == pytest.approx(round(n_right))
         if split is not None:
-            assert 0 <= net.history[-1, "valid_accuracy"] <= 1
+            rows = next(StratifiedKFold(4).split(X, y))[1]
+            right = net.predict(X[rows]) == y[rows]
+            assert net.history[-1, "valid_accuracy"] == right.mean()
             assert sum(net.history[-1, "batches", :, "train_batch_size"]) == 24
+
+
+def test_windows_may_be_in_a_dict_without_weights(model, data):
+    """Any dict was taken for windows with their weights."""
+    X, y = data
+    net = fit(model, ({"x": X}, y), max_steps=3, batch_size=32)
+    plain = fit(model, data, max_steps=3, batch_size=32)
+    assert changed(model, net) == changed(model, plain)
 
 
 def test_a_rate_that_is_set_is_that_of_the_next_training(model, data):

@@ -14,6 +14,8 @@ from braindecode.models import EEGNet
 from torch import nn
 
 from braindecode_emossl.errors import CheckpointError, LeakageError, LeakageWarning
+from braindecode_emossl.evaluation import with_baselines
+from braindecode_emossl.evaluation.baselines import describe_mechanism
 from braindecode_emossl.models import (
     MEMHACL,
     SCMM,
@@ -307,6 +309,35 @@ def test_a_model_pretrained_in_memory_is_checked_as_a_checkpoint_is(windows):
     found = classifier.net_.module_
     assert torch.equal(found.feature_scale, encoder.feature_scale)
     assert not torch.equal(found.feature_scale, torch.ones_like(found.feature_scale))
+
+
+def test_a_fine_tuned_model_knows_the_subjects_of_its_labels(windows, checkpoints):
+    """It knew those of the checkpoint alone."""
+    X, y, metadata = windows
+    others = metadata.assign(corpus="DEAP")
+    model = (
+        make_classifier(checkpoints / "SCMM").fit(X, y, metadata=others).net_.module_
+    )
+    assert [*model.provenance["corpora"]] == ["SEED", "DEAP"]
+    classifier = SSLClassifier(model, objective=None, finetune_steps=0)
+    with pytest.raises(LeakageError, match="seen subject 1 of DEAP"):
+        classifier.fit(X, y, metadata=others, held_out=others[:1])
+
+
+def test_a_model_trained_in_memory_is_fine_tuned_as_a_checkpoint_is(windows):
+    """It was pre-trained again, and its control started from its weights."""
+    X, y, metadata = windows
+    objective = MODELS["SCMM"]()
+    pretrainer = SSLPretrainer(objective, max_steps=2, random_state=0)
+    encoder = pretrainer.fit(X, metadata=metadata).module_.encoder
+    classifier = SSLClassifier(encoder, sfreq=128, finetune_steps=0, random_state=0)
+    assert "a checkpoint" in describe_mechanism(classifier)
+    assert classifier.fit(X, y, metadata=metadata).pretrainer_ is None
+    rows = with_baselines({"T": classifier})
+    random = rows["T, random weights"].fit(X, y, metadata=metadata).net_.module_
+    assert random.n_filters == encoder.n_filters
+    weight = "blocks.0.0.weight"
+    assert not torch.equal(random.state_dict()[weight], encoder.state_dict()[weight])
 
 
 def test_subjects_in_the_unlabeled_windows_are_not_tested(windows, checkpoints):

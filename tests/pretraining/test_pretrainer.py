@@ -869,6 +869,18 @@ def test_further_training_adds_to_the_provenance(X, further, tmp_path):
     assert not hasattr(pretrainer.objective.encoder, "provenance")
 
 
+def test_a_resumed_training_knows_all_that_its_weights_have_seen(X, tmp_path):
+    """The state held weights of subjects that the provenance forgot."""
+    settings = {"checkpoint_dir": tmp_path, "resume": True}
+    first = make_pretrainer(**settings).fit(X, metadata=of_subjects(1, 2))
+    first.partial_fit(X, metadata=of_subjects(3))
+    again = make_pretrainer(**settings).fit(X, metadata=of_subjects(1, 2))
+    assert again.n_steps_ == first.n_steps_
+    assert again.provenance_ == first.provenance_
+    saved = load_checkpoint(tmp_path / "trained").provenance
+    assert saved["corpora"]["SEED"]["subjects"] == [1, 2, 3]
+
+
 def test_partial_fit_is_seeded(X):
     """It drew from torch's own generator, whatever random_state was."""
     found = []
@@ -889,7 +901,23 @@ def test_a_rate_that_is_set_is_that_of_the_next_training(X):
     assert max(rates) == pytest.approx(1e-2)
     pretrainer.set_params(lr=1e-3).partial_fit(X)
     assert max(rates[15:]) == pytest.approx(1e-3)
-    pretrainer.set_params(schedule=None, warmup_steps=0).partial_fit(X)
+
+
+def test_a_rate_that_is_set_after_a_failure_is_used(X):
+    """The schedule of the training that had failed went on."""
+    rates = []
+
+    class Fail(Callback):
+        def on_batch_end(self, net, **kwargs):
+            rates.append(net.optimizer_.param_groups[0]["lr"])
+            if len(rates) == 3:
+                raise RuntimeError("of the user")
+
+    pretrainer = make_pretrainer(lr=1e-2, schedule="cosine", callbacks=[Fail()])
+    with pytest.raises(RuntimeError, match="of the user"):
+        pretrainer.fit(X)
+    pretrainer.set_params(lr=1e-4).partial_fit(X)
+    assert max(rates[3:]) == pytest.approx(1e-4)
 
 
 def test_epochs_are_reordered_to_the_channels_of_the_model(X):
