@@ -122,11 +122,15 @@ def write_report(
         "evaluations": cards,
         "commands": [{k: r[k] for k in ("command", "environment")} for r in records],
     }
-    # First the data, by which the next report knows the card as one.
+    _write_text(files[0], page)
+    # Before its text: by the data the next report knows the card as one.
     write_json(files[2], card)
-    for file, text in zip(files[:2], (page, render_card(card)), strict=True):
-        write_file(file, partial(Path.write_text, data=text, encoding="utf-8"))
+    _write_text(files[1], render_card(card))
     return files
+
+
+def _write_text(file: Path, text: str) -> None:
+    write_file(file, partial(Path.write_text, data=text, encoding="utf-8"))
 
 
 def _check_card(text: Path, data: Path) -> None:
