@@ -34,6 +34,7 @@ from braindecode_emossl.pretraining.signal_identity import read_model_signal
 from braindecode_emossl.storage import find_folder, hash_bytes, write_folder
 
 __all__ = [
+    "check_replaceable",
     "find_checkpoint",
     "find_fault",
     "load_body",
@@ -113,7 +114,7 @@ def save_checkpoint(path, objective: PretrainingObjective, provenance=None) -> N
         _CONFIG: json.dumps(config, indent=2).encode(),
         _CARD: make_model_card(config).encode(),
     }
-    _check_replaceable(path)
+    check_replaceable(path)
     write_folder(path, lambda folder: _write_files(folder, files))
 
 
@@ -542,7 +543,8 @@ def _write_files(folder: Path, files: dict[str, bytes]) -> None:
         (folder / name).write_bytes(data)
 
 
-def _check_replaceable(path: Path) -> None:
+def check_replaceable(path: Path) -> None:
+    """Raise unless a folder is empty, a checkpoint or not there."""
     if not path.exists():
         return
     if not path.is_dir():

@@ -104,22 +104,22 @@ class LabeledWindows(Dataset):
 
     Parameters
     ----------
-    windows : WindowArray
+    X : WindowArray
         The windows.
-    labels : torch.Tensor, shape (n_windows,)
+    y : torch.Tensor, shape (n_windows,)
         Codes of the classes.
     weights : torch.Tensor, shape (n_windows,), or None
         Weights of the windows in the loss.
     """
 
-    def __init__(self, windows: WindowArray, labels, weights=None):
-        # Callbacks of skorch look for X and y.
-        self.X = self.windows = windows
-        self.y = self.labels = labels
+    def __init__(self, X: WindowArray, y, weights=None):
+        # Callbacks of skorch look for these names.
+        self.X = X
+        self.y = y
         self.weights = weights
 
     def __len__(self) -> int:
-        return len(self.windows)
+        return len(self.X)
 
     def __getitem__(self, index: int):
         """Return a window, with its weight if there are weights, and its label."""
@@ -131,16 +131,16 @@ class LabeledWindows(Dataset):
     def __getitems__(self, indices):
         """Return a batch, for a data loader."""
         rows = np.asarray(indices)
-        on = torch.from_numpy(rows).to(self.labels.device, non_blocking=True)
-        windows: Any = self.windows[rows]
+        on = torch.from_numpy(rows).to(self.y.device, non_blocking=True)
+        windows: Any = self.X[rows]
         if self.weights is not None:
             windows = {"x": windows, "sample_weight": self.weights[on]}
-        return windows, self.labels[on]
+        return windows, self.y[on]
 
     def to(self, device) -> LabeledWindows:
         """Return the data set on another device."""
         weights = None if self.weights is None else self.weights.to(device)
-        return LabeledWindows(self.windows.to(device), self.labels.to(device), weights)
+        return LabeledWindows(self.X.to(device), self.y.to(device), weights)
 
 
 def collate(batch):

@@ -209,10 +209,9 @@ class DistributedPretrainer(SSLPretrainer):
         # Else another process could read an older state in its next training.
         self._accelerator.wait_for_everyone()
 
-    def save_trained(self):
-        """Write the trained objective, in the first process."""
-        if self._accelerator.is_main_process:
-            super().save_trained()
+    def saves_trained(self):
+        """Return whether this process writes the trained objective: the first one."""
+        return self._accelerator.is_main_process and super().saves_trained()
 
 
 def synchronize(module: nn.Module) -> None:

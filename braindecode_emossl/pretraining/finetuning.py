@@ -223,7 +223,7 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
         if valid is None and not fit_params and self._repeats_windows(train):
             features = self._extract_features(train)
             if features is not None:
-                train = LabeledWindows(features, train.labels, train.weights)
+                train = LabeledWindows(features, train.y, train.weights)
                 self.reads_features_ = True
         return train, valid
 

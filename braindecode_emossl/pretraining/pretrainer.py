@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -32,7 +33,11 @@ from braindecode_emossl.pretraining.callbacks import (
     list_terms,
     restore_rates,
 )
-from braindecode_emossl.pretraining.checkpoints import find_fault, save_checkpoint
+from braindecode_emossl.pretraining.checkpoints import (
+    check_replaceable,
+    find_fault,
+    save_checkpoint,
+)
 from braindecode_emossl.pretraining.device_training import find_device
 from braindecode_emossl.pretraining.diagnosis import Diagnosis
 from braindecode_emossl.pretraining.loop import RaiseInterrupt, StepwiseTraining
@@ -359,7 +364,8 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
             rate than the model.
         CheckpointError
             If ``checkpoint_dir`` holds the state of another training, or of one that
-            must not be resumed, or is in use by another training.
+            must not be resumed, or files of others in ``trained``, or is in use by
+            another training.
         FloatingPointError
             If the loss of a batch, or its gradients, are not finite. The message names
             the batch.
@@ -400,10 +406,9 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
                 n_processes,
             )
 
-    def save_trained(self) -> None:
-        """Write the trained objective to ``checkpoint_dir``, as a checkpoint."""
-        trained = self.checkpoint_folder / "trained"
-        save_checkpoint(trained, self.objective_, self.provenance_)
+    @property
+    def _trained_folder(self) -> Path:
+        return self.checkpoint_folder / "trained"
 
     def partial_fit(self, X, y=None, classes=None, *, metadata=None, **fit_params):
         """Train for ``max_steps`` or ``max_epochs`` more, from the present weights.
@@ -430,8 +435,8 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         if not isinstance(X, WindowDataset):
             X = self.gather(X, metadata)
         self._check_metadata(X.metadata)
-        saves = self.checkpoint_dir is not None and self._can_be_saved()
         with self.hold_checkpoint_dir():
+            saves = self.saves_trained()
             if not hasattr(self, "saved_"):  # it does not come from fit
                 self._resume(X)
             if not self.initialized_:
@@ -442,15 +447,31 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
                 with seeded(self.seed_ + self.n_steps_, self.device):
                     super().partial_fit(X, None, **fit_params)
             finally:
+                if self.saved_ is not None:
+                    del self.saved_  # not restored: it is of these windows
                 if self.warmup_steps or self.schedule:
                     restore_rates(self.optimizer_)
             if saves:
-                self.save_trained()
+                save_checkpoint(self._trained_folder, self.objective_, self.provenance_)
         return self
 
-    def _can_be_saved(self) -> bool:
-        """Return whether the trained objective can be a checkpoint; warn if not."""
-        fault = find_fault(self.checkpoint_folder, self.objective)
+    def saves_trained(self) -> bool:
+        """Return whether a checkpoint is written at the end; warn if it cannot be.
+
+        Returns
+        -------
+        bool
+            Whether there is a ``checkpoint_dir`` and the objective can be saved.
+
+        Raises
+        ------
+        CheckpointError
+            If ``checkpoint_dir/trained`` holds other files.
+        """
+        if self.checkpoint_dir is None:
+            return False
+        check_replaceable(self._trained_folder)
+        fault = find_fault(self._trained_folder, self.objective)
         if fault is not None:
             log.warning(
                 "checkpoint_dir keeps the state of the training, but no checkpoint of "

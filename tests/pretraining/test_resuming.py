@@ -238,6 +238,20 @@ def test_the_trained_objective_is_a_checkpoint_with_its_provenance(tmp_path, met
         assert torch.equal(tensor, state[name]), name
 
 
+def test_files_of_others_are_found_before_the_training(tmp_path):
+    """The checkpoint was refused only at the end of the training."""
+    objective, X = make_scmm()
+    pretrainer = make_pretrainer(objective, checkpoint_dir=tmp_path)
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"trained holds \['notes.txt'\]"):
+        pretrainer.fit(X)
+    assert not (tmp_path / "state.safetensors").exists()
+    (tmp_path / "trained" / "notes.txt").unlink()
+    pretrainer.fit(X)
+    assert load_checkpoint(tmp_path / "trained")
+
+
 def test_the_folder_may_begin_with_the_home_of_the_user(tmp_path, monkeypatch):
     """checkpoint_dir="~/x" wrote to a folder that is called ~."""
     for name in ("HOME", "USERPROFILE"):
@@ -347,6 +361,29 @@ def test_partial_fit_keeps_its_state_too(tmp_path):
     assert len(load_state(tmp_path / "state.safetensors")["history"]) == 10
     with pytest.raises(CheckpointError, match="resume=True"):
         make_pretrainer(objective, checkpoint_dir=tmp_path).partial_fit(X)
+
+
+def test_a_state_that_was_not_restored_is_not_that_of_other_windows(tmp_path):
+    """After a failure before the first epoch, partial_fit took it for any windows."""
+    objective, X = make_scmm()
+    first = make_pretrainer(objective, checkpoint_dir=tmp_path).fit(X)
+
+    class FailOnce(Callback):
+        has_failed = False
+
+        def on_train_begin(self, net, **kwargs):
+            if not self.has_failed:
+                self.has_failed = True
+                raise Killed
+
+    settings = {"checkpoint_dir": tmp_path, "resume": True, "callbacks": [FailOnce()]}
+    again = make_pretrainer(objective, **settings)
+    with pytest.raises(Killed):
+        again.partial_fit(X)
+    with pytest.raises(CheckpointError, match="the contents of the windows differ"):
+        again.partial_fit(X + 1)
+    again.partial_fit(X)
+    assert again.history[:, "train_loss"] == first.history[:, "train_loss"]
 
 
 def test_other_windows_and_other_objectives_are_not_resumed(tmp_path):
