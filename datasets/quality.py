@@ -39,6 +39,23 @@ _NEVER_SATURATED = ("temperature",)
 _MOST_NAMES = 12
 
 _UNITS = {1e6: "volts", 1e3: "millivolts", 1e-3: "nanovolts"}
+# What is said of each kind of findings, in this order.
+_MESSAGES = {
+    "absent": "{n} EEG channels are absent and filled with zeros: {names}. {done}",
+    "flat_sensors": "{n} channels other than EEG are flat, as sensors without contact "
+    "are: {names}. {done}",
+    "saturated_sensors": "{n} channels other than EEG are saturated, held at their "
+    "largest or smallest value: {names}",
+    "flat": "{n} EEG channels are flat, as electrodes without contact are: {names}. "
+    "{done}",
+    "still": "the EEG stands still for a while: {names}",
+    "saturated": "{n} EEG channels are saturated, held at their largest or smallest "
+    "value: {names}",
+    "large": "{n} EEG channels have implausible amplitudes: {names}",
+    "units": "the unit of the EEG is in doubt, whose standard deviation (of the median "
+    "channel) looks {names}. It was read in the unit of the release; convert the file "
+    "if it has another one.",
+}
 
 
 @dataclass
@@ -104,8 +121,10 @@ class RecordingQuality:
             self.whole_numbers.append(trial)
         is_flat = high - low <= _FLAT_SHARE * np.median(high - low)
         for k in np.flatnonzero(is_flat).tolist():
-            findings = self.absent if self.ch_names[k] in absent else self.flat
-            self._add(findings, k, trial, f"{mean[k] * 1e6:.4g} microvolts")
+            if self.ch_names[k] in absent:
+                self._add(self.absent, k, trial, "")
+            else:
+                self._add(self.flat, k, trial, f"{mean[k] * 1e6:.4g} microvolts")
         for k in np.flatnonzero(peak > self.implausible).tolist():
             self._add(self.large, k, trial, f"{peak[k] * 1e3:.3g} mV")
         self._find_runs(trial, eeg, ~is_flat)
@@ -219,68 +238,36 @@ class RecordingQuality:
             warn_of_format(message)
 
     def _messages(self, marked: bool) -> Iterable[str]:
-        where = self.where
         done = (
             "They are listed in raw.info['bads']."
             if marked
             else "They are not marked, as mark_bads=False."
         )
-        if self.absent:
-            yield (
-                f"{where}: {len(self.absent)} EEG channels are absent and filled with "
-                f"zeros: {self._list(self.absent, details=False)}. {done}"
-            )
-        if self.flat_sensors:
-            yield (
-                f"{where}: {len(self.flat_sensors)} channels other than EEG are flat, "
-                "as sensors without contact are: "
-                f"{self._list(self.flat_sensors, details=False)}. {done}"
-            )
-        if self.saturated_sensors:
-            yield (
-                f"{where}: {len(self.saturated_sensors)} channels other than EEG are "
-                "saturated, held at their largest or smallest value: "
-                f"{self._list(self.saturated_sensors)}"
-            )
-        if self.flat:
-            yield (
-                f"{where}: {len(self.flat)} EEG channels are flat, as electrodes "
-                f"without contact are: {self._list(self.flat)}. {done}"
-            )
-        if self.still:
-            yield f"{where}: the EEG stands still for a while: {self._list(self.still)}"
-        if self.saturated:
-            yield (
-                f"{where}: {len(self.saturated)} EEG channels are saturated, held at "
-                f"their largest or smallest value: {self._list(self.saturated)}"
-            )
-        if self.large:
-            yield (
-                f"{where}: {len(self.large)} EEG channels have implausible amplitudes: "
-                f"{self._list(self.large)}"
-            )
-        if self.units:
-            yield (
-                f"{where}: the unit of the EEG is in doubt, whose standard deviation "
-                f"(of the median channel) looks {self._list(self.units)}. It was read "
-                "in the unit of the release; convert the file if it has another one."
-            )
+        for kind, message in _MESSAGES.items():
+            if found := getattr(self, kind):
+                names = _list_findings(found)
+                text = message.format(n=len(found), names=names, done=done)
+                yield f"{self.where}: {text}"
         if self.whole_numbers:
             trials = _join_numbers(self.whole_numbers)
             yield (
-                f"{where}: the EEG of {trials} is stored as whole numbers and was read "
-                "as such, in the unit of the release; the makers' files have fractions."
+                f"{self.where}: the EEG of {trials} is stored as whole numbers and was "
+                "read as such, in the unit of the release; the makers' files have "
+                "fractions."
             )
 
-    def _list(self, findings: dict[str, dict], details: bool = True) -> str:
-        names = []
-        for name, trials in list(findings.items())[:_MOST_NAMES]:
-            others = ", first " if len(trials) > 1 else ", "
-            detail = others + next(iter(trials.values())) if details else ""
-            names.append(f"{name} ({_join_numbers(trials)}{detail})")
-        if (n_more := len(findings) - _MOST_NAMES) > 0:
-            names.append(f"and {n_more} more")
-        return ", ".join(names)
+
+def _list_findings(findings: dict[str, dict]) -> str:
+    """Return channels as text, with their trials and the detail of the first one."""
+    names = []
+    for name, trials in list(findings.items())[:_MOST_NAMES]:
+        others = ", first " if len(trials) > 1 else ", "
+        detail = next(iter(trials.values()))
+        detail = detail and others + detail
+        names.append(f"{name} ({_join_numbers(trials)}{detail})")
+    if (n_more := len(findings) - _MOST_NAMES) > 0:
+        names.append(f"and {n_more} more")
+    return ", ".join(names)
 
 
 def _find_plateaus(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

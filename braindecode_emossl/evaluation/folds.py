@@ -9,7 +9,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial, wraps
+from functools import wraps
 from itertools import combinations
 from time import perf_counter
 from typing import Any
@@ -691,22 +691,11 @@ def make_job(
     if grid or _divides_windows(pipeline):
         # In its inner folds scikit-learn divides whatever is as long as X, like X.
         fit_rows = {k: rows[len(rows) == len(train) :] for k, rows in fit_rows.items()}
-    params: dict[str, Callable[[], Any]] = {
-        "metadata": lambda: metadata.iloc[train].reset_index(drop=True),
-        "subjects": lambda: _name_subjects(metadata.iloc[train]),
-        "held_out": lambda: (
-            metadata.iloc[fold.test][[*KEYS["session"]]]
-            .drop_duplicates()
-            .reset_index(drop=True)
-        ),
-    }
-    if (unlabeled := fit_rows.get("X_unlabeled")) is not None:
-        params["metadata_unlabeled"] = lambda: metadata.iloc[unlabeled].reset_index(
-            drop=True
-        )
+    fit_params = _take_metadata(metadata, train, fold.test, fit_rows, asked)
     for name in ("target_labeled", "val"):
-        if (rows := fit_rows.get(f"X_{name}")) is not None:
-            params[f"y_{name}"] = partial(np.searchsorted, classes, y[rows])
+        if f"X_{name}" in fit_rows and f"y_{name}" in asked:
+            labels = y[fit_rows[f"X_{name}"]]
+            fit_params[f"y_{name}"] = np.searchsorted(classes, labels)
     return FoldJob(
         pipeline=pipeline,
         grid=grid,
@@ -720,7 +709,7 @@ def make_job(
             for _, rows in recordings_of(metadata, fold.test)
         ],
         fit_rows=fit_rows,
-        fit_params={k: make() for k, make in params.items() if k in asked},
+        fit_params=fit_params,
         groups=group_ids(metadata.iloc[train], "trial") if grid else None,
         target_access="calibration"
         if len(fold.calibration)
@@ -730,6 +719,24 @@ def make_job(
         change=fold.change,
         is_mapped=isinstance(windows.X, np.memmap),
     )
+
+
+def _take_metadata(metadata: pd.DataFrame, train, test, fit_rows, asked) -> dict:
+    """Return the fit parameters that are made from metadata, as far as asked for."""
+
+    def take(rows):
+        return metadata.iloc[rows].reset_index(drop=True)
+
+    makers: dict[str, Callable[[], Any]] = {
+        "metadata": lambda: take(train),
+        "subjects": lambda: _name_subjects(metadata.iloc[train]),
+        "held_out": lambda: take(test)[list(KEYS["session"])].drop_duplicates(
+            ignore_index=True
+        ),
+    }
+    if "X_unlabeled" in fit_rows:
+        makers["metadata_unlabeled"] = lambda: take(fit_rows["X_unlabeled"])
+    return {name: make() for name, make in makers.items() if name in asked}
 
 
 def make_probe_job(data: FoldData, train: np.ndarray, reference) -> ProbeJob:
