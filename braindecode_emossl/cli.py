@@ -270,12 +270,12 @@ def demo(
     seed: _Seed = 0,
     device: Annotated[str, typer.Option(help="Device to train on.")] = "auto",
 ):
-    """Evaluate SCMM and its baselines on miniature corpora, and print a table.
+    """Evaluate SCMM and its baselines on miniature corpora, and print tables.
 
     The corpora are synthetic replicas of SEED and DEAP in the real file formats. A
     second table shows the scores of a leaky split for comparison.
     The results show that the software works. They say nothing about emotion.
-    The demo takes one to two minutes.
+    The demo takes about two minutes.
 
     Example: emossl demo --output results --seed 1
     """
@@ -320,8 +320,8 @@ def datasets(
 ):
     """List the corpora on disk, their missing parts, and where to request them.
 
-    The folder of a corpus is that of the setting MNE_DATASETS_<CORPUS>_PATH, or is
-    below MNE_DATA.
+    The folder of a corpus is that of the setting MNE_DATASETS_<CORPUS>_PATH or a
+    folder below MNE_DATA.
 
     Example: MNE_DATASETS_SEED_PATH=/data/SEED emossl datasets
     """
@@ -431,7 +431,7 @@ def replica(
         ),
     ] = 1.0,
     isc: Annotated[
-        float, typer.Option(min=0, help="Strength of what viewers of a stimulus share.")
+        float, typer.Option(min=0, help="Strength of the response that viewers share.")
     ] = 1.0,
     continuity: Annotated[
         float, typer.Option(min=0, help="Strength of slow changes within a trial.")
@@ -712,13 +712,15 @@ def evaluate(
     ] = 1,
     device: Annotated[
         str | None,
-        typer.Option(help="Device to train networks on. Default: that of the files."),
+        typer.Option(
+            help="Device to train networks on. Default: that of the pipeline files."
+        ),
     ] = None,
     on_error: Annotated[
         str,
         typer.Option(
             help='"raise" stops at the first pipeline that fails; "warn" leaves out '
-            "what fails.",
+            "those that fail.",
             autocompletion=lambda: ["raise", "warn"],
         ),
     ] = "raise",
@@ -730,12 +732,12 @@ def evaluate(
     ] = False,
     shard: Annotated[
         str | None,
-        typer.Option(help="Run only the K-th of N shards of the folds, from 0/N."),
+        typer.Option(help="Run shard K of N of the folds, with K counted from 0."),
     ] = None,
     yes: _Yes = False,
     json: _Json = False,
 ):
-    """Evaluate pipelines under a protocol that cannot leak, and save tables.
+    """Evaluate pipelines under a protocol that is checked for leaks, and save tables.
 
     The tables are scores-<CORPORA>-<PROTOCOL>-<TARGET>-<ID>.csv and .parquet; the .json
     file of the same name records the settings. "emossl report" makes a page of them.
@@ -860,7 +862,7 @@ def audit(
     seed: _Seed = 0,
     json: _Json = False,
 ):
-    """Check that a protocol does not leak, on signals that hold no labels.
+    """Check that a protocol does not leak, on signals independent of the labels.
 
     The exit code is 0 if the protocol passes, and 1 if it leaks.
 

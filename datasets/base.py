@@ -116,7 +116,7 @@ class Trial:
 
 
 class EmotionDataset(BaseDataset):
-    """Base class of the emotion corpora, whose files the user already has on disk.
+    """Base class of the emotion corpora, which are read from a folder on disk.
 
     A subclass sets the class attributes, finds its files in :meth:`_find_recordings`,
     reads them in :meth:`_read_recording`, and reads the trials without the signals in
@@ -343,7 +343,7 @@ class EmotionDataset(BaseDataset):
         path : str, Path or None
             Folder of the corpus, see the class.
         force_update : bool
-            Must be False: only its makers give the corpus away.
+            Must be False: the files are not downloaded by this method.
         update_path, verbose : None
             Ignored; part of MOABB's interface.
 
@@ -950,7 +950,7 @@ class EmotionDataset(BaseDataset):
         The first call reads each file once. The digests of large files are remembered
         by path, size and time of change in the user's cache folder (environment
         variable ``EMOSSL_CACHE_DIR``), so that later calls are fast. A change that
-        keeps the size and the time of a file goes unseen.
+        keeps the size and the time of a file is not detected.
 
         Returns
         -------

@@ -140,9 +140,9 @@ class DEAP(EmotionDataset):
         file lacks, which are filled with zeros, are listed in ``raw.info["bads"]``. A
         warning names them in either case.
     rating_source : {"files", "table"}
-        Whose ratings count if those of the preprocessed files differ from the table
-        in the way of a copy that circulates: valence and arousal are 9 minus the
-        rating in all trials that the table has high (``> 5``) in both. ``"files"``
+        Which ratings to use if the preprocessed files are those of a known copy with
+        altered ratings: valence and arousal are 9 minus the rating in every trial for
+        which both ratings exceed 5 in the table. ``"files"``
         raises an error then, ``"table"`` uses the ratings of the table with a
         warning. Any other difference is an error.
 

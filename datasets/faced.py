@@ -373,7 +373,7 @@ class FACED(EmotionDataset):
         )
 
     def download_size(self, subjects):
-        """Return how many bytes the download of some subjects takes.
+        """Return the download size of some subjects, in bytes.
 
         The provider is asked for the sizes of the files of the latest version.
 

@@ -57,12 +57,13 @@ def write_replica(
         Length of every trial, in seconds, at least 1; None for the lengths of the
         release. See Notes.
     seed : int
-        Same seed, same bytes, whatever other subjects are written.
+        Seed of the signals. The files of a subject depend on it and not on which other
+        subjects are written.
     effect_size : float
         Strength of the class effects. At 1, differential entropy with logistic
-        regression scores about as on the real corpus; 2 is the bed on which methods
-        are compared; at 0 the signals do not depend on the labels, and every honest
-        protocol scores chance.
+        regression scores about as on the real corpus; use 2 to compare methods; at
+        0 the signals do not depend on the labels, and every honest protocol scores
+        chance.
     isc : float
         Strength of what all viewers of a stimulus share beyond its label
         (inter-subject correlation): a course locked to the stimulus, of mean 0 over

@@ -2,8 +2,8 @@
 Load a corpus and look at it
 ============================
 
-The corpora of emotional EEG require a signed licence, so nothing is downloaded: you
-request the files from their makers and set the folder that contains them. Without the
+Most corpora of emotional EEG require a signed licence: you request the files from their
+authors and set the folder that contains them. FACED can be downloaded. Without the
 files, you can try everything on a *replica*: a small copy in the same file format with
 synthetic signals. What a replica shows is not a finding about emotion.
 

@@ -82,7 +82,7 @@ class Windows:
     y : ndarray of str, shape (n_windows,)
         Labels; ``UNLABELED`` where a trial has none.
     metadata : DataFrame, n_windows rows
-        One row a window.
+        One row per window.
     n_extra : int
         Number of windows, at the end, of corpora that are only used without labels.
 
@@ -171,7 +171,7 @@ class FoldData(Fold):
     y : ndarray of str, shape (n_windows,)
         Labels; ``"unlabeled"`` where a trial has none.
     metadata : DataFrame, n_windows rows
-        One row a window: ``corpus``, ``subject``, ``session``, ``trial``,
+        One row per window: ``corpus``, ``subject``, ``session``, ``trial``,
         ``stimulus``, ``window`` and what the corpus adds.
     sfreq : float
         Sampling rate in Hz.
@@ -413,7 +413,7 @@ def group_ids(metadata: pd.DataFrame, what: str) -> np.ndarray:
     Parameters
     ----------
     metadata : DataFrame
-        One row a window or trial.
+        One row per window or trial.
     what : str
         A key of ``KEYS``.
 
@@ -435,7 +435,7 @@ def describe_rows(metadata: pd.DataFrame) -> str:
     Parameters
     ----------
     metadata : DataFrame
-        One row a window or trial.
+        One row per window or trial.
 
     Returns
     -------
@@ -776,7 +776,7 @@ def recordings_of(metadata: pd.DataFrame, rows: np.ndarray) -> list[tuple]:
     Parameters
     ----------
     metadata : DataFrame
-        One row a window.
+        One row per window.
     rows : ndarray of int
         Rows to divide.
 

@@ -62,7 +62,7 @@ class LabelReport:
     notes: list[str]
 
     def to_dict(self):
-        """Return the report as JSON has it.
+        """Return the report as a dict that JSON can hold.
 
         Returns
         -------

@@ -122,7 +122,7 @@ def extract_features(estimator, X) -> np.ndarray | None:
     Returns
     -------
     ndarray or None
-        One row a window; None if the pipeline offers no features.
+        One row per window; None if the pipeline offers no features.
     """
     estimator = getattr(estimator, "best_estimator_", estimator)
     is_changed = False

@@ -148,11 +148,12 @@ def evaluate(
         decides, so that a cluster can take the folds. Workers are started only if the
         folds take longer than starting them.
     results_dir : path or None
-        Folder that keeps each fold as soon as it is finished. None keeps nothing.
+        Folder in which each fold is stored as soon as it is finished. If None, nothing
+        is stored.
     resume : bool
         Take finished folds from ``results_dir``. If False, there must be none.
     overwrite : bool
-        Delete finished folds of these very evaluations first.
+        Delete finished folds of the same evaluations first.
     shard : tuple of int or None
         ``(k, n)``: run only the k-th of n shards of the folds, counted from 0, as one
         of n jobs on a cluster. Needs ``results_dir`` and an integer ``random_state``.
@@ -214,7 +215,7 @@ def evaluate(
 
     Notes
     -----
-    The result of a fold is found again by all that it depends on: the contents of the
+    A stored fold is identified by everything that it depends on: the contents of the
     corpora, subjects and sessions, every parameter of paradigm, protocol, pipeline
     (arrays and weights included) and search, the metric, the seeds and the version of
     this package. Paths and times are not part of it.

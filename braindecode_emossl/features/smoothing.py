@@ -77,9 +77,10 @@ def lds_smooth(
         Identifiers of the trials, such as ``metadata[["subject", "session",
         "trial"]]``. None takes all windows as one trial.
     variance_ratio : float, default=1e-4
-        Variance of a step :math:`w` over that of the noise :math:`v`. About ``1 /
-        sqrt(variance_ratio)`` windows are averaged: 100 by default. The default is that
-        of the Python ports in circulation [inferred].
+        Variance of a step :math:`w` over that of the noise :math:`v`. The weight of a
+        window falls by a factor of e over ``1 / sqrt(variance_ratio)`` windows: 100 by
+        default, so that noise is averaged as by the mean of 400 windows. The default is
+        that of the Python ports in circulation [inferred].
     online : bool, default=False
         Whether to use no later window, as in a running recording. A classifier for
         running recordings must be trained and tested in this way.

@@ -38,12 +38,12 @@ class MaskedClusterTransformer(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     .. rubric:: Step 1 -- Convolutional Tokeniser (``convolutions``)
 
-    From each sample most of the one before is subtracted, as in speech recognition:
-    the fast rhythms of EEG are weak, and would be lost among the slow ones. Then
-    follow convolutions over time without bias, which see all channels; batch
-    normalisation after the first one; ``activation`` after each. They are padded so
-    that token ``t`` represents the samples from ``t * token_stride`` on, and no window
-    loses a token at its ends.
+    A pre-emphasis filter, as in speech recognition, subtracts most of the previous
+    sample from each sample, as the fast rhythms of EEG are weak and would be lost among
+    the slow ones. Then follow convolutions over time without bias, which see all
+    channels; batch normalisation after the first one; ``activation`` after each. They
+    are padded so that token ``t`` represents the samples from ``t * token_stride`` on,
+    and no window loses a token at its ends.
 
     .. rubric:: Step 2 -- Projection (``projection``)
 
@@ -259,7 +259,7 @@ class MaskedClusterTransformer(ReplaceableHead, EEGModuleMixin, nn.Module):
         return self.final_layer(features)  # (batch, n_outputs)
 
     def extract_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the output of the convolutions, one row a token.
+        """Return the output of the convolutions, one row per token.
 
         Parameters
         ----------

@@ -77,9 +77,9 @@ class MEMHACL(ReplaceableHead, EEGModuleMixin, nn.Module):
     EEG is scaled window by window, with one factor for all channels, because emotions
     are read from the distribution of power over the head; see ``normalization``. Each
     channel of other fast signals is scaled separately. A channel that does not vary
-    stays finite. GSR, respiration and temperature are little but a level within one
-    second, so they are scaled by the mean and the deviation of each channel over the
-    training set, which :meth:`fit_normalization` measures.
+    stays finite. GSR, respiration and temperature are nearly constant within one
+    second, so they are scaled by the mean and the standard deviation of each channel
+    over the training set, which :meth:`fit_normalization` measures.
 
     .. rubric:: Step 3 -- Residual Stacks (``stacks``)
 

@@ -76,7 +76,8 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
     """Pre-train a model on the training windows without labels, then fine-tune it.
 
     Both happen in :meth:`fit`, so an evaluation pre-trains within each fold, on the
-    training set of the fold alone, and no test subject is ever seen. With ``memory``,
+    windows that the fold offers for training: those of test subjects only if the
+    protocol, or ``adapt`` of ``evaluate``, offers them. With ``memory``,
     identical pre-training runs are computed once and reused. With ``pretrained``, the
     weights come from a checkpoint, which is refused if it has seen a subject that may
     be tested.

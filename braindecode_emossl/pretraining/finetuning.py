@@ -407,7 +407,7 @@ def _is_weighted(windows) -> bool:
 
 
 def _is_single(x, n_windows: int) -> bool:
-    """Return whether something is a tensor of single precision, a row a window."""
+    """Return whether something is a tensor of single precision, a row per window."""
     is_tensor = isinstance(x, torch.Tensor) and x.ndim > 0
     return is_tensor and x.dtype == torch.float32 and len(x) == n_windows
 

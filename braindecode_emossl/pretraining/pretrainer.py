@@ -98,8 +98,8 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
     lr : float, default=5e-4
         Learning rate.
     optimizer : type of torch.optim.Optimizer, default=AdamW
-        Its other arguments as ``optimizer__<name>``. AdamW is fused unless they say
-        otherwise.
+        Further arguments are passed as ``optimizer__<name>``. The fused AdamW is used
+        by default.
     warmup_steps : int, default=0
         Steps in which the learning rate rises to ``lr``.
     schedule : {None, "cosine"}, default=None
@@ -110,7 +110,7 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         Batches whose gradients are averaged for one optimizer step. Contrast stays
         within a batch.
     precision : {None, "bf16", "fp16"}, default=None
-        Numbers of the forward pass (autocast); None is float32.
+        Floating-point format of the forward pass (autocast); None is float32.
     compile : bool, default=False
         Whether :func:`torch.compile` compiles the objective, with arguments
         ``compile__<name>``; ``compile__mode="reduce-overhead"`` is fast on a GPU.
@@ -172,7 +172,7 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
 
     Groups of subjects who see the same second of a stimulus, from a corpus:
 
-    >>> model = MEMHACL(n_outputs=2, n_chans=32, n_times=128, sfreq=128)
+    >>> model = MEMHACL(n_outputs=2, n_chans=32, n_times=200, sfreq=200)
     >>> pretrainer = SSLPretrainer(MEMHACLPretraining(model))
     >>> pretrainer.fit(DEAP(), paradigm=Emotion(window=1.0))
     """

@@ -38,7 +38,7 @@ def _write_help(app) -> None:
     text = re.sub(r"\*\*Commands\*\*:\n\n(\* .+\n)+\n", "", text)
     text = re.sub(r"^Example: (.+)$", r"Example: `\1`", text, flags=re.MULTILINE)
     # Text in angle brackets would be taken for HTML.
-    text = re.sub(r"(?<!\S)([^\s`]*<[A-Z]+>[^\s`]*)", r"`\1`", text)
+    text = re.sub(r"(?<!\S)([^\s`]*<[A-Z]+>[^\s`,]*)", r"`\1`", text)
     file = Path(app.srcdir, "generated", "cli.md")
     file.parent.mkdir(exist_ok=True)
     file.write_text(text)
