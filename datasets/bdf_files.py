@@ -35,6 +35,8 @@ _WIDTHS = {
 }
 # Symbols of the micro prefix: the sign, the Greek letter, and the letter in Shift JIS.
 _MICROVOLTS = ("uV", "\u00b5V", "\u03bcV", "\x83\xcaV")
+#: The factor by which MNE converts a channel to volts, by the unit in the header.
+MNE_UNITS = {**dict.fromkeys(_MICROVOLTS, 1e-6), "mV": 1e-3}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,11 @@ from pathlib import Path
 import mne
 import numpy as np
 
-from braindecode_emossl.datasets.bdf_files import BdfHeader, read_bdf_header
+from braindecode_emossl.datasets.bdf_files import (
+    MNE_UNITS,
+    BdfHeader,
+    read_bdf_header,
+)
 from braindecode_emossl.errors import warn_of_format
 
 __all__ = ["SFREQ", "OriginalRecording"]
@@ -56,10 +60,6 @@ _OTHER_NAMES = (
     *(f"EXG{number}" for number in range(1, 9)),
     *("GSR1", "GSR2", "Erg1", "Erg2", "Resp", "Plet", "Temp"),
 )
-
-# The factor by which MNE converts a channel to volts, by the unit in the file; the
-# micro sign and the Greek letter are both in use.
-_MNE_FACTORS = {"\u00b5V": 1e-6, "\u03bcV": 1e-6, "uV": 1e-6, "mV": 1e-3}
 
 _SECONDS_AT_ONCE = 60
 
@@ -227,7 +227,7 @@ class OriginalRecording:
 
     def _factor(self, pick: int) -> float:
         """Return the factor from MNE's values to volts, or to the file's values."""
-        done = _MNE_FACTORS.get(self._units[pick], 1.0)
+        done = MNE_UNITS.get(self._units[pick], 1.0)
         if self._sources[self._picks.index(pick)] in self._voltages:
             return 1.0 if done != 1.0 else 1e-6
         return 1 / done

@@ -13,7 +13,11 @@ import numpy as np
 import pandas as pd
 
 from braindecode_emossl.datasets.base import Trial
-from braindecode_emossl.datasets.bdf_files import BdfHeader, read_bdf_header
+from braindecode_emossl.datasets.bdf_files import (
+    MNE_UNITS,
+    BdfHeader,
+    read_bdf_header,
+)
 from braindecode_emossl.errors import warn_of_format
 
 __all__ = ["EEG_NAMES", "RATINGS", "Film", "Recording", "read_films", "sidecar"]
@@ -37,12 +41,8 @@ RATINGS = (
 _COLUMNS = ("onset", "duration", "sample", "video_index", "emotion_label")
 _MISSING = "n/a"
 
-# Volts per unit of channels.tsv or of a header; MNE knows the first three.
-_MNE_UNITS = {
-    **dict.fromkeys(("uV", "\u00b5V", "\u03bcV", "\x83\xcaV"), 1e-6),
-    "mV": 1e-3,
-}
-_UNITS = {**_MNE_UNITS, "V": 1.0}
+# Volts per unit of channels.tsv or of a header.
+_UNITS = {**MNE_UNITS, "V": 1.0}
 # Standard deviation of the median channel, in volts, that EEG can have.
 _PLAUSIBLE_DEVIATION = (2e-7, 5e-3)
 # Samples per channel that are enough to estimate it.
@@ -134,7 +134,7 @@ class Recording:
         self._picks = self._find_picks(header, table)
         self._check_header(header, table)
         self._unit = self._find_unit(header, table)
-        self._mne_unit = _MNE_UNITS.get(header.dimensions[self._picks[0]], 1.0)
+        self._mne_unit = MNE_UNITS.get(header.dimensions[self._picks[0]], 1.0)
         self._raw = mne.io.read_raw_bdf(file, stim_channel=None, verbose="error")
         self.sfreq = float(self._raw.info["sfreq"])
         self.n_times = self._raw.n_times

@@ -22,7 +22,11 @@ from moabb.datasets.metadata.schema import (
 )
 
 from braindecode_emossl.datasets.base import EmotionDataset, Trial, find_files
-from braindecode_emossl.datasets.bdf_files import BdfHeader, read_bdf_header
+from braindecode_emossl.datasets.bdf_files import (
+    MNE_UNITS,
+    BdfHeader,
+    read_bdf_header,
+)
 from braindecode_emossl.datasets.quality import RecordingQuality
 from braindecode_emossl.errors import (
     CorpusFormatError,
@@ -86,7 +90,7 @@ RATINGS = {
 }
 
 # What MNE makes of the physical dimension of a channel.
-_VOLTS = {"uV": 1e-6, "\u00b5V": 1e-6, "\x83\xcaV": 1e-6, "mV": 1e-3, "V": 1.0}
+_VOLTS = {**MNE_UNITS, "V": 1.0}
 
 # Sessions of a participant are numbered within a block of this size: neutral clips
 # by the odd, the 20 stimuli by the even numbers up to 40, tagging by those above.

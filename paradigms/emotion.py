@@ -878,6 +878,7 @@ class Emotion(BaseParadigm):
         cache_config,
         pipeline,
         n_jobs,
+        known=None,
     ) -> list[Part]:
         """Return the windows of each run, or the raws of its trials."""
         data = dataset.get_data(
@@ -899,7 +900,7 @@ class Emotion(BaseParadigm):
             return found["X"], to_labels(found["events"])
 
         parts = []
-        known: dict = {}
+        known = {} if known is None else known
         for subject, sessions in data.items():
             for session, runs in sessions.items():
                 for run, found in runs.items():
@@ -1001,6 +1002,7 @@ class Emotion(BaseParadigm):
         # A copy elsewhere has the same features.
         steps = str(pipeline.steps).replace(f"root={root}, ", "")
         parts = []
+        known: dict = {}
         for subject in subjects:
             entry = cache.get(
                 partial(
@@ -1019,17 +1021,22 @@ class Emotion(BaseParadigm):
                     else RuntimeWarning(text),
                     stacklevel=4,
                 )
+            ch_names = json.loads(str(entry.pop("ch_names", "[]")))
             if len(entry["y"]):
                 X, labels = entry.pop("X"), entry.pop("y")
+                _check_alike(
+                    known, {"subject": subject}, {"X": X, "ch_names": ch_names}
+                )
                 parts.append(Part(X, labels, pd.DataFrame(entry)))
         return parts
 
     def _compute_entry(self, dataset, subject, **how):
         how["n_jobs"] = 1  # for one subject
+        known: dict = {}
         with warnings.catch_warnings(record=True) as caught:
             for category in (CorpusFormatWarning, RuntimeWarning):
                 warnings.simplefilter("always", category)
-            parts = self._load(dataset, [subject], **how)
+            parts = self._load(dataset, [subject], known=known, **how)
         kept = []
         for found in caught:
             is_format = found.category is CorpusFormatWarning
@@ -1040,7 +1047,11 @@ class Emotion(BaseParadigm):
             else:
                 place = found.filename, found.lineno
                 warnings.warn_explicit(found.message, found.category, *place)
-        texts = {"warnings": np.array(json.dumps(kept))}
+        ch_names = known["found"]["channels"] if known else []
+        texts = {
+            "warnings": np.array(json.dumps(kept)),
+            "ch_names": np.array(json.dumps(ch_names)),
+        }
         if not parts:
             return {"X": np.empty(0), "y": np.empty(0), **texts}
         X, labels, metadata = _join(parts)

@@ -34,6 +34,8 @@ __all__ = [
 DE_BASELINE = "DE + logistic regression"
 # Fit parameters with which a pipeline may adapt in ways of its own.
 _FURTHER_WINDOWS = {"X_unlabeled", "X_target_labeled", "X_target_unlabeled"}
+# Arguments with this prefix replace those of SSLClassifier.
+_OVERRIDE = "finetuner__"
 # Arguments of a model that follow from the windows.
 _SIGNAL = {
     "n_outputs",
@@ -85,7 +87,9 @@ def with_baselines(pipelines):
     for name, pipeline in pipelines.items():
         rows[name] = pipeline
         if prefixes := _find_pretrained(pipeline):
-            frozen = {f"{prefix}finetune": "linear-probe" for prefix in prefixes}
+            names = [f"{p}{part}finetune" for p in prefixes for part in ("", _OVERRIDE)]
+            names = [name for name in names if name in pipeline.get_params()]
+            frozen = dict.fromkeys(names, "linear-probe")
             for kind, row in {
                 "random weights": _without_pretraining(pipeline, prefixes),
                 "frozen": clone(pipeline).set_params(**frozen),
@@ -238,7 +242,9 @@ def describe_mechanism(pipeline) -> str:
         "self-supervised pre-training in each fold": [p._pretrains for p in pretrained],
     }
     source = ", then ".join(source for source, uses in sources.items() if any(uses))
-    return f"{source}, then fine-tuning ({pretrained[-1].finetune})"
+    settings = pretrained[-1].get_params(deep=False)
+    finetune = settings.get(f"{_OVERRIDE}finetune", settings["finetune"])
+    return f"{source}, then fine-tuning ({finetune})"
 
 
 def _find_pretrained(pipeline) -> list[str]:

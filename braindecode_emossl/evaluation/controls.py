@@ -304,7 +304,8 @@ def stimulus_seen(fold, rng, *, n_stimulus_splits=5):
             raise ValueError(
                 "The control 'stimulus-seen' leaves no training windows of the test "
                 "stimuli: no subject has others of the same class, which they could "
-                f"replace. Increase n_stimulus_splits, which is {n_stimulus_splits}."
+                f"replace. Increase n_stimulus_splits, which is {n_stimulus_splits}, "
+                "or the number of labelled trials."
             )
         for place, part in enumerate(("", REFERENCE)):
             sets = {role: pair[place] for role, pair in pairs.items()}

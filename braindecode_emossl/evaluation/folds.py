@@ -681,6 +681,13 @@ def make_job(
     if "X_target_labeled" not in asked:  # then these windows train like the others
         train, calibration = np.concatenate([train, calibration]), _none()
     classes = np.unique(y[np.concatenate([train, calibration])])
+    used = np.unique(y[np.concatenate([fold.test, fold.validation])])
+    if len(missing := np.setdiff1d(used, classes)):
+        raise ValueError(
+            "The training set of a fold must have the classes of its test and "
+            f"validation sets, but lacks {missing.tolist()}. A control that changes "
+            "folds must keep the classes."
+        )
     fit_rows = {
         "X_unlabeled": fold.unlabeled,
         "X_target_labeled": calibration,

@@ -250,6 +250,9 @@ def summarize_controls(results: pd.DataFrame, score: str = "score") -> pd.DataFr
             f"results must have the columns {sorted(missing)}, as evaluate returns "
             f"them, but has {list(results)}."
         )
+    results = results.assign(
+        control=results["control"].fillna(""), control_part=_read_parts(results)
+    )
     if not (results["control"] != "").any():
         raise ValueError(
             "results must have rows of controls: pass controls to evaluate."
@@ -436,6 +439,14 @@ def leave_out_controls(results: pd.DataFrame) -> pd.DataFrame:
     if "control" not in results:
         return results
     return results[results["control"].isna() | (results["control"] == "")]
+
+
+def _read_parts(results: pd.DataFrame) -> pd.Series:
+    """Return the parts of controls as text, also if a file gave numbers."""
+    parts = results["control_part"]
+    if pd.api.types.is_numeric_dtype(parts):
+        parts = parts.astype("Int64")
+    return parts.astype("string").fillna("").astype(object)
 
 
 def _compare_control(plain, control, score: str) -> dict:

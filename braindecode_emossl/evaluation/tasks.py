@@ -135,6 +135,8 @@ class Task:
         counts, failed = {}, {}
         tables = [self.paradigm.label_trials(dataset) for dataset in self.corpora]
         trials = pd.concat(tables, ignore_index=True)
+        if not self.protocol.by_subject:
+            _warn_of_unlabeled(trials)
         for unit in self.units:
             subjects = self.subjects_of(unit)
             rows = (
@@ -363,6 +365,20 @@ def _check_channels(paradigm, dataset, subject, known: list | None) -> list:
             'Pass channels, or picks="eeg", to the paradigm.'
         )
     return names
+
+
+def _warn_of_unlabeled(trials: pd.DataFrame) -> None:
+    """Warn of subjects that are not tested, as none of their trials has a label."""
+    has_label = trials["label"] != UNLABELED
+    subjects = has_label.groupby([trials["corpus"], trials["subject"]]).any()
+    for corpus, lacks in (~subjects).groupby(level="corpus"):
+        if lacks.any() and not lacks.all():  # of all of them is an error
+            numbers = lacks[lacks].index.get_level_values("subject").tolist()
+            warnings.warn(
+                f"Left out: no trial of the subjects {numbers} of {corpus} has a label "
+                "for the target.",
+                stacklevel=4,
+            )
 
 
 def _official_folds(dataset: BaseDataset) -> Mapping[tuple[str, int], int]:

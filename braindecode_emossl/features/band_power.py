@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import lru_cache
 
 import numpy as np
@@ -336,7 +337,10 @@ def _build_measure(n_times, sfreq, window, stride, bands, method):
 @lru_cache(maxsize=64)
 def _place_weights(measure, xp, dtype, device):
     """Return the weights of a measure on a device, copied there once."""
-    return xp.asarray(measure.weights, dtype=dtype, device=device)
+    # A tensor made in inference mode could not be used for gradients later.
+    is_torch = xp.__name__.endswith("torch")
+    with xp.inference_mode(False) if is_torch else nullcontext():
+        return xp.asarray(measure.weights, dtype=dtype, device=device)
 
 
 def _n_samples(name, seconds, sfreq):

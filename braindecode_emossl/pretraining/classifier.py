@@ -385,7 +385,10 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             check_finetuner(model, settings, monitored)
             model = self._pretrain(model, [train, unlabeled, target])
             self._finetune(model, labeled, validation, rows, settings)
-            add_provenance(self.net_.module_, find_provenance(labeled.metadata))
+            for part in (labeled, validation):
+                if part is not None:
+                    seen = find_provenance(part.metadata)
+                    add_provenance(self.net_.module_, seen)
         return self
 
     def predict_proba(self, X):
@@ -576,6 +579,12 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             steps = 0 if self._starts_trained else 2000
         return steps, 0
 
+    @property
+    def _has_epochs(self) -> bool:
+        """Whether the length of fine-tuning is set by other than ``finetune_steps``."""
+        given = {"max_steps", "max_epochs"} & set(self._get_part("finetuner"))
+        return self.finetune_epochs is not None or bool(given)
+
     def _make_pretrainer(self, model) -> SSLPretrainer:
         steps, epochs = self._length_of_pretraining
         objective = self._make_objective(model)
@@ -698,7 +707,8 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             "finetune_steps",
             "finetune_epochs",
         ):
-            if (value := getattr(self, name)) is not None:
+            value = getattr(self, name)
+            if value is not None or (name == "finetune_steps" and not self._has_epochs):
                 check_count(name, value, 0)
         if self.sfreq is not None and (not is_number(self.sfreq) or self.sfreq <= 0):
             raise ValueError(

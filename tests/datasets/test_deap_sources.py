@@ -622,16 +622,26 @@ def test_original_values_have_the_documented_units(subject, bdf_root):
     assert "Status" not in raw.ch_names
 
 
-@pytest.mark.parametrize(("unit", "factor"), [("", 1e-6), ("uV", 1e-6), ("mV", 1e-3)])
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("", 1e-6), ("uV", 1e-6), ("mV", 1e-3), ("\x83\xcaV", 1e-6)]
+)
 def test_what_mne_makes_of_a_unit_is_known(unit, factor, copy, bdf_root):
-    """MNE scales what is in uV and mV alone, and takes all else for volts."""
+    """MNE scales what is in uV and mV alone, and takes all else for volts.
+
+    Microvolts in Shift JIS were scaled twice.
+    """
     file, _ = copy(bdf_root)
     values = values_of(file)
     *channels, status = channels_of(file)
+    written = unit if unit.isascii() else "unit"
     channels = [
-        (label, digital, unit, limits) for label, digital, _, limits in channels
+        (label, digital, written, limits) for label, digital, _, limits in channels
     ]
     write_bdf(file, [*channels, status])
+    if written != unit:
+        data = file.read_bytes()
+        unit_field = unit.encode("latin-1").ljust(8)
+        file.write_bytes(data.replace(written.encode().ljust(8), unit_field))
     raw = read_original(file.parent)
     for name in ("Oz", "Resp"):
         np.testing.assert_allclose(raw.get_data(name)[0], factor * values[name])

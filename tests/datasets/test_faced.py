@@ -144,11 +144,17 @@ def test_windows_of_all_kinds_are_alike(root):
     assert sorted(set(y)) == sorted(set(EMOTIONS))
 
 
-def test_recordings_that_differ_are_not_joined(root):
-    """Mastoids and EOG were in one column; 2000 samples did not fit to 500."""
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_recordings_that_differ_are_not_joined(is_cached, root, tmp_path):
+    """Mastoids and EOG were in one column; 2000 samples did not fit to 500.
+
+    With ``cache_dir`` they still were.
+    """
     mixed = FACED([1, 62], path=root, return_all_modalities=True)
-    with pytest.raises(ValueError, match=r"the same channels and rate.*HEOR"):
-        Emotion(window=1.0, **UNFILTERED).get_data(mixed)
+    cache_dir = tmp_path if is_cached else None
+    for _ in range(2):  # the second time from the cache
+        with pytest.raises(ValueError, match=r"the same channels and rate.*HEOR"):
+            Emotion(window=1.0, cache_dir=cache_dir, **UNFILTERED).get_data(mixed)
     assert (
         Emotion(window=1.0, picks="eeg", **UNFILTERED).get_data(mixed)[0].shape[1] == 30
     )

@@ -96,6 +96,17 @@ def test_rows_of_the_caller_are_kept():
     assert rows["SCMM, frozen"] is mine
 
 
+def test_the_frozen_row_is_frozen():
+    """``finetuner__finetune`` won over the strategy of the row."""
+    pipeline = make_scmm(finetuner__finetune="full")
+    frozen = with_baselines({"a": pipeline})["a, frozen"]
+    assert frozen.get_params()["finetuner__finetune"] == "linear-probe"
+    assert describe_mechanism(frozen).endswith("(linear-probe)")
+    assert describe_mechanism(make_scmm(finetuner__finetune="gradual")).endswith(
+        "(gradual)"
+    )
+
+
 def test_random_weights_of_a_checkpoint(tmp_path):
     """The architecture is that of the checkpoint, the weights are not."""
     model = SCMM(n_outputs=2, n_chans=4, n_times=5, input_domain="de", drop_prob=0.125)

@@ -572,6 +572,16 @@ def test_a_change_must_keep_the_shape(toy, paradigm):
         evaluate({"a": Counting()}, [toy], paradigm, LOSO.name, controls=[shorten])
 
 
+def drop_a_class(fold, rng):
+    yield replace(fold, train=fold.train[fold.y[fold.train] != "calm"])
+
+
+def test_a_control_must_keep_the_classes(toy, paradigm):
+    """Windows of a class that the training set lacked got the label of another one."""
+    with pytest.raises(ValueError, match=r"lacks \['calm'\]. A control"):
+        evaluate({"a": Counting()}, [toy], paradigm, LOSO.name, controls=[drop_a_class])
+
+
 def test_the_report_keeps_controls_apart(toy, fast, tmp_path):
     lr = make_pipeline(Vectorizer(), LogisticRegression())
     evaluate(
@@ -655,6 +665,20 @@ def test_holm_counts_the_pipelines_of_a_control():
     found = summarize_controls(pd.concat([one, two, without], ignore_index=True))
     assert_allclose(found["p_value"], [0.05, 0.05, np.nan])
     assert_allclose(found["p_corrected"], [0.1, 0.1, np.nan])
+
+
+@pytest.mark.parametrize("kinds", [["draws"], ["draws", "seen"]])
+def test_controls_of_a_saved_table(kinds, tmp_path):
+    """Empty text comes back as NaN: all statistics were NaN, without a word."""
+    null = {str(i): [0.5, 0.6, 0.4] for i in range(3)}
+    seen = {"": [0.6, 0.7, 0.8], "reference": [0.5, 0.6, 0.6]}
+    parts = {"draws": null, "seen": seen}
+    table = make_table([0.7, 0.8, 0.9], **{kind: parts[kind] for kind in kinds})
+    table.to_csv(tmp_path / "scores.csv", index=False)
+    saved = pd.read_csv(tmp_path / "scores.csv")
+    pd.testing.assert_frame_equal(summarize_controls(saved), summarize_controls(table))
+    with pytest.raises(ValueError, match="must have rows of controls"):
+        summarize_controls(saved[saved["control"].isna()])
 
 
 def test_a_missing_subject_is_left_out():

@@ -671,3 +671,22 @@ def test_random_state_objects(toy, paradigm, classifier, tmp_path):
     )
     assert len(list(tmp_path.glob("Toy_*"))) == 1
     pd.testing.assert_frame_equal(table, again)
+
+
+def test_subjects_without_labels_are_named(toy, make_toy, fast):
+    """They were not tested, without a word."""
+
+    class Undecided(type(toy)):
+        def _read_trials(self, file, session):
+            runs = super()._read_trials(file, session)
+            for trial in runs["0"] if file.stem.startswith("2_") else ():
+                trial.ratings["valence"] = 5.0
+            return runs
+
+    corpus = make_toy(Undecided)
+    paradigm = Emotion(**fast | {"target": "valence", "margin": 1.0})
+    with pytest.warns(UserWarning, match=r"Left out: .* subjects \[2\] of Toy has"):
+        table = evaluate(
+            {"a": DummyClassifier()}, [corpus], paradigm, "leave-one-subject-out"
+        )
+    assert set(table["subject"]) == {"1", "10"}

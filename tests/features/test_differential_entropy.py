@@ -723,3 +723,17 @@ def test_layer_wrong_shape(shape):
 def test_layer_checks_its_arguments():
     with pytest.raises(ValueError, match="band 'gamma' must be"):
         DifferentialEntropyLayer(256, 80)
+
+
+@pytest.mark.parametrize("method", ["filter", "fft", "window-filter"])
+def test_a_call_in_inference_mode_leaves_later_gradients(method):
+    """Weights that were made in inference mode stopped the backward pass."""
+    x = torch.randn(2, 4, 330)
+    settings = {"window": None, "method": method}
+    with torch.inference_mode():
+        expected = differential_entropy(x, 110.0, **settings)
+    x.requires_grad_()
+    found = differential_entropy(x, 110.0, **settings)
+    found.sum().backward()
+    torch.testing.assert_close(found.detach(), expected)
+    assert x.grad.isfinite().all()

@@ -201,6 +201,7 @@ def test_an_interrupt_is_not_mistaken_for_the_end_of_training(
             "pretrain_steps must be an integer from 0",
         ),
         ({"settings": {"finetune_steps": "2"}}, "finetune_steps must be an integer"),
+        ({"settings": {"finetune_steps": None}}, "finetune_steps must be .* got None"),
         ({"settings": {"pretrain_steps": 1.5}}, "pretrain_steps must be an integer"),
         ({"settings": {"model__n_outputs": 3}}, "model__n_outputs must be 2, the num"),
         ({"settings": {"sfreq": -1}}, "sfreq must be a positive number .* got -1"),

@@ -33,6 +33,7 @@ from braindecode_emossl.pretraining import (
     save_checkpoint,
 )
 from braindecode_emossl.pretraining.finetuning import FineTuner
+from braindecode_emossl.pretraining.provenance import check_leakage
 
 NAMES = ["Fp1", "Fp2", "O1", "O2"]
 SIGNAL = {"n_outputs": 2, "n_chans": 4, "n_times": 192, "sfreq": 128.0}
@@ -322,6 +323,42 @@ def test_a_fine_tuned_model_knows_the_subjects_of_its_labels(windows, checkpoint
     classifier = SSLClassifier(model, objective=None, finetune_steps=0)
     with pytest.raises(LeakageError, match="seen subject 1 of DEAP"):
         classifier.fit(X, y, metadata=others, held_out=others[:1])
+
+
+def test_validation_subjects_have_been_seen(windows, checkpoints):
+    """They choose the weights, but the provenance did not name them."""
+    X, y, metadata = windows
+    epochs = make_epochs(X)
+    epochs.metadata = metadata.assign(subject=7)
+    classifier = make_classifier(checkpoints / "SCMM")
+    classifier.fit(X, y, metadata=metadata, X_val=epochs, y_val=y)
+    (seen,) = classifier.net_.module_.provenance["corpora"].values()
+    assert 7 in seen["subjects"]
+
+
+@pytest.mark.parametrize("unknown", ["X", "X_val", "X_target_labeled", "pre-training"])
+def test_a_model_that_unknown_windows_have_trained_says_so(
+    unknown, windows, checkpoints
+):
+    """Its provenance still called itself complete."""
+    X, y, metadata = windows
+    model = load_checkpoint(checkpoints / "SCMM").encoder
+    assert model.provenance["complete"]
+    given = {} if unknown == "X" else {"metadata": metadata}
+    if unknown.startswith("X_"):
+        given |= {unknown: X, unknown.replace("X", "y"): y}
+    if unknown == "pre-training":
+        pretrainer = SSLPretrainer(SCMMPretraining(model), max_steps=1)
+        found = pretrainer.fit(X).module_.encoder
+    else:
+        classifier = SSLClassifier(model, objective=None, finetune_steps=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LeakageWarning)
+            found = classifier.fit(X, y, **given).net_.module_
+    assert not found.provenance["complete"]
+    held_out = metadata[:1].assign(subject=9)
+    with pytest.warns(LeakageWarning, match="not fully known"):
+        check_leakage(found.provenance, held_out=held_out)
 
 
 def test_a_model_trained_in_memory_is_fine_tuned_as_a_checkpoint_is(windows):
