@@ -360,8 +360,8 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
             ``X`` holds no windows.
         ValueError
             If a setting is outside its range, the metadata lack columns that the
-            sampler or the validation needs, or epochs have other channels or another
-            rate than the model.
+            sampler or the validation needs, or epochs or corpora have other channels or
+            another rate than the model.
         CheckpointError
             If ``checkpoint_dir`` holds the state of another training, or of one that
             must not be resumed, or files of others in ``trained``, or is in use by

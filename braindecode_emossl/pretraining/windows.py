@@ -253,7 +253,8 @@ def gather_windows(
     paradigm : Emotion, optional
         Cuts corpora into windows.
     signal : Signal, optional
-        Rate and channels of the model. Epochs are reordered to its channels by name.
+        Rate and channels of the model. Epochs, and the windows of corpora, are
+        reordered to its channels by name.
 
     Returns
     -------
@@ -268,8 +269,8 @@ def gather_windows(
     ValueError
         If ``X`` is empty, is a data set of braindecode that is not cut into windows,
         or holds corpora and there is no ``paradigm`` or there are ``metadata``. If
-        ``metadata`` does not have one row per window. If epochs have other channels
-        or another rate than the model.
+        ``metadata`` does not have one row per window. If epochs or corpora have other
+        channels or another rate than the model.
     """
     corpora = [X] if isinstance(X, BaseDataset) else X
     if isinstance(corpora, Sequence) and corpora and _are_corpora(corpora):
@@ -283,6 +284,10 @@ def gather_windows(
                 "Corpora bring the metadata of their windows: leave out metadata."
             )
         X, _, metadata = join_corpora([paradigm.get_data(c) for c in corpora])
+        is_known = (signal.sfreq, signal.chs_info) != (None, None)
+        if is_known and hasattr(paradigm, "get_info"):
+            found = _read_corpus(corpora[0], paradigm)
+            X = align_windows(X, found, signal, "X", "the model")
     elif isinstance(X, BaseConcatDataset):
         own = _metadata_of(X)
         metadata = own if metadata is None else metadata
@@ -297,6 +302,13 @@ def gather_windows(
     if metadata is not None:
         metadata = _check_rows(metadata, len(X))
     return WindowDataset(WindowArray(X), metadata)
+
+
+def _read_corpus(corpus, paradigm) -> Signal:
+    """Return the signal of the windows of a corpus; features have no rate."""
+    info = paradigm.get_info(corpus)
+    are_features = getattr(paradigm, "features", None) is not None
+    return Signal(None if are_features else info["sfreq"], list(info["chs"]))
 
 
 def join_corpora(parts):

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from braindecode_emossl.datasets import DEAP, SEED
 from braindecode_emossl.paradigms import Emotion
+from braindecode_emossl.pretraining.signal_identity import Signal
 from braindecode_emossl.pretraining.windows import (
     WindowArray,
     WindowDataset,
@@ -155,6 +156,22 @@ def test_corpora_are_cut_by_the_paradigm_and_joined(seed_root, deap_root):
         gather_windows(corpora[0])
     with pytest.raises(ValueError, match="leave out metadata"):
         gather_windows(corpora, metadata, paradigm)
+
+
+def test_windows_of_corpora_fit_the_model(seed_root):
+    """Another rate was accepted, and channels stayed in the order of the corpus."""
+    corpus = SEED([1], sessions=[0], path=seed_root)
+    paradigm = Emotion(window=2.0)
+    with pytest.raises(ValueError, match=r"rate of the model, 128 Hz, but has 200 Hz"):
+        gather_windows(corpus, paradigm=paradigm, signal=Signal(128.0))
+    chs_info = list(paradigm.get_info(corpus)["chs"])
+    expected = gather_windows(corpus, paradigm=paradigm).windows[:]
+    found = gather_windows(
+        corpus, paradigm=paradigm, signal=Signal(200.0, chs_info[::-1])
+    )
+    torch.testing.assert_close(found.windows[:], expected.flip(1))
+    features = Emotion(window=2.0, features="de")  # which have no rate
+    gather_windows(corpus, paradigm=features, signal=Signal(128.0))
 
 
 def test_a_window_without_metadata_is_described_by_its_index(X):
