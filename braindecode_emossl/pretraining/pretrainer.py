@@ -437,10 +437,10 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         self._check_metadata(X.metadata)
         with self.hold_checkpoint_dir():
             saves = self.saves_trained()
-            if not hasattr(self, "saved_"):  # it does not come from fit
-                self._resume(X)
             if not self.initialized_:
                 self.initialize()
+            if not hasattr(self, "saved_"):  # it does not come from fit
+                self._resume(X)
             self.note_provenance(X)
             # Each call draws other numbers than those before it.
             try:
