@@ -793,6 +793,11 @@ def evaluate(
     if baselines:
         estimators, grids = _add_baselines(estimators, grids)
     opened = _open_corpora(corpora, subjects, all_modalities=all_modalities)
+    if unlabeled_subjects is not None and not unlabeled:
+        raise ValueError(
+            "--unlabeled-subjects chooses subjects of the corpora of --unlabeled, but "
+            "got none. Pass --unlabeled, or leave it out."
+        )
     extra = _open_corpora(
         unlabeled or [],
         unlabeled_subjects,

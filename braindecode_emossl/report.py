@@ -75,7 +75,8 @@ def write_report(
     FileNotFoundError
         If the folder has no finished fold.
     ValueError
-        If a file in the folder is damaged, or ``output`` is called like the card.
+        If a file in the folder is damaged, or ``output`` is a folder or called like
+        the card.
     FileExistsError
         If there is a file called like the card that no report has written.
     OSError
@@ -92,6 +93,11 @@ def write_report(
         raise ValueError(
             f"output must not be called {page_file.name}, as the card is, but got "
             f"{output}. Choose another name for the page."
+        )
+    if page_file.is_dir():
+        raise ValueError(
+            f"output must be a file, but {output} is a folder. Name a file in it, such "
+            f"as {page_file / 'report.html'}."
         )
     _check_card(*files[1:])
     root = Path(results_dir).expanduser().absolute()

@@ -147,8 +147,14 @@ def _name_pipelines(pipelines: list[StoredPipeline]) -> list[str]:
 
 def _find_version(pipeline: StoredPipeline) -> tuple[str, str]:
     """Return a key that the variants of a pipeline share."""
-    # The settings hold a hash: the repr may be the same, but the weights not.
-    return pipeline.name, json.dumps(pipeline.content.get("settings"), sort_keys=True)
+    return pipeline.name, _hash_settings(pipeline)
+
+
+def _hash_settings(pipeline: StoredPipeline) -> str:
+    """Return the hash of the settings, in which no path counts, or all of them."""
+    settings = pipeline.content.get("settings")
+    has_hash = isinstance(settings, dict) and "hash" in settings
+    return json.dumps(settings["hash"] if has_hash else settings, sort_keys=True)
 
 
 def _score(pipelines: list[StoredPipeline], names: list[str]) -> pd.DataFrame:
@@ -504,9 +510,10 @@ def _describe_controls(evaluation: StoredEvaluation, names) -> list[dict[str, st
 
 def _identify(pipeline: StoredPipeline) -> str:
     """Return the key that a pipeline shares with its controls."""
-    own = ("control", "name", "other_names")  # one may have been renamed
+    # One may have been renamed.
+    own = ("control", "name", "other_names", "settings")
     content = {k: v for k, v in pipeline.content.items() if k not in own}
-    return json.dumps(content, sort_keys=True)
+    return json.dumps([content, _hash_settings(pipeline)], sort_keys=True)
 
 
 def _score_control(pipeline: StoredPipeline, name: str) -> pd.DataFrame:

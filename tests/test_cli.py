@@ -546,6 +546,7 @@ def test_audit_passes_or_fails_by_its_exit_code(run, seed, monkeypatch):
             ("evaluate", "SEED", "--unlabeled", "DEAP", "--unlabeled-subjects", "x"),
             "--unlabeled-subjects must be such as",
         ),
+        (("evaluate", "SEED", "--unlabeled-subjects", "1"), "Pass --unlabeled, or"),
         (("evaluate", "SEED", "--on-error", "stop"), 'must be "raise" or "warn"'),
         (("evaluate", "SEED", "--standardize", "trial"), 'None or "recording"'),
         (("evaluate", "SEED", "--last", "0"), "last must be a positive number"),

@@ -420,6 +420,22 @@ def test_pipelines_with_one_name_are_distinguished(tmp_path):
     assert "same name but other settings" in page.text
 
 
+def test_a_pipeline_in_another_folder_is_the_same(tmp_path):
+    """Seeds of jobs with other folders for their memory were several pipelines."""
+    folder = store_folds(tmp_path / "r", {"a": (0.7, "none")}, seeds=(0,))
+    store = FoldStore(folder, RUN, 3)
+    for seed in (1, 2):
+        identity = {"hash": "other", "seed": seed, "n_labeled_trials": None}
+        settings = {"repr": f"memory='/tmp/{seed}'", "hash": "f00"}
+        folds = store.open_pipeline("b", identity, settings)
+        table = predict(1, 0.5, np.random.default_rng(seed))
+        folds.write("all", 0, 1, FoldResult(table, [], 1.0, 9, 4, "none"))
+    page = read_page(folder, tmp_path / "report.html")
+    names = {row[1][0] for row in page.rows if len(row) == 8 and row[0] == ["Toy"]}
+    assert names == {"a", "b"}
+    assert "same name but other settings" not in page.text
+
+
 def test_run_settings_are_data(tmp_path):
     """They were parsed from a repr, which any other wording broke."""
     run = {
@@ -698,6 +714,12 @@ def test_the_docs_explain_each_line(card):
 def test_the_page_cannot_be_called_like_the_card(results, tmp_path):
     with pytest.raises(ValueError, match=r"must not be called card\.md"):
         write_report(results[0], tmp_path / "card.md")
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_page_cannot_be_a_folder(results, tmp_path):
+    with pytest.raises(ValueError, match=r"is a folder. Name a file in it"):
+        write_report(results[0], tmp_path)
     assert not any(tmp_path.iterdir())
 
 

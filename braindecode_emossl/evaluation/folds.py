@@ -862,8 +862,7 @@ def _prepare(job: FoldJob) -> BaseEstimator:
 
 def _predict(estimator, X, job: FoldJob, seconds: float) -> Predicted:
     """Predict and score the test recordings one by one."""
-    several = isinstance(job.scoring, list | dict)
-    score = check_scoring(estimator, scoring=job.scoring)
+    scorers = _make_scorers(estimator, job.scoring)
     probas, codes, scores = [], [], []
     # One at a time, as a pipeline may scale the windows that it is given together.
     for rows, labels in job.recordings:
@@ -871,12 +870,17 @@ def _predict(estimator, X, job: FoldJob, seconds: float) -> Predicted:
         known = _Responses(estimator, windows)
         probas.append(_probabilities(known, windows, len(job.classes)))
         codes.append(_check_codes(known.predict(windows), len(job.classes)))
-        try:
-            values = score(known, windows, labels)
-        except ValueError as error:  # such as ROC-AUC of a recording of one class
-            warnings.warn(f"A score is not defined, and NaN: {error}", stacklevel=2)
-            values = dict.fromkeys(job.scoring, np.nan) if several else np.nan
-        scores.append(_name_scores(values))
+        values = {}
+        for name, score in scorers.items():
+            try:
+                values[name] = float(score(known, windows, labels))
+            except ValueError as error:  # such as ROC-AUC of a recording of one class
+                warnings.warn(
+                    f"A score is not defined, and NaN: {name}: {error}", stacklevel=2
+                )
+                values[name] = np.nan
+        # Of several metrics, the first is the score.
+        scores.append({"score": next(iter(values.values())), **values})
     return Predicted(np.concatenate(probas), np.concatenate(codes), scores, seconds)
 
 
@@ -892,12 +896,16 @@ def _check_codes(predicted, n_classes: int) -> np.ndarray:
     return codes
 
 
-def _name_scores(values) -> dict[str, float]:
-    """Return scores by MOABB's names: of several, the first is the score."""
-    if not isinstance(values, Mapping):
-        return {"score": float(values)}
-    named = {f"score_{name}": float(value) for name, value in values.items()}
-    return {"score": next(iter(named.values())), **named}
+def _make_scorers(estimator, scoring) -> dict[str, Callable[..., float]]:
+    """Return the metrics by MOABB's names of their scores."""
+    if isinstance(scoring, list):
+        scoring = {name: name for name in scoring}
+    named = (
+        {f"score_{name}": metric for name, metric in scoring.items()}
+        if isinstance(scoring, dict)
+        else {"score": scoring}
+    )
+    return {k: check_scoring(estimator, scoring=v) for k, v in named.items()}
 
 
 class _Responses:

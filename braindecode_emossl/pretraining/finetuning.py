@@ -214,6 +214,8 @@ class FineTuner(RaiseInterrupt, DeviceTraining, EEGClassifier):
             return super().fit_loop(X, y, epochs=epochs, **fit_params)
         finally:
             self.reads_features_ = False
+            for name, weight in self.module_.named_parameters():
+                weight.requires_grad_(name in self.trainable_)
             if self.schedule is not None:  # else another rate could not be set
                 restore_rates(self.optimizer_)
 

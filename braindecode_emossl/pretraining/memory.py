@@ -40,9 +40,11 @@ class PretrainingMemory:
 
     The name of an entry is a hash of the windows and their metadata, the objective with
     its settings and initial weights, the settings of the trainer with its seed, and the
-    versions of this package and torch. An entry is never out of date, unless the code
-    of an installed package was edited. Entries are checkpoints; a damaged one is
-    trained again. The training of an objective that cannot be saved is not kept.
+    versions of this package and torch. The settings of an objective are the arguments
+    that it was made with; attributes that were set later do not count. An entry is
+    never out of date otherwise, unless the code of an installed package was edited.
+    Entries are checkpoints; a damaged one is trained again. The training of an
+    objective that cannot be saved is not kept.
 
     Several processes may use a folder at once: a process that needs an entry that
     another one is training waits for it. The folder may be deleted whenever no process
@@ -139,8 +141,10 @@ def _read(entry: Path, pretrainer: SSLPretrainer, X, metadata) -> Exception | No
     pretrainer.initialize()
     pretrainer.note_provenance(dataset)
     pretrainer.seed_ = draw_seed(pretrainer.random_state)
-    pretrainer.get_split_datasets(dataset)  # sets validation_subjects_
+    train, _ = pretrainer.get_split_datasets(dataset)  # sets validation_subjects_
     pretrainer.objective_.load_state_dict(objective.state_dict())
+    # What is not saved follows from the training windows.
+    pretrainer.tell_objective("on_resume", train.windows, metadata=train.metadata)
     pretrainer.history_ = history
     per_step = pretrainer.gradient_accumulation_steps
     n_batches = history[:, "train_batch_count"] if history else []
@@ -160,5 +164,6 @@ def _describe(objective) -> dict[str, Any]:
         "classes": [type(objective), type(encoder)],
         "settings": objective.settings,
         "model": encoder.get_config(),
-        "weights": dict(objective.state_dict()),
+        # As parameters: frozen ones are hashed as such.
+        "weights": dict(objective.state_dict(keep_vars=True)),
     }

@@ -104,6 +104,7 @@ class ResumableTraining:
         """Return the state to resume from, or None to start from the beginning."""
         if self.checkpoint_dir is None:
             return None
+        self._check_generators()
         self.identity_ = self._identify(dataset)
         if not self._state_path.exists():
             return None
@@ -119,6 +120,16 @@ class ResumableTraining:
                 raise self._unusable(f"it has no entry {name!r}")
         self._check_identity(state["identity"])
         return state
+
+    def _check_generators(self) -> None:
+        """Refuse generators of the objective's own, whose state is not kept."""
+        for name, value in getattr(self.objective, "settings", {}).items():
+            if isinstance(value, np.random.RandomState):
+                raise CheckpointError(
+                    f"{name} of the objective must be an integer or None with "
+                    "checkpoint_dir, as a training with a RandomState cannot be "
+                    "resumed."
+                )
 
     def _check_identity(self, before: dict[str, str]) -> None:
         """Name all settings in which two trainings differ."""

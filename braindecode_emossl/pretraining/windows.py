@@ -84,7 +84,7 @@ class WindowArray:
             rows = torch.as_tensor(rows).to(self.X.device, non_blocking=True)
             windows = self.X[rows]
         else:
-            windows = self.X[rows]
+            windows = np.asarray(self.X[rows], np.float32)  # of any byte order
         return torch.as_tensor(windows, dtype=torch.float32)
 
     def to(self, device) -> WindowArray:

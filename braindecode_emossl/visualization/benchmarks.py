@@ -239,7 +239,8 @@ def _draw_means(ax, summary: pd.DataFrame, places: dict, styles: dict) -> None:
         ax.errorbar(
             places[row.pipeline] + slot * _POINTS_WIDTH / 2,
             row.mean,
-            yerr=[[row.mean - row.low], [row.high - row.mean]],
+            # The bounds of equal scores may differ from their mean by rounding.
+            yerr=[[max(row.mean - row.low, 0)], [max(row.high - row.mean, 0)]],
             **styles[row.pipeline],
             linestyle="none",
             markersize=7,

@@ -690,3 +690,16 @@ def test_subjects_without_labels_are_named(toy, make_toy, fast):
             {"a": DummyClassifier()}, [corpus], paradigm, "leave-one-subject-out"
         )
     assert set(table["subject"]) == {"1", "10"}
+
+
+def test_only_the_score_that_is_not_defined_is_missing(toy, fast):
+    """All scores of the recording were missing."""
+    paradigm = Emotion(**fast, scorer=["accuracy", "neg_log_loss"])
+    how = {"train_size": 5, "random_state": 0}
+    with pytest.warns(UserWarning, match="not defined, and NaN: score_neg_log_loss"):
+        table = evaluate(
+            {"a": DummyClassifier()}, [toy], paradigm, "chronological", **how
+        )
+    assert table["score_neg_log_loss"].isna().all()
+    assert_array_equal(table["score"], table["score_accuracy"])
+    assert table["score"].notna().all()

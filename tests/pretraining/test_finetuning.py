@@ -17,6 +17,7 @@ from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import DataLoader
 
+from braindecode_emossl.models import SCMM
 from braindecode_emossl.pretraining import finetuning
 from braindecode_emossl.pretraining.device_training import LabeledWindows
 from braindecode_emossl.pretraining.finetuning import FineTuner, find_layers
@@ -503,3 +504,18 @@ def test_a_net_trained_on_a_gpu_is_unpickled_without_one(model, data):
     again = pickle.loads(pickle.dumps(net))
     assert again.module is again.module_
     assert np.array_equal(again.predict_proba(data[0]), net.predict_proba(data[0]))
+
+
+@pytest.mark.parametrize("first", ["linear-probe", "gradual"])
+def test_a_probe_leaves_the_model_trainable(first):
+    """Weights that it had frozen stayed frozen in a later fine-tuning of the model."""
+    torch.manual_seed(0)
+    model = SCMM(n_outputs=2, n_chans=4, n_times=5, input_domain="de")
+    model.blocks[2].requires_grad_(False)  # of the user's own
+    x, y = torch.randn(16, 4, 5).numpy(), np.arange(16) % 2
+    FineTuner(model, finetune=first, max_epochs=1, batch_size=8).fit(x, y)
+    weights = {k: v.detach().clone() for k, v in model.named_parameters()}
+    FineTuner(model, finetune="full", max_epochs=1, batch_size=8).fit(x, y)
+    for name, weight in model.named_parameters():
+        is_own = name.startswith("blocks.2.")
+        assert torch.equal(weight, weights[name]) == is_own, name

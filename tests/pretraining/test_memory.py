@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 import torch
 
-from braindecode_emossl.models import SCMM
+from braindecode_emossl.models import SCMM, MoodReader
 from braindecode_emossl.pretraining import (
+    MoodReaderPretraining,
     SCMMPretraining,
     SSLClassifier,
     SSLPretrainer,
@@ -67,6 +68,42 @@ def test_the_second_is_what_the_first_was_without_training(tmp_path, n_fits):
     assert len(found[1].history) == 4
     again = PretrainingMemory(tmp_path / "s").fit(make_pretrainer(), X)
     assert torch.equal(again.module_.decoder.weight, plain.module_.decoder.weight)
+
+
+def test_frozen_weights_are_another_training(tmp_path):
+    """The result of trained weights was returned for frozen ones."""
+
+    def fit(is_frozen):
+        pretrainer = make_pretrainer()
+        pretrainer.objective.encoder.blocks.requires_grad_(not is_frozen)
+        found = PretrainingMemory(tmp_path).fit(pretrainer, X).module_.encoder
+        return pretrainer.objective.encoder.blocks[0][0].weight, found.blocks[0][0]
+
+    first, trained = fit(is_frozen=False)
+    assert not torch.equal(trained.weight, first)
+    first, frozen = fit(is_frozen=True)
+    assert torch.equal(frozen.weight, first)
+
+
+def test_what_was_read_knows_the_recordings(tmp_path):
+    """Their statistics were missing: the objective gave another loss than before."""
+    windows = np.random.default_rng(0).normal(size=(24, 2, 128)).astype(np.float32)
+    metadata = SUBJECTS.assign(corpus="SEED", session="0")
+    found = []
+    for _ in "ab":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = MoodReader(
+                n_outputs=2, n_chans=2, n_times=128, sfreq=128, patch_size=16
+            )
+            objective = MoodReaderPretraining(model)
+        settings = {"max_steps": 2, "batch_size": 8, "random_state": 0}
+        pretrainer = SSLPretrainer(objective, validation=0.5, **settings)
+        PretrainingMemory(tmp_path).fit(pretrainer, windows, metadata)
+        found.append(pretrainer.module_.scalers["entropy"])
+    trained, read = found
+    assert read.n_recordings == 1
+    assert torch.equal(read.recording_means, trained.recording_means)
 
 
 def test_the_provenance_is_found_too(tmp_path):

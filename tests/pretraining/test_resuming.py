@@ -501,3 +501,13 @@ def test_a_process_killed_at_any_instant_leaves_a_whole_state(tmp_path):
         assert_same(whole, make_pretrainer(objective, **settings).fit(X))
     finally:
         torch.set_num_threads(torch_threads)
+
+
+def test_a_generator_of_the_objective_cannot_be_resumed(tmp_path):
+    """The resumed training drew its clusters from the start of the generator."""
+    torch.manual_seed(0)
+    model = MaskedClusterTransformer(n_outputs=2, n_chans=2, n_times=128, sfreq=128)
+    objective = MaskedClusterPretraining(model, random_state=np.random.RandomState(0))
+    pretrainer = make_pretrainer(objective, checkpoint_dir=tmp_path)
+    with pytest.raises(CheckpointError, match="random_state of the objective must be"):
+        pretrainer.fit(draw_windows(2, 128))

@@ -256,3 +256,12 @@ def test_provenance_is_incomplete_if_some_windows_are_unknown(X):
 def test_other_data_are_refused(X, metadata, error, message):
     with pytest.raises(error, match=message):
         gather_windows(X, metadata)
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f8", np.longdouble, ">i2", np.float16])
+def test_numbers_of_any_type_and_byte_order_are_read(dtype, X):
+    """Torch refused them, with a message that named no argument."""
+    windows = (100 * X).astype(dtype)
+    found = gather_windows(windows).windows[np.array([3, 1])]
+    expected = torch.tensor(windows[[3, 1]].astype(np.float32).tolist())
+    torch.testing.assert_close(found, expected)

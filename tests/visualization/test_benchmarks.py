@@ -262,3 +262,9 @@ def test_results_that_do_not_fit():
         plot_benchmark(results, score="f1_macro")
     with pytest.raises(ValueError, match="scored on the same subjects"):
         plot_benchmark(results.iloc[2:])
+
+
+def test_equal_scores_are_drawn():
+    """Their mean differs from each of them by rounding: the error bar was negative."""
+    table = pd.DataFrame({"subject": map(str, range(15)), "score": 1 / 3})
+    plot_benchmark(table.assign(dataset="SEED", pipeline="a", n_classes=3))
