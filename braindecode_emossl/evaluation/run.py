@@ -131,7 +131,8 @@ def evaluate(
         have seeds of their own.
     seeds : list of int or None
         Runs each pipeline once for each seed, which is set as ``random_state`` at any
-        depth and also draws the labelled trials. None runs it once, as it is.
+        depth of it and also draws the labelled trials; estimators in ``param_grid``
+        keep their own. None runs it once, as it is.
     n_labeled_trials : int, None, or list of these
         Number of labelled trials of each class and training subject; None means all.
         All other training windows are offered as ``X_unlabeled``. The pipelines are

@@ -400,9 +400,13 @@ class MoodReaderPretraining(PretrainingObjective):
         moves = self.training and self.recording_mixing and n_recordings
         if recordings is None or not moves:
             return None
-        where = {"generator": generator, "device": recordings.device}
-        others = torch.randint(n_recordings, recordings.shape, **where)
-        return others, self.recording_mixing * torch.rand(recordings.shape, **where)
+        device, shape = recordings.device, recordings.shape
+        # A generator draws only on its own device.
+        drawn_on = device if generator is None else generator.device
+        where = {"generator": generator, "device": drawn_on}
+        others = torch.randint(n_recordings, shape, **where).to(device)
+        shares = torch.rand(shape, **where).to(device)
+        return others, self.recording_mixing * shares
 
     def compute_loss(
         self,

@@ -260,6 +260,20 @@ def test_no_step_waits_for_the_gpu(name, rng):
 
 
 @pytest.mark.gpu
+def test_a_generator_of_the_cpu_serves_the_gpu(rng):
+    """MoodReader drew the recordings to move windows to on another device."""
+    objective, shape = make_full_objective("MoodReader")
+    x = rng.normal(size=(16, *shape)).astype(np.float32)
+    metadata = pd.DataFrame({"corpus": "Toy", "subject": np.arange(16) % 2})
+    objective.prepare(x, metadata)
+    objective.to("cuda")
+    recordings = torch.arange(16, device="cuda") % 2
+    generator = torch.Generator().manual_seed(0)
+    output = objective(torch.from_numpy(x).cuda(), generator, recordings)
+    assert output.loss.isfinite()
+
+
+@pytest.mark.gpu
 def test_windows_that_fit_stay_on_the_gpu(X):
     pretrainer = SSLPretrainer(make_objective(), **settings(device="cuda"))
     pretrainer.initialize()
