@@ -387,8 +387,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             self._finetune(model, labeled, validation, rows, settings)
             for part in (labeled, validation):
                 if part is not None:
-                    seen = find_provenance(part.metadata)
-                    add_provenance(self.net_.module_, seen)
+                    _note_labels(self.net_.module_, part)
         return self
 
     def predict_proba(self, X):
@@ -731,6 +730,14 @@ def _how_to_validate(model) -> dict[str, Any]:
         # check_missing finds out whether NaN are where the model expects them.
         "ensure_all_finite": "allow-nan" if takes_missing else True,
     }
+
+
+def _note_labels(model: nn.Module, part: LabeledSet) -> None:
+    """Add the recordings of labelled windows to those that a model has seen."""
+    seen = find_provenance(part.metadata)
+    if seen is None and getattr(model, "provenance", None) is not None:
+        seen = {}  # which is not complete
+    add_provenance(model, seen)
 
 
 def _is_of_part(name: str) -> bool:

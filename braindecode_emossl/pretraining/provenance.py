@@ -148,10 +148,10 @@ def settle_provenance(provenance, before=None) -> dict[str, Any]:
 
 
 def add_provenance(model, seen) -> None:
-    """Add recordings to those that a model has seen; None if they are unknown."""
-    before = getattr(model, "provenance", None)
-    # What all its training was on, the caller of save_checkpoint may say.
-    if seen is not None or before is not None:
+    """Add recordings, if they are known, to those that a model has seen."""
+    # What is not known, the caller of save_checkpoint may say.
+    if seen is not None:
+        before = getattr(model, "provenance", None)
         model.provenance = settle_provenance(seen, before)
 
 

@@ -336,8 +336,8 @@ def test_validation_subjects_have_been_seen(windows, checkpoints):
     assert 7 in seen["subjects"]
 
 
-@pytest.mark.parametrize("unknown", ["X", "X_val", "X_target_labeled", "pre-training"])
-def test_a_model_that_unknown_windows_have_trained_says_so(
+@pytest.mark.parametrize("unknown", ["X", "X_val", "X_target_labeled"])
+def test_a_model_that_unknown_labels_have_trained_says_so(
     unknown, windows, checkpoints
 ):
     """Its provenance still called itself complete."""
@@ -347,14 +347,10 @@ def test_a_model_that_unknown_windows_have_trained_says_so(
     given = {} if unknown == "X" else {"metadata": metadata}
     if unknown.startswith("X_"):
         given |= {unknown: X, unknown.replace("X", "y"): y}
-    if unknown == "pre-training":
-        pretrainer = SSLPretrainer(SCMMPretraining(model), max_steps=1)
-        found = pretrainer.fit(X).module_.encoder
-    else:
-        classifier = SSLClassifier(model, objective=None, finetune_steps=1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LeakageWarning)
-            found = classifier.fit(X, y, **given).net_.module_
+    classifier = SSLClassifier(model, objective=None, finetune_steps=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeakageWarning)
+        found = classifier.fit(X, y, **given).net_.module_
     assert not found.provenance["complete"]
     held_out = metadata[:1].assign(subject=9)
     with pytest.warns(LeakageWarning, match="not fully known"):
