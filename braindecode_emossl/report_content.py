@@ -153,8 +153,9 @@ def _find_version(pipeline: StoredPipeline) -> tuple[str, str]:
 def _hash_settings(pipeline: StoredPipeline) -> str:
     """Return the hash of the settings, in which no path counts, or all of them."""
     settings = pipeline.content.get("settings")
-    has_hash = isinstance(settings, dict) and "hash" in settings
-    return json.dumps(settings["hash"] if has_hash else settings, sort_keys=True)
+    if isinstance(settings, dict):
+        settings = settings.get("hash", settings)
+    return json.dumps(settings, sort_keys=True)
 
 
 def _score(pipelines: list[StoredPipeline], names: list[str]) -> pd.DataFrame:

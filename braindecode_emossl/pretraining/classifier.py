@@ -732,7 +732,7 @@ def _how_to_validate(model) -> dict[str, Any]:
     }
 
 
-def _note_labels(model: nn.Module, part: LabeledSet) -> None:
+def _note_labels(model: nn.Module, part: WindowSet) -> None:
     """Add the recordings of labelled windows to those that a model has seen."""
     seen = find_provenance(part.metadata)
     if seen is None and getattr(model, "provenance", None) is not None:
