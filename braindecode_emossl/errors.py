@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import warnings
+from collections.abc import Callable
 
 __all__ = [
     "CheckpointError",
@@ -68,3 +71,53 @@ class LeakageWarning(UserWarning):
 def warn_of_format(message: str, *, left_out: bool = False) -> None:
     """Issue a `CorpusFormatWarning` that points at the caller of the caller."""
     warnings.warn(CorpusFormatWarning(message, left_out), stacklevel=3)
+
+
+def collect_warnings(caller: int, function: Callable, *args) -> tuple:
+    """Return what a function returns, and the warnings that do not reach a caller.
+
+    Parameters
+    ----------
+    caller : int
+        Process of the caller, whose warnings reach it by themselves.
+    function : callable
+        What to call.
+    *args
+        Its arguments.
+
+    Returns
+    -------
+    result : object
+        What it returns.
+    caught : list of tuple
+        The warnings, for :func:`repeat_warnings`.
+    """
+    if os.getpid() == caller:
+        return function(*args), []
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        result = function(*args)
+    return result, [(_to_send(w.message), w.filename, w.lineno) for w in found]
+
+
+def repeat_warnings(caught: list[tuple], told: dict) -> None:
+    """Issue the warnings of a worker in this process.
+
+    Parameters
+    ----------
+    caught : list of tuple
+        Of :func:`collect_warnings`.
+    told : dict
+        Warnings that were issued before, so that several workers tell them once.
+    """
+    for message, file, line in caught:
+        warnings.warn_explicit(message, type(message), file, line, registry=told)
+
+
+def _to_send(warning: Warning) -> Warning:
+    """Return a warning that can be sent to another process."""
+    try:
+        pickle.loads(pickle.dumps(warning))
+    except Exception:  # a class of the user's may do anything
+        return UserWarning(f"{type(warning).__name__}: {warning}")
+    return warning

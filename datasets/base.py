@@ -32,6 +32,8 @@ from braindecode_emossl.errors import (
     CorpusFormatError,
     CorpusFormatWarning,
     CorpusNotFoundError,
+    collect_warnings,
+    repeat_warnings,
     warn_of_format,
 )
 from braindecode_emossl.hosts import set_summary_table
@@ -548,16 +550,23 @@ class EmotionDataset(BaseDataset):
             options = process, not getattr(process_pipeline, "takes_signals", False)
             read = self._read_subject
         found = Parallel(n_jobs=n_jobs)(
-            delayed(_collect_warnings)(os.getpid(), read, subject, *options)
+            delayed(collect_warnings)(
+                os.getpid(), self._read_apart, read, subject, *options
+            )
             for subject in subjects
         )
-        reported: dict = {}  # what several subjects share is told once
-        for _, caught in found:
-            for message, file, line in caught:
-                kind = type(message)
-                warnings.warn_explicit(message, kind, file, line, registry=reported)
-        data = zip(subjects, (result for result, _ in found), strict=True)
-        return _without_empty(dict(data))
+        told: dict = {}  # what several subjects share is told once
+        data = {}
+        for subject, ((result, trials), caught) in zip(subjects, found, strict=True):
+            repeat_warnings(caught, told)
+            data[subject] = result
+            if trials is not None:
+                self._trials[subject] = trials
+        return _without_empty(data)
+
+    def _read_apart(self, read: Callable, subject: int, *options) -> tuple:
+        """Return what a function reads of a subject, and the table of its trials."""
+        return read(subject, *options), self._trials.get(subject)
 
     def convert_to_bids(
         self, path=None, subjects=None, overwrite=False, format="EDF", **kwargs
@@ -666,7 +675,12 @@ class EmotionDataset(BaseDataset):
 
     def _read_cached(self, subject: int, *options) -> dict:
         """Return the output of a pipeline on a subject, through MOABB's cache."""
-        return super().get_data([subject], *options)[subject]
+        data = super().get_data([subject], *options)[subject]
+        for runs in data.values():
+            for found in runs.values():
+                if isinstance(found, mne.BaseEpochs):
+                    found.load_data()  # a worker cannot send an open file
+        return data
 
     def _get_single_subject_data(self, subject):
         return self._read_subject(subject, lambda raw: raw)
@@ -1104,16 +1118,6 @@ def _names_of(recordings: Mapping[str, Recording]) -> list[str]:
         files += [one] if isinstance(one, Path) else one
     # All sessions of a subject may be in one file.
     return list(dict.fromkeys(map(str, files)))
-
-
-def _collect_warnings(caller: int, read: Callable, *args) -> tuple[dict, list]:
-    """Call a function; return also the warnings that do not reach the caller."""
-    if os.getpid() == caller:
-        return read(*args), []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        result = read(*args)
-    return result, [(w.message, w.filename, w.lineno) for w in caught]
 
 
 def _apply(raw, step):

@@ -24,7 +24,11 @@ from moabb.paradigms.base import BaseParadigm
 from braindecode_emossl.datasets.base import EmotionDataset, check_numbers
 from braindecode_emossl.errors import CorpusFormatWarning, LeakageWarning
 from braindecode_emossl.features import FeatureCache
-from braindecode_emossl.hosts import find_caller, selected_sessions
+from braindecode_emossl.hosts import (
+    GroupsConsumerMixin,
+    find_caller,
+    selected_sessions,
+)
 from braindecode_emossl.paradigms.checks import (
     as_integer,
     check_interval,
@@ -197,7 +201,8 @@ class Emotion(BaseParadigm):
 
     Windows of one trial, and trials of one stimulus, are not independent: MOABB's
     ``WithinSessionEvaluation`` shuffles windows and so measures how well a trial is
-    recognised again. Group by ``trial``, or leave out subjects.
+    recognised again. Pass it ``groups="trial"`` and ``cv_class=GroupKFold``, or leave
+    out subjects.
 
     Examples
     --------
@@ -1225,13 +1230,18 @@ def _warn_of_shared_trials() -> None:
     from moabb.evaluations import WithinSessionEvaluation, WithinSubjectEvaluation
 
     caller = find_caller((WithinSessionEvaluation, WithinSubjectEvaluation))
-    if caller is not None and caller.groups is None:
+    if caller is None:
+        return
+    # MOABB ignores groups with other splitters, such as its default.
+    takes_groups = issubclass(caller.cv_class or object, GroupsConsumerMixin)
+    if caller.groups is None or not takes_groups:
         warnings.warn(
             f"{type(caller).__name__} shuffles windows: windows of one trial are in "
             "both the training and the test set, and the score measures how well a "
             "trial is recognised again, not an emotion. Hold out whole trials instead: "
             "braindecode_emossl.evaluate(pipelines, datasets, paradigm, "
-            '"within-session").',
+            '"within-session"), or groups="trial" together with a cv_class that uses '
+            "groups, such as GroupKFold.",
             LeakageWarning,
             stacklevel=4,
         )

@@ -18,6 +18,7 @@ import mne
 import numpy as np
 from moabb.datasets.preprocessing import FixedTransformer, get_filter_pipeline
 from moabb.datasets.utils import pick_channels_for_modalities
+from sklearn import config_context
 
 from braindecode_emossl.datasets.base import RATING_NAMES
 from braindecode_emossl.datasets.signals import (
@@ -390,6 +391,8 @@ class ToArrays(FixedTransformer):
         steps = [_identity(step) for step in (self.features, self.postprocess_pipeline)]
         return f"ToArrays({self.unit_factor:g}, {', '.join(steps)}, {self.channels})"
 
+    # Under a user's set_config(transform_output="pandas"), too.
+    @config_context(transform_output="default")
     def transform(self, epochs, y=None):
         """Return ``X``, ``events`` and ``ch_names`` of the windows."""
         types = epochs.get_channel_types()

@@ -23,7 +23,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-from braindecode_emossl.errors import LeakageError
+from braindecode_emossl.errors import LeakageError, collect_warnings
 from braindecode_emossl.evaluation.mapped import map_rows
 from braindecode_emossl.evaluation.probes import (
     ProbeJob,
@@ -832,9 +832,9 @@ def run_fold(X, job: FoldJob) -> Predicted | FailedFold:
         return FailedFold(error)
 
 
-def run_numbered_fold(number: int, X, job: FoldJob):
+def run_numbered_fold(number: int, caller: int, X, job: FoldJob):
     """Run a fold in a worker, which imports this module and what the fold needs."""
-    return number, run_fold(X, job)
+    return number, *collect_warnings(caller, run_fold, X, job)
 
 
 def _prepare(job: FoldJob) -> BaseEstimator:

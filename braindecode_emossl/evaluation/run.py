@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import Pipeline
 
 from braindecode_emossl.checks import is_count, is_integer
-from braindecode_emossl.errors import FoldError
+from braindecode_emossl.errors import FoldError, repeat_warnings
 from braindecode_emossl.evaluation.baselines import (
     EEGBandFeatures,
     describe_mechanism,
@@ -705,9 +706,16 @@ class _Run:
             # One after the other: metadata of all folds together would fill the memory.
             for number, data in enumerate(self._change_all(todo, windows)):
                 jobs[number] = data, self._make_job(data, todo[number].variant)
-                yield joblib.delayed(run_numbered_fold)(number, data.X, jobs[number][1])
+                yield joblib.delayed(run_numbered_fold)(
+                    number, os.getpid(), data.X, jobs[number][1]
+                )
 
-        for number, found in workers.run(make_calls(), len(todo), n_later):
+        told: dict = {}  # what several folds share is told once
+        for number, found, caught in workers.run(make_calls(), len(todo), n_later):
+            try:
+                repeat_warnings(caught, told)
+            except Warning as error:  # a filter of the caller's made it an error
+                found = FailedFold(error)
             yield todo[number], *jobs.pop(number), found
 
     def _change_all(self, todo, windows) -> Iterator[FoldData]:

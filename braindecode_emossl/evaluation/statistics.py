@@ -88,8 +88,9 @@ def compare_pipelines(
     ------
     ValueError
         If a data set and protocol has no group with two pipelines, if there are fewer
-        than two subjects, or if the pipelines of a group were not scored on the same
-        subjects and sessions.
+        than two subjects, if the pipelines of a group were not scored on the same
+        subjects and sessions, or if the scores of a pipeline come from different
+        ``train_corpora``.
 
     Notes
     -----
@@ -516,7 +517,22 @@ def _check_results(results: pd.DataFrame, score: str) -> list[str]:
             f"{score!r}, but {(~whole).sum()} of {len(results)} do not; the first is "
             f"{first}."
         )
+    if "train_corpora" in results:
+        _check_training_sets(results, by)
     return by
+
+
+def _check_training_sets(results: pd.DataFrame, by: list[str]) -> None:
+    """Refuse a pipeline whose scores come from different training corpora."""
+    groups = results.groupby([*by, "pipeline"], observed=True, dropna=False)
+    trained = groups["train_corpora"].unique()
+    if (mixed := trained[trained.map(len) > 1]).size:
+        where = dict(zip(trained.index.names, mixed.index[0], strict=True))
+        raise ValueError(
+            f"Scores of a pipeline must come from the same training corpora, but those "
+            f"of {where} come from {sorted(map(str, mixed.iloc[0]))}. Select one by "
+            "the column 'train_corpora', or give the pipeline another name for each."
+        )
 
 
 def _check_comparable(results: pd.DataFrame, by: list[str]) -> None:

@@ -18,12 +18,13 @@ class ReplaceableHead:
         Parameters
         ----------
         n_outputs : int
-            Number of outputs of the new head, which stands on the device and has the
-            dtype of the old one.
+            Number of outputs of the new head, which has the device, the dtype and the
+            mode, of training or evaluation, of the old one.
         """
         set_n_outputs(self, n_outputs)
         old = next(self.final_layer.parameters())
-        self.final_layer = self._make_head().to(old)
+        is_training = self.final_layer.training
+        self.final_layer = self._make_head().to(old).train(is_training)
 
     def _make_head(self) -> nn.Module:
         """Return a new head with ``n_outputs`` outputs."""

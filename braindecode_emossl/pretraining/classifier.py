@@ -62,6 +62,7 @@ from braindecode_emossl.pretraining.training_data import (
 from braindecode_emossl.pretraining.windows import (
     find_metadata,
     find_provenance,
+    join_epochs,
     read_epochs,
 )
 
@@ -169,8 +170,8 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
     Notes
     -----
     Windows have three dimensions, so scikit-learn's ``check_estimator`` skips most of
-    its checks. Folds may run in parallel processes, but not in threads, which share the
-    generator of torch.
+    its checks. Folds may run in parallel processes. Threads share the random generators
+    of torch, so that one of them trains at a time.
 
     Examples
     --------
@@ -404,13 +405,14 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
             Rows sum to one; columns are in the order of ``classes_``.
         """
         check_is_fitted(self, "net_")
-        array, signal = read_epochs(X)
+        array, signal = read_epochs(join_epochs(X))
         model = self.net_.module_
         windows = validate_data(self, array, reset=False, **_how_to_validate(model))
         check_windows(windows, "X", self.window_shape_)
         windows = self._align(windows, signal, "X")
         check_missing(windows, "X", model)
-        return self.net_.predict_proba(windows)
+        with seeded(0, self.device):  # a data loader draws from torch's generator
+            return self.net_.predict_proba(windows)
 
     def predict(self, X):
         """Return the most probable class.
@@ -434,6 +436,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         self, source, X, y, metadata, subjects, sample_weight
     ) -> LabeledSet:
         """Return the training windows; set the classes, the shape and the signal."""
+        X = join_epochs(X)
         array, signal = read_epochs(X)
         windows, y = validate_data(self, array, y, **_how_to_validate(source))
         check_windows(windows, "X")

@@ -85,6 +85,11 @@ class StepwiseTraining(DeviceTraining):
             hook = "on_resume" if self.history else "prepare"
             self.tell_objective(hook, train.windows, metadata=train.metadata)
         end = self.first_step_ + self.plan_steps(epochs)
+        if self.n_steps_ > end:
+            raise self.unusable(
+                f"it has done {self.n_steps_} steps, but max_steps or max_epochs "
+                f"allows {end}"
+            )
         datasets = {"dataset_train": train, "dataset_valid": valid}
         is_within_epoch = self.batch_in_epoch_ > 0
         while self.n_steps_ < end or is_within_epoch:

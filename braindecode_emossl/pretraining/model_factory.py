@@ -251,7 +251,8 @@ def _copy_template(template: nn.Module, n_outputs: int, shape, settings) -> nn.M
         if built_for not in (None, size):
             raise ValueError(
                 f"The module {type(template).__name__} was built for {name}="
-                f"{built_for}, but the windows have {size}. Pass its class instead."
+                f"{built_for}, but the windows have {size}. Use windows of that size. "
+                "Pass its class instead of the module to build it for these windows."
             )
     model = copy.deepcopy(template)
     if _read_size(model, "n_outputs") in (None, n_outputs):

@@ -7,6 +7,7 @@ import inspect
 import logging
 import math
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -54,6 +55,7 @@ __all__ = ["SSLPretrainer", "draw_seed", "seeded"]
 
 log = logging.getLogger(__name__)
 
+_seeding = threading.RLock()
 PRECISIONS = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}
 DEFAULT_BATCH_SIZE = 256
 
@@ -336,9 +338,10 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         ----------
         X : array (n_windows, n_chans, n_times), Epochs, BaseConcatDataset, or corpora
             Windows, also in a memory-mapped array; :class:`mne.Epochs`, whose voltages
-            are taken in microvolts; a data set of braindecode that is cut into windows;
-            or a corpus of MOABB, or a list of them, with a ``paradigm``. Labels are not
-            used.
+            are taken in microvolts; a data set of braindecode that is cut into windows,
+            which are used in the unit that they have, volts unless a preprocessor has
+            scaled them; or a corpus of MOABB, or a list of them, with a ``paradigm``.
+            Labels are not used.
         y : None
             Ignored: part of scikit-learn's interface.
         metadata : DataFrame, n_windows rows, optional
@@ -360,8 +363,8 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
             ``X`` holds no windows.
         ValueError
             If a setting is outside its range, the metadata lack columns that the
-            sampler or the validation needs, or epochs or corpora have other channels or
-            another rate than the model.
+            sampler or the validation needs, or epochs, a data set or corpora have other
+            channels or another rate than the model.
         CheckpointError
             If ``checkpoint_dir`` holds the state of another training, or of one that
             must not be resumed, or files of others in ``trained``, or is in use by
@@ -414,7 +417,8 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
         """Train for ``max_steps`` or ``max_epochs`` more, from the present weights.
 
         The recordings of ``X`` are added to the provenance, and the checkpoint in
-        ``checkpoint_dir`` is replaced.
+        ``checkpoint_dir/trained`` is replaced. The state in ``checkpoint_dir`` stays
+        that of the first training, so that the same code trains in the same way again.
 
         Parameters
         ----------
@@ -447,6 +451,7 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
                 with seeded(self.seed_ + self.n_steps_, self.device):
                     super().partial_fit(X, None, **fit_params)
             finally:
+                self.identity_ = None  # further trainings leave the state as it is
                 if self.saved_ is not None:
                     del self.saved_  # not restored: it is of these windows
                 if self.warmup_steps or self.schedule:
@@ -880,6 +885,7 @@ def seeded(random_state, device) -> Iterator[None]:
     seed = draw_seed(random_state)
     device = torch.device(find_device(device))
     devices = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(devices=devices, device_type=device.type):
+    # The threads of a process share torch's generators, so one waits for the other.
+    with _seeding, torch.random.fork_rng(devices=devices, device_type=device.type):
         torch.manual_seed(seed)
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import numbers
 import re
 import warnings
 from collections.abc import Mapping
@@ -85,8 +86,9 @@ def _check_held_out(provenance: dict[str, Any], held_out: pd.DataFrame) -> list[
         part = held_out[held_out["corpus"].map(_simplify) == _simplify(corpus)]
         if entry.get("sessions") and "session" in part:
             seen = set(map(str, entry["sessions"]))
-            part = part[part["session"].isna() | part["session"].map(str).isin(seen)]
-        tested = set(part["subject"].map(str))
+            sessions = part["session"].map(name_recording).map(str)
+            part = part[part["session"].isna() | sessions.isin(seen)]
+        tested = set(part["subject"].map(name_recording).map(str))
         leaked = [who for who in entry["subjects"] if str(who) in tested]
         if leaked:
             raise LeakageError(
@@ -104,7 +106,8 @@ def _check_training(provenance: dict[str, Any], training) -> list[str]:
     if known:
         rows = training[["corpus", "subject"]].dropna().drop_duplicates()
         for corpus, part in rows.groupby("corpus", observed=True):
-            subjects[_simplify(str(corpus))] = set(part["subject"].map(str))
+            names = part["subject"].map(name_recording).map(str)
+            subjects[_simplify(str(corpus))] = set(names)
     for corpus, entry in provenance["corpora"].items():
         seen = f"it has seen {_name(entry['subjects'])} of {corpus}"
         if not known:
@@ -153,6 +156,13 @@ def add_provenance(model, seen) -> None:
     if seen is not None:
         before = getattr(model, "provenance", None)
         model.provenance = settle_provenance(seen, before)
+
+
+def name_recording(value) -> int | str:
+    """Return a subject or session as a whole number or text, also of a float column."""
+    if isinstance(value, numbers.Real) and float(value).is_integer():
+        return int(value)
+    return str(value)
 
 
 def to_plain(value):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from skorch.history import History
 
 from braindecode_emossl.errors import CheckpointError
@@ -38,7 +40,23 @@ _FIXED = (
     "precision",
     "validation",
     "patience",
+    "train_split",
+    "iterator_train",
 )
+_PREFIXES = ("optimizer__", "sampler__", "iterator_train__")
+# Arguments of a data loader that change how batches are read, but not which.
+_SPEED = {
+    f"iterator_train__{name}"
+    for name in (
+        "multiprocessing_context",
+        "num_workers",
+        "persistent_workers",
+        "pin_memory",
+        "pin_memory_device",
+        "prefetch_factor",
+        "timeout",
+    )
+}
 # Entries of the identity that are hashes, which say nothing to people.
 _CONTENTS = ("layers of the objective", "contents of the windows", "metadata")
 # Entries of the file.
@@ -66,10 +84,12 @@ class ResumableTraining:
     """Mixin of a pre-trainer: keep the state of the training in ``checkpoint_dir``.
 
     The state is everything that the next step depends on: the objective, the
-    optimizer, the random generators, the history and early stopping.
+    optimizer, the random generators, the history and early stopping. It is that of the
+    first training of an object, so that the same code finds it again.
     """
 
     saved_: Any  # the state to resume from, or None
+    identity_: dict[str, str] | None  # of the training whose state is kept, or None
 
     @property
     def checkpoint_folder(self) -> Path:
@@ -102,6 +122,7 @@ class ResumableTraining:
 
     def load_state(self, dataset: WindowDataset) -> dict | None:
         """Return the state to resume from, or None to start from the beginning."""
+        self.identity_ = None
         if self.checkpoint_dir is None:
             return None
         self._check_generators()
@@ -117,18 +138,26 @@ class ResumableTraining:
         state = read_state(self._state_path)
         for name in _ENTRIES:
             if name not in state:
-                raise self._unusable(f"it has no entry {name!r}")
+                raise self.unusable(f"it has no entry {name!r}")
         self._check_identity(state["identity"])
         return state
 
     def _check_generators(self) -> None:
-        """Refuse generators of the objective's own, whose state is not kept."""
+        """Refuse generators of objective and batches, whose states are not kept."""
         for name, value in getattr(self.objective, "settings", {}).items():
             if isinstance(value, np.random.RandomState):
                 raise CheckpointError(
                     f"{name} of the objective must be an integer or None with "
                     "checkpoint_dir, as a training with a RandomState cannot be "
                     "resumed."
+                )
+        for name, value in self.get_params_for("iterator_train").items():
+            value = getattr(value, "sampler", value)
+            if isinstance(getattr(value, "generator", value), torch.Generator):
+                raise CheckpointError(
+                    f"iterator_train__{name} must not have a generator with "
+                    "checkpoint_dir, as its state is not kept. Leave it out: the order "
+                    "of the windows follows from random_state."
                 )
 
     def _check_identity(self, before: dict[str, str]) -> None:
@@ -154,7 +183,7 @@ class ResumableTraining:
         """Return everything that must be the same for a training to be resumed."""
         names = [*_FIXED, *(("max_epochs", "max_steps") if self.schedule else ())]
         params = self.get_params(deep=False)
-        names += [n for n in params if n.startswith(("optimizer__", "sampler__"))]
+        names += [n for n in params if n.startswith(_PREFIXES) and n not in _SPEED]
         settings = {name: _describe(params[name]) for name in names}
         n_windows, *shape = dataset.windows.shape
         return {
@@ -168,7 +197,7 @@ class ResumableTraining:
 
     def save_state(self) -> None:
         """Write everything that the next step depends on."""
-        if self.checkpoint_dir is None:
+        if self.identity_ is None:
             return
         stopping = dict(self.callbacks_).get("early_stopping")
         write_state(
@@ -205,11 +234,12 @@ class ResumableTraining:
             self.set_generators(state["generators"])
             self.set_provenance(state["provenance"])
         except KeyError as error:
-            raise self._unusable(f"it has no entry {error}") from error
+            raise self.unusable(f"it has no entry {error}") from error
         except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-            raise self._unusable(str(error)) from error
+            raise self.unusable(str(error)) from error
 
-    def _unusable(self, reason: str) -> CheckpointError:
+    def unusable(self, reason: str) -> CheckpointError:
+        """Return the error of a state that a training cannot resume from."""
         return CheckpointError(
             f"{self._state_path} cannot be resumed: {reason}. Delete it to train from "
             "the beginning."
@@ -221,8 +251,9 @@ def _describe(value) -> str:
     if isinstance(value, type):
         return value.__qualname__
     if isinstance(value, np.random.RandomState):
-        return "a RandomState"
-    return repr(value.item() if isinstance(value, np.generic) else value)
+        return f"a RandomState ({hash_bytes(repr(value.get_state()).encode())})"
+    text = repr(value.item() if isinstance(value, np.generic) else value)
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
 def _describe_objective(objective) -> dict[str, str]:
@@ -235,6 +266,8 @@ def _describe_objective(objective) -> dict[str, str]:
     if hasattr(encoder, "get_config"):
         config = encoder.get_config().items()
         described |= {f"model {k}": _describe(v) for k, v in config}
+    if (seen := getattr(encoder, "provenance", None)) is not None:
+        described["earlier recordings of the model"] = _describe(seen)
     layers = hash_bytes(repr(objective).encode())
     return {**described, "layers of the objective": layers}
 

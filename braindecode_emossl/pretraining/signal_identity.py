@@ -10,7 +10,13 @@ import numpy as np
 
 from braindecode_emossl.models.modalities import MODALITIES
 
-__all__ = ["Signal", "align_windows", "read_model_signal", "read_signal"]
+__all__ = [
+    "Signal",
+    "align_windows",
+    "match_channels",
+    "read_model_signal",
+    "read_signal",
+]
 
 # Name of each of MNE's constants that models distinguish.
 _CONSTANTS = mne.io.get_channel_type_constants()
@@ -64,7 +70,7 @@ def read_signal(X) -> Signal:
 
 
 def align_windows(X, found: Signal, wanted: Signal, name: str, as_in: str):
-    """Return windows with their channels in the wanted order.
+    """Return windows with their channels in the wanted order, see `match_channels`.
 
     Parameters
     ----------
@@ -80,6 +86,28 @@ def align_windows(X, found: Signal, wanted: Signal, name: str, as_in: str):
     -------
     ndarray, shape (n_windows, n_chans, n_times)
         ``X`` itself if nothing had to be reordered.
+    """
+    order = match_channels(found, wanted, name, as_in)
+    return X if order is None else X[:, order]
+
+
+def match_channels(
+    found: Signal, wanted: Signal, name: str, as_in: str
+) -> list[int] | None:
+    """Return the places of the wanted channels, if they are not in order already.
+
+    Parameters
+    ----------
+    found, wanted : Signal
+        The signal of windows, and the one they must have. What either leaves open is
+        not compared.
+    name, as_in : str
+        What the windows are, and what they are compared with, for messages.
+
+    Returns
+    -------
+    list of int or None
+        None if nothing has to be reordered.
 
     Raises
     ------
@@ -96,11 +124,9 @@ def align_windows(X, found: Signal, wanted: Signal, name: str, as_in: str):
             f"has {found.sfreq:g} Hz. Resample one of the two."
         )
     if found.chs_info is None or wanted.chs_info is None:
-        return X
+        return None
     order = _match_channels(found.chs_info, wanted.chs_info, name, as_in)
-    if order == list(range(len(order))):
-        return X
-    return X[:, order]
+    return None if order == list(range(len(order))) else order
 
 
 def _list_names(chs_info: list[dict[str, Any]]) -> list[str]:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -30,7 +31,8 @@ def save_state(path: str | os.PathLike, state: dict[str, Any]) -> None:
     path : path-like
         File to write. An older one stays until the new one is complete.
     state : dict
-        Tensors, numbers, strings and None in dicts and lists of any depth.
+        Tensors, numbers (also those of NumPy), strings and None, in dicts and lists of
+        any depth.
 
     Raises
     ------
@@ -94,7 +96,7 @@ def _flatten(value, tensors: dict[str, torch.Tensor]):
         return {_ITEMS: items}
     if isinstance(value, (list, tuple)):
         return [_flatten(item, tensors) for item in value]
-    return value
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _restore(value, tensors: dict[str, torch.Tensor]):

@@ -14,9 +14,11 @@ from braindecode.datasets.base import EEGWindowsDataset, WindowsDataset
 from moabb.datasets.base import BaseDataset
 from torch.utils.data import Dataset
 
+from braindecode_emossl.pretraining.provenance import name_recording
 from braindecode_emossl.pretraining.signal_identity import (
     Signal,
     align_windows,
+    match_channels,
     read_signal,
 )
 
@@ -27,6 +29,7 @@ __all__ = [
     "find_provenance",
     "gather_windows",
     "join_corpora",
+    "join_epochs",
     "number_recordings",
     "read_epochs",
 ]
@@ -254,7 +257,7 @@ def gather_windows(
         Cuts corpora into windows.
     signal : Signal, optional
         Rate and channels of the model. Epochs, and the windows of corpora, are
-        reordered to its channels by name.
+        reordered to its channels by name; those of a data set must be in their order.
 
     Returns
     -------
@@ -269,8 +272,8 @@ def gather_windows(
     ValueError
         If ``X`` is empty, is a data set of braindecode that is not cut into windows,
         or holds corpora and there is no ``paradigm`` or there are ``metadata``. If
-        ``metadata`` does not have one row per window. If epochs or corpora have other
-        channels or another rate than the model.
+        ``metadata`` does not have one row per window. If epochs, a data set or corpora
+        have other channels or another rate than the model.
     """
     corpora = [X] if isinstance(X, BaseDataset) else X
     if isinstance(corpora, Sequence) and corpora and _are_corpora(corpora):
@@ -290,10 +293,12 @@ def gather_windows(
             X = align_windows(X, found, signal, "X", "the model")
     elif isinstance(X, BaseConcatDataset):
         own = _metadata_of(X)
+        _check_signals(X, signal)
         metadata = own if metadata is None else metadata
     elif isinstance(X, torch.Tensor):
         X = X.detach().cpu()
     else:
+        X = join_epochs(X)
         array, found = read_epochs(X)
         metadata = find_metadata(X, len(array), metadata)
         X = align_windows(_as_array(array), found, signal, "X", "the model")
@@ -360,11 +365,65 @@ def read_epochs(X):
         Voltages of epochs are in microvolts.
     signal : Signal
         Rate and channels of epochs; unknown for anything else.
+
+    Raises
+    ------
+    TypeError
+        If ``X`` is a data set of braindecode.
     """
+    if isinstance(X, BaseConcatDataset):
+        raise TypeError(
+            "X must be an array or Epochs here, but got a data set of braindecode. "
+            "SSLPretrainer trains on it without labels; to train with labels, pass its "
+            "windows as an array."
+        )
     if not isinstance(X, mne.BaseEpochs):
         return X, Signal()
     voltages = {"eeg", "eog", "emg", "ecg"} & set(X.get_channel_types())
     return X.get_data(units=dict.fromkeys(voltages, "uV")), read_signal(X)
+
+
+def join_epochs(X):
+    """Return one Epochs for the list that scikit-learn's splits make of it.
+
+    Parameters
+    ----------
+    X : list of mne.Epochs, or any windows
+        Anything but a list of epochs is returned unchanged.
+
+    Returns
+    -------
+    mne.Epochs or any windows
+        All epochs, with their metadata if all have them.
+
+    Raises
+    ------
+    ValueError
+        If the epochs differ in channels or rate.
+    """
+    if not isinstance(X, list) or not X:
+        return X
+    if not all(isinstance(part, mne.BaseEpochs) for part in X):
+        return X
+    first = X[0]
+    for part in X:
+        names, sfreq = part.ch_names, part.info["sfreq"]
+        if (names, sfreq) != (first.ch_names, first.info["sfreq"]):
+            raise ValueError(
+                "The Epochs of a list must have the same channels and rate, but got "
+                f"{first.ch_names} at {first.info['sfreq']:g} Hz and {names} at "
+                f"{sfreq:g} Hz."
+            )
+    metadata = [part.metadata for part in X]
+    return mne.EpochsArray(
+        np.concatenate([part.get_data(copy=False) for part in X]),
+        first.info,
+        tmin=first.tmin,
+        metadata=None
+        if any(rows is None for rows in metadata)
+        else pd.concat(metadata, ignore_index=True),
+        verbose=False,
+    )
 
 
 def find_metadata(
@@ -416,7 +475,7 @@ def find_provenance(metadata: pd.DataFrame | None) -> dict | None:
     known = metadata.dropna(subset=["corpus", "subject"])
     corpora = {
         corpus: {
-            f"{name}s": part[name].unique().tolist()
+            f"{name}s": list(map(name_recording, part[name].unique()))
             for name in ("subject", "session")
             if name in part and part[name].notna().all()
         }
@@ -493,3 +552,17 @@ def _metadata_of(dataset: BaseConcatDataset) -> pd.DataFrame:
                 "create_fixed_length_windows of braindecode.preprocessing."
             )
     return dataset.get_metadata()
+
+
+def _check_signals(dataset: BaseConcatDataset, wanted: Signal) -> None:
+    """Refuse windows of braindecode whose rate or channels are not the model's."""
+    for part in dataset.datasets:
+        info = (part.windows if isinstance(part, WindowsDataset) else part.raw).info
+        found = Signal(float(info["sfreq"]), list(info["chs"]))
+        if match_channels(found, wanted, "X", "the model") is not None:
+            raise ValueError(
+                "X must have its channels in the order of the model, "
+                f"{wanted.names}, but has {found.names}. Reorder them by "
+                'Preprocessor("reorder_channels", ch_names=...) of braindecode before '
+                "the windows are cut."
+            )

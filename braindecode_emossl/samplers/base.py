@@ -84,6 +84,7 @@ class EpochSampler(RecordingSampler):
                 f"{type(self).__name__}, but lack {missing}; their columns are "
                 f"{list(metadata.columns)}."
             )
+        metadata = metadata.reset_index(drop=True)  # its names may be those of columns
         recordings, names = _number_recordings(metadata)
         super().__init__(recordings, random_state)
         self.metadata = metadata

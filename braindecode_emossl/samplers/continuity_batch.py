@@ -80,7 +80,7 @@ class ContinuityBatchSampler(EpochSampler):
             )
         self.batch_size = batch_size
         self.n_windows = n_windows
-        self._order, self._starts, lengths = consecutive_windows(metadata)
+        self._order, self._starts, lengths = consecutive_windows(self.metadata)
         self._counts, self._rests = np.divmod(lengths, n_windows)
         n_stretches = self._counts.sum()
         self.n_units = int(n_stretches * n_windows // batch_size)

@@ -73,7 +73,7 @@ class CorpusBalancedSampler(EpochSampler):
             check_count("n_samples", n_samples)
         self.temperature = temperature
         self.n_units = len(metadata) if n_samples is None else n_samples
-        codes = encode(metadata, "corpus")
+        codes = encode(self.metadata, "corpus")
         sizes = np.bincount(codes)
         order = np.argsort(codes, kind="stable")
         self._windows = np.split(order, np.cumsum(sizes)[:-1])

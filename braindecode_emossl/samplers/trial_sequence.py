@@ -74,7 +74,7 @@ class TrialSequenceSampler(EpochSampler):
             check_count(name, value)
         self.n_windows = n_windows
         self.n_windows_stride = n_windows_stride
-        self._order, starts, lengths = consecutive_windows(metadata)
+        self._order, starts, lengths = consecutive_windows(self.metadata)
         if n_windows > lengths.max():
             raise ValueError(
                 f"n_windows must be at most {lengths.max()}, the largest number of "

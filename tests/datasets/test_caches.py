@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -226,6 +227,39 @@ def test_warnings_of_workers_reach_the_caller(cached, tmp_path):
     assert len(told[0]) == len({*told[0]})
     for name in ("1_20131027.mat", "2_20140404.mat"):
         assert any(name in text for text, left_out in told[0] if left_out)
+
+
+def test_trials_that_workers_leave_out_are_told_once(tmp_path):
+    """The trials of a subject were read again for their table, with all warnings."""
+    root = tmp_path / "corpus"
+    write_replica("SEED", root, subjects=[1, 2], sessions=[0], seconds=1, seed=0)
+    for file in root.rglob("[12]_*.mat"):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    told = []
+    for n_jobs in (1, 2):
+        dataset = SEED([1, 2], path=root, on_error="warn")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            Emotion(window=1.0).get_data(dataset, n_jobs=n_jobs)
+        found = [w.message for w in caught if w.category is CorpusFormatWarning]
+        told.append(sorted(map(str, found)))
+    assert told[0] == told[1]
+
+
+def test_workers_read_cached_epochs(tmp_path):
+    """From the second call on, they could not send the open file."""
+    root = tmp_path / "corpus"
+    write_replica("SEED", root, subjects=[1, 2], sessions=[0], seconds=1, seed=0)
+    config = {"save_epochs": True, "use": True, "path": tmp_path}
+    paradigm = Emotion(window=1.0)
+    for n_jobs in (1, 2):
+        epochs, _, _ = paradigm.get_data(
+            SEED([1, 2], [0], path=root),
+            return_epochs=True,
+            n_jobs=n_jobs,
+            cache_config=config,
+        )
+        assert len(epochs) == 2 * 15
 
 
 def test_what_was_left_out_is_not_hidden_by_a_cache(tmp_path):

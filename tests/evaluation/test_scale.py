@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 import joblib
 import pandas as pd
 import pytest
 from mne.decoding import Vectorizer
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 
 from braindecode_emossl.datasets import DEAP
-from braindecode_emossl.errors import FoldError
+from braindecode_emossl.errors import FoldError, LeakageWarning
 from braindecode_emossl.evaluation import PROTOCOLS, evaluate
 from braindecode_emossl.evaluation.run import _Workers
 from braindecode_emossl.paradigms import Emotion
+from braindecode_emossl.pretraining import SSLClassifier
 
 VALENCE = Emotion("valence", window=2.0, features="de", fmin=None, fmax=None)
 
@@ -117,6 +120,57 @@ def test_surrounding_config(backend, arguments, sequential, monkeypatch):
         assert_same(evaluate(**arguments), sequential)
     assert (f"{backend}backend", 2) in used
     assert len([n_jobs for _, n_jobs in used if n_jobs == 2]) == 1  # the folds
+
+
+def test_networks_in_threads_are_trained_one_by_one(deap_root):
+    """Threads share torch's generator: each run gave other scores, silently."""
+    classifier = SSLClassifier(
+        model__input_domain="de", pretrain_steps=20, finetune_steps=20, random_state=0
+    )
+    arguments = {
+        "pipelines": {
+            "a": classifier,
+            "b": clone(classifier).set_params(batch_size=32),
+        },
+        "datasets": [DEAP([1, 2], path=deap_root)],
+        "paradigm": VALENCE,
+        "protocol": "leave-one-subject-out",
+        "random_state": 0,
+    }
+    expected = evaluate(**arguments)
+    with joblib.parallel_config("threading", n_jobs=4):
+        assert_same(evaluate(**arguments), expected)
+
+
+class LeaksAWord(LogisticRegression):
+    """Warn in each fit, once in a way that cannot be sent to another process."""
+
+    def fit(self, X, y):
+        class Local(UserWarning):
+            pass
+
+        warnings.warn("a leak", LeakageWarning, stacklevel=1)
+        warnings.warn(Local("of the user"), stacklevel=1)
+        return super().fit(X, y)
+
+
+@pytest.mark.slow
+def test_warnings_of_workers_reach_the_caller(arguments, monkeypatch):
+    """With n_jobs=2 they were lost, whatever the caller's filters."""
+    monkeypatch.setattr(_Workers, "_stays_here", lambda *_: False)
+    pipeline = make_pipeline(Vectorizer(), LeaksAWord(max_iter=50))
+    arguments = {**arguments, "pipelines": {"a": pipeline}}
+    for n_jobs in (1, 2):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            evaluate(**arguments, n_jobs=n_jobs)
+        words = {str(w.message) for w in caught if w.category is LeakageWarning}
+        assert words == {"a leak"}
+        assert any("of the user" in str(w.message) for w in caught)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", LeakageWarning)
+            with pytest.raises(FoldError, match=r"'a' failed .*a leak"):
+                evaluate(**arguments, n_jobs=n_jobs)
 
 
 @pytest.mark.slow

@@ -430,6 +430,20 @@ def test_target_access_is_never_compared():
 
 
 @pytest.mark.parametrize("function", [compare_pipelines, summarize_results])
+def test_training_corpora_are_not_averaged(function):
+    """Two evaluations that trained on different corpora were averaged if joined."""
+    scores = {"a": [0.5, 0.6, 0.8], "b": [0.4, 0.7, 0.7]}
+    first = make_results(scores, train_corpora="DEAP")
+    second = make_results(scores, train_corpora="DEAP+SEEDIV")
+    message = r"'pipeline': 'a'} come from \['DEAP', 'DEAP\+SEEDIV'\]. Select one"
+    with pytest.raises(ValueError, match=message):
+        function(pd.concat([first, second], ignore_index=True))
+    renamed = second.assign(pipeline=second["pipeline"] + ", two corpora")
+    joined = pd.concat([first, renamed], ignore_index=True)
+    assert len(function(joined)) == (6 if function is compare_pipelines else 4)
+
+
+@pytest.mark.parametrize("function", [compare_pipelines, summarize_results])
 def test_incomplete_results(function):
     results = make_results({"a": [1, 2, 3.0], "b": [1, 2, 3]})
     with pytest.raises(ValueError, match=r"lacks \['subject', 'kappa'\]"):

@@ -291,6 +291,13 @@ def test_reset_head(model):
         model.reset_head(0)
 
 
+def test_reset_head_keeps_the_mode(model):
+    """A new head trained inside a model that did not: batches decided its outputs."""
+    for is_training in (False, True):
+        model.train(is_training).reset_head(2)
+        assert {part.training for part in model.modules()} == {is_training}
+
+
 @pytest.mark.parametrize(
     ("device", "dtype"),
     [("cpu", torch.float64), ("cpu", torch.bfloat16), ("meta", torch.float32)],

@@ -16,6 +16,7 @@ from moabb.analysis.results import get_pipeline_digest
 from moabb.datasets import BNCI2014_001
 from moabb.evaluations import CrossSubjectEvaluation
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
@@ -732,6 +733,14 @@ def test_features_are_differential_entropy(seed_root):
     assert features.shape == (30, 62, 5)
     assert_array_equal(labels, y)
     pd.testing.assert_frame_equal(rows, metadata)
+
+
+def test_features_do_not_depend_on_the_output_of_scikit_learn(seed_root):
+    """Under transform_output="pandas" the message was "not fitted yet"."""
+    paradigm = Emotion(window=2.0, features="de")
+    with config_context(transform_output="pandas"):
+        X, _, _ = paradigm.get_data(SEED([1], [0], path=seed_root))
+    assert_array_equal(X, paradigm.get_data(SEED([1], [0], path=seed_root))[0])
 
 
 def test_features_know_the_sampling_rate(deap_root):

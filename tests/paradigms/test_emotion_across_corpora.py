@@ -193,6 +193,12 @@ def test_stock_within_session_warns_and_names_the_way_out(corpora, tmp_path):
         evaluate(WithinSessionEvaluation, corpora["SEED"], tmp_path)
 
 
+def test_groups_that_moabb_ignores_still_warn(corpora, tmp_path):
+    """They silenced the warning, but the default splitter shuffles all the same."""
+    with pytest.warns(LeakageWarning, match='groups="trial" together with a cv_class'):
+        evaluate(WithinSessionEvaluation, corpora["SEED"], tmp_path, groups="trial")
+
+
 def test_evaluations_that_hold_out_trials_do_not_warn(corpora, tmp_path):
     two = SEED(
         [1, 2],

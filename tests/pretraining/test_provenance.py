@@ -177,3 +177,14 @@ def test_further_training_adds_corpora_and_forgets_unknown_sessions():
         "SEED": {"subjects": [1, 2]},
         "DEAP": {"subjects": [4], "sessions": ["0"]},
     }
+
+
+@pytest.mark.parametrize("subject", [1, 1.0, "1", np.float32(1)])
+def test_numbers_of_a_float_column_are_those_of_subjects(subject):
+    """A column with a gap holds 1.0, which was not subject 1: no leak was found."""
+    seen = {"corpora": {"SEED": {"subjects": [1], "sessions": ["0"]}}}
+    held_out = pd.DataFrame({"corpus": "SEED", "subject": [subject], "session": [0.0]})
+    with pytest.raises(LeakageError, match="subject 1 of SEED"):
+        check_leakage(seen, held_out=held_out)
+    check_leakage(seen, held_out=held_out.assign(session=1.0))
+    check_leakage(seen, pd.DataFrame({"corpus": "SEED", "subject": [subject, 2]}))

@@ -16,6 +16,8 @@ import pandas as pd
 import pytest
 import torch
 from skorch.callbacks import Callback
+from skorch.dataset import ValidSplit
+from torch.utils.data import RandomSampler
 
 from braindecode_emossl import storage
 from braindecode_emossl.errors import CheckpointError
@@ -32,7 +34,9 @@ from braindecode_emossl.pretraining import (
     SCMMPretraining,
     SSLPretrainer,
     load_checkpoint,
+    load_encoder,
     resuming,
+    save_checkpoint,
 )
 from braindecode_emossl.pretraining.state import load_state, save_state
 from braindecode_emossl.samplers import ContinuityBatchSampler, StimulusGroupSampler
@@ -358,9 +362,130 @@ def test_partial_fit_keeps_its_state_too(tmp_path):
     objective, X = make_scmm()
     pretrainer = make_pretrainer(objective, checkpoint_dir=tmp_path)
     pretrainer.partial_fit(X).partial_fit(X)
-    assert len(load_state(tmp_path / "state.safetensors")["history"]) == 10
+    assert len(load_state(tmp_path / "state.safetensors")["history"]) == 5
     with pytest.raises(CheckpointError, match="resume=True"):
         make_pretrainer(objective, checkpoint_dir=tmp_path).partial_fit(X)
+
+
+def test_code_with_further_trainings_gives_the_same_again(tmp_path, metadata):
+    """The state was that of the last training, so that each run trained longer."""
+    objective, X = make_scmm()
+    settings = {"checkpoint_dir": tmp_path, "resume": True}
+    found = []
+    for _ in range(2):
+        pretrainer = make_pretrainer(objective, **settings).fit(X, metadata=metadata)
+        found.append(
+            pretrainer.partial_fit(X + 1, metadata=metadata.assign(corpus="Other"))
+        )
+    assert_same(*found)
+    alone = make_pretrainer(objective, **settings).fit(X, metadata=metadata)
+    assert len(alone.history) == 5 and list(alone.provenance_["corpora"]) == ["Toy"]
+
+
+@pytest.mark.parametrize(
+    ("length", "shorter"),
+    [({"max_steps": 10}, {"max_steps": 4}), ({"max_epochs": 4}, {"max_epochs": 2})],
+)
+def test_a_longer_training_is_not_that_of_fewer_steps(length, shorter, tmp_path):
+    """It failed inside itertools, or was returned as if it had been asked for."""
+    objective, X = make_scmm()
+    settings = {"checkpoint_dir": tmp_path, "schedule": None, "max_epochs": None}
+    first = make_pretrainer(objective, **{**settings, **length}).fit(X)
+    again = make_pretrainer(objective, resume=True, **{**settings, **shorter})
+    with pytest.raises(CheckpointError, match=f"has done {first.n_steps_} steps, but"):
+        again.fit(X)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        (
+            {},
+            {"iterator_train__batch_size": 16},
+            "iterator_train__batch_size was unset",
+        ),
+        ({}, {"iterator_train__shuffle": False}, "shuffle was unset, but is now False"),
+        ({}, {"train_split": ValidSplit(3)}, "train_split was None"),
+        (
+            {"random_state": np.random.RandomState(0)},
+            {"random_state": np.random.RandomState(1)},
+            "random_state was a RandomState",
+        ),
+    ],
+)
+def test_what_changes_the_training_is_compared(before, now, message, tmp_path):
+    """Such trainings were resumed, two RandomStates as one seed."""
+    objective, X = make_scmm()
+    make_pretrainer(objective, checkpoint_dir=tmp_path, **before).fit(X)
+    again = make_pretrainer(objective, checkpoint_dir=tmp_path, resume=True, **now)
+    with pytest.raises(CheckpointError, match=message):
+        again.fit(X)
+
+
+def test_settings_without_an_influence_are_not_compared(tmp_path):
+    """A function was compared by its place in memory."""
+    objective, X = make_scmm()
+
+    def make_settings():
+        def make_optimizer(parameters, **settings):
+            return torch.optim.AdamW(parameters, **settings)
+
+        seed = np.random.RandomState(0)
+        return {"optimizer": make_optimizer, "random_state": seed}
+
+    settings = make_settings()
+    first = make_pretrainer(objective, checkpoint_dir=tmp_path, **settings).fit(X)
+    workers = {"iterator_train__num_workers": 1, "iterator_train__pin_memory": False}
+    again = make_pretrainer(
+        objective, checkpoint_dir=tmp_path, resume=True, **make_settings(), **workers
+    )
+    assert_same(first, again.fit(X))
+
+
+def test_a_generator_of_the_loader_is_refused(tmp_path):
+    """Its state was not kept, and the resumed training was another one."""
+    objective, X = make_scmm()
+    for settings in (
+        {"iterator_train__generator": torch.Generator()},
+        {"iterator_train__sampler": RandomSampler(X, generator=torch.Generator())},
+    ):
+        make_pretrainer(objective, **settings).fit(X)
+        (name,) = settings
+        with pytest.raises(CheckpointError, match=f"^{name} must not have a generator"):
+            make_pretrainer(objective, checkpoint_dir=tmp_path, **settings).fit(X)
+
+
+def test_numbers_of_numpy_in_the_history_are_kept(tmp_path):
+    """A score in single precision ended the training after its first epoch."""
+    objective, X = make_scmm()
+
+    class Note(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            net.history.record("single", np.float32(0.5))
+            net.history.record("count", np.int64(3))
+
+    settings = {"checkpoint_dir": tmp_path, "callbacks": [Note()]}
+    make_pretrainer(objective, **settings).fit(X)
+    again = make_pretrainer(objective, resume=True, **settings).fit(X)
+    assert again.history[:, ("single", "count")] == [(0.5, 3)] * 5
+
+
+def test_a_resumed_training_is_of_the_same_first_weights(tmp_path, metadata):
+    """What a loaded encoder had seen was lost, and the guard did not find its leak."""
+    seen = {"corpora": {"SEED": {"subjects": [1, 2]}}}
+    save_checkpoint(tmp_path / "before", make_scmm()[0], seen)
+    objective, X = make_scmm()
+    load_encoder(tmp_path / "before", objective.encoder)
+    settings = {"checkpoint_dir": tmp_path / "state", "resume": True}
+    make_pretrainer(objective, **settings).fit(X, metadata=metadata)
+    again = make_pretrainer(make_scmm()[0], **settings)
+    with pytest.raises(
+        CheckpointError, match=r"earlier recordings of the model was .*S"
+    ):
+        again.fit(X, metadata=metadata)
+    make_pretrainer(objective, **settings).fit(X, metadata=metadata)
+    found = load_checkpoint(tmp_path / "state" / "trained").provenance["corpora"]
+    assert set(found) == {"SEED", "Toy"}
 
 
 def test_a_state_that_was_not_restored_is_not_that_of_other_windows(tmp_path):

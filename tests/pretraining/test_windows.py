@@ -11,6 +11,7 @@ import pytest
 import torch
 from braindecode.datasets import BaseConcatDataset, RawDataset
 from braindecode.preprocessing import create_fixed_length_windows
+from sklearn.utils import _safe_indexing
 from torch.utils.data import DataLoader
 
 from braindecode_emossl.datasets import DEAP, SEED
@@ -241,6 +242,56 @@ def test_provenance_is_incomplete_if_some_windows_are_unknown(X):
         "corpora": {"SEED": {"subjects": [1]}},
         "complete": False,
     }
+
+
+def test_subjects_of_any_type_are_named_in_the_provenance(X):
+    """One unknown subject makes a column of floats, which ended the training."""
+    metadata = pd.DataFrame({"corpus": "SEED", "subject": [1] * 10 + [np.nan] * 10})
+    expected = {"corpora": {"SEED": {"subjects": [1]}}, "complete": False}
+    assert gather_windows(X, metadata).provenance == expected
+    day = pd.Timestamp("2020-01-02")
+    metadata = pd.DataFrame({"corpus": "A", "subject": 1.5, "session": [day] * 20})
+    entry = {"subjects": ["1.5"], "sessions": ["2020-01-02 00:00:00"]}
+    assert gather_windows(X, metadata).provenance == {"corpora": {"A": entry}}
+
+
+def test_epochs_that_a_split_has_taken_apart_are_joined(epochs, X):
+    """scikit-learn indexes Epochs as a list, of which no search could be fitted."""
+    parts = _safe_indexing(epochs, [5, 2, 7])
+    assert isinstance(parts, list)
+    dataset = gather_windows(parts)
+    assert dataset.metadata["trial"].tolist() == [5, 2, 7]
+    expected = gather_windows(epochs[[5, 2, 7]]).windows[:]
+    assert torch.equal(dataset.windows[:], expected)
+    other = epochs.copy().reorder_channels(["Cz", "Fz", "GSR"])
+    with pytest.raises(ValueError, match=r"same channels .* \['Cz', 'Fz', 'GSR'\]"):
+        gather_windows([epochs, other])
+
+
+@pytest.mark.parametrize("use_mne_epochs", [False, True])
+def test_windows_of_braindecode_fit_the_model(concat, use_mne_epochs):
+    """Another order of the channels, or another rate, was not noticed."""
+    cut = create_fixed_length_windows(
+        concat,
+        window_size_samples=100,
+        window_stride_samples=100,
+        on_last_window="drop",
+        use_mne_epochs=use_mne_epochs,
+    )
+    chs = mne.create_info(["0", "1", "2"], 100.0, "eeg")["chs"]
+    assert len(gather_windows(cut, signal=Signal(100.0, chs)).windows) == 10
+    with pytest.raises(
+        ValueError, match=r"in the order of the model, \['2', '1', '0'\]"
+    ):
+        gather_windows(cut, signal=Signal(100.0, chs[::-1]))
+    with pytest.raises(ValueError, match="rate of the model, 50 Hz, but has 100 Hz"):
+        gather_windows(cut, signal=Signal(50.0, chs))
+
+
+def test_windows_of_braindecode_are_not_an_array(concat):
+    """SSLClassifier failed with NumPy's message on an inhomogeneous shape."""
+    with pytest.raises(TypeError, match="SSLPretrainer trains on it without labels"):
+        read_epochs(concat)
 
 
 @pytest.mark.parametrize(

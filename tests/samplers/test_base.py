@@ -54,6 +54,14 @@ def test_is_a_sampler_of_braindecode(metadata, sampler_class, settings_):
 
 
 @all_samplers
+def test_the_index_of_the_metadata_may_be_a_column(metadata, sampler_class, settings_):
+    """The index named subject could not be told from the column."""
+    indexed = metadata.set_index("subject", drop=False)
+    found = list(sampler_class(indexed, **settings_, random_state=0))
+    assert found == list(sampler_class(metadata, **settings_, random_state=0))
+
+
+@all_samplers
 def test_same_seed_gives_the_same_epochs(metadata, sampler_class, settings_):
     before = check_random_state(None).get_state()[1].copy()
     first, second = (sampler_class(metadata, **settings_, random_state=7) for _ in "ab")
