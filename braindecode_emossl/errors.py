@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 import warnings
 from collections.abc import Callable
 
@@ -90,28 +91,41 @@ def collect_warnings(caller: int, function: Callable, *args) -> tuple:
     result : object
         What it returns.
     caught : list of tuple
-        The warnings, for :func:`repeat_warnings`.
+        The warnings, each of them once, for :func:`repeat_warnings`.
     """
     if os.getpid() == caller:
         return function(*args), []
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         result = function(*args)
-    return result, [(_to_send(w.message), w.filename, w.lineno) for w in found]
+    modules = {
+        getattr(m, "__file__", None): m.__name__ for m in [*sys.modules.values()]
+    }
+    caught = {
+        (str(w.message), w.category.__name__, w.filename, w.lineno): (
+            _to_send(w.message),
+            modules.get(w.filename),
+        )
+        for w in found
+    }
+    return result, list(caught.items())
 
 
-def repeat_warnings(caught: list[tuple], told: dict) -> None:
+def repeat_warnings(caught: list[tuple], told: set) -> None:
     """Issue the warnings of a worker in this process.
 
     Parameters
     ----------
     caught : list of tuple
         Of :func:`collect_warnings`.
-    told : dict
+    told : set
         Warnings that were issued before, so that several workers tell them once.
     """
-    for message, file, line in caught:
-        warnings.warn_explicit(message, type(message), file, line, registry=told)
+    for key, (message, module) in caught:
+        if key not in told:
+            told.add(key)
+            *_, file, line = key
+            warnings.warn_explicit(message, type(message), file, line, module)
 
 
 def _to_send(warning: Warning) -> Warning:

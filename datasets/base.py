@@ -555,7 +555,7 @@ class EmotionDataset(BaseDataset):
             )
             for subject in subjects
         )
-        told: dict = {}  # what several subjects share is told once
+        told: set = set()  # what several subjects share is told once
         data = {}
         for subject, ((result, trials), caught) in zip(subjects, found, strict=True):
             repeat_warnings(caught, told)

@@ -710,7 +710,7 @@ class _Run:
                     number, os.getpid(), data.X, jobs[number][1]
                 )
 
-        told: dict = {}  # what several folds share is told once
+        told: set = set()  # what several folds share is told once
         for number, found, caught in workers.run(make_calls(), len(todo), n_later):
             try:
                 repeat_warnings(caught, told)

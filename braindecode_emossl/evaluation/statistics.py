@@ -166,6 +166,12 @@ def summarize_results(results: pd.DataFrame, score: str = "score") -> pd.DataFra
         ``low`` and ``high`` are NaN; with one seed, or without the column ``seed``,
         ``sd_seeds`` is NaN.
 
+    Raises
+    ------
+    ValueError
+        If a column is missing, a score is not finite, or the scores of a pipeline come
+        from different ``train_corpora``.
+
     Notes
     -----
     Scores of a subject are averaged over seeds, sessions and folds first. ``sd_seeds``
@@ -524,13 +530,18 @@ def _check_results(results: pd.DataFrame, score: str) -> list[str]:
 
 def _check_training_sets(results: pd.DataFrame, by: list[str]) -> None:
     """Refuse a pipeline whose scores come from different training corpora."""
-    groups = results.groupby([*by, "pipeline"], observed=True, dropna=False)
+    corpora = results["train_corpora"].map(
+        lambda names: "+".join(sorted(str(names).split("+")))
+    )
+    groups = results.assign(train_corpora=corpora).groupby(
+        [*by, "pipeline"], observed=True, dropna=False
+    )
     trained = groups["train_corpora"].unique()
     if (mixed := trained[trained.map(len) > 1]).size:
         where = dict(zip(trained.index.names, mixed.index[0], strict=True))
         raise ValueError(
             f"Scores of a pipeline must come from the same training corpora, but those "
-            f"of {where} come from {sorted(map(str, mixed.iloc[0]))}. Select one by "
+            f"of {where} come from {sorted(mixed.iloc[0])}. Select one by "
             "the column 'train_corpora', or give the pipeline another name for each."
         )
 

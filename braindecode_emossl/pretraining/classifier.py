@@ -411,7 +411,7 @@ class SSLClassifier(ClassifierMixin, BaseEstimator):
         check_windows(windows, "X", self.window_shape_)
         windows = self._align(windows, signal, "X")
         check_missing(windows, "X", model)
-        with seeded(0, self.device):  # a data loader draws from torch's generator
+        with seeded(0, self.net_.device):  # a data loader draws from torch's generator
             return self.net_.predict_proba(windows)
 
     def predict(self, X):

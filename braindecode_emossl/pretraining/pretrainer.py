@@ -391,10 +391,10 @@ class SSLPretrainer(Diagnosis, RaiseInterrupt, ResumableTraining, StepwiseTraini
 
     def _resume(self, dataset: WindowDataset) -> None:
         """Read the state to resume from, if there is one, and set the seed."""
+        # Also if it is not used: a RandomState may be shared with other trainings.
+        self.seed_ = draw_seed(self.random_state)
         self.saved_ = self.load_state(dataset)
-        if self.saved_ is None:
-            self.seed_ = draw_seed(self.random_state)
-        else:
+        if self.saved_ is not None:
             self.seed_ = self.saved_["seed"]
 
     def _warn_of_copies(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +58,7 @@ _SPEED = {
         "timeout",
     )
 }
+_GENERATORS = torch.Generator, np.random.Generator, np.random.RandomState
 # Entries of the identity that are hashes, which say nothing to people.
 _CONTENTS = ("layers of the objective", "contents of the windows", "metadata")
 # Entries of the file.
@@ -72,6 +74,8 @@ _ENTRIES = (
     "early_stopping",
     "provenance",
 )
+# Where an object lies in memory, in its repr.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 # State of skorch's EarlyStopping.
 _STOPPING = ("misses_", "dynamic_threshold_", "best_epoch_", "best_model_weights_")
 # Bytes of the windows that are read at a time.
@@ -153,11 +157,13 @@ class ResumableTraining:
                 )
         for name, value in self.get_params_for("iterator_train").items():
             value = getattr(value, "sampler", value)
-            if isinstance(getattr(value, "generator", value), torch.Generator):
+            own = getattr(value, "generator", value), getattr(value, "rng", None)
+            if any(isinstance(one, _GENERATORS) for one in own):
                 raise CheckpointError(
                     f"iterator_train__{name} must not have a generator with "
-                    "checkpoint_dir, as its state is not kept. Leave it out: the order "
-                    "of the windows follows from random_state."
+                    "checkpoint_dir, as its state is not kept. Leave it out, as the "
+                    "order of the windows follows from random_state, and pass the "
+                    "class of a sampler as sampler=."
                 )
 
     def _check_identity(self, before: dict[str, str]) -> None:
@@ -185,12 +191,14 @@ class ResumableTraining:
         params = self.get_params(deep=False)
         names += [n for n in params if n.startswith(_PREFIXES) and n not in _SPEED]
         settings = {name: _describe(params[name]) for name in names}
+        if isinstance(self.random_state, np.random.RandomState):
+            settings["random_state"] = f"a RandomState that draws {self.seed_}"
         n_windows, *shape = dataset.windows.shape
         return {
             **settings,
             **_describe_objective(self.objective),
             "windows": f"{n_windows} of shape {tuple(shape)}",
-            "contents of the windows": hash_arrays(_read_windows(dataset.windows)),
+            "contents of the windows": _hash_windows(dataset.windows),
             # The validation subjects and the draws of a sampler depend on them.
             "metadata": hash_object(dataset.metadata, "metadata"),
         }
@@ -250,10 +258,20 @@ def _describe(value) -> str:
     """Return a setting as text that is the same in another process."""
     if isinstance(value, type):
         return value.__qualname__
-    if isinstance(value, np.random.RandomState):
-        return f"a RandomState ({hash_bytes(repr(value.get_state()).encode())})"
     text = repr(value.item() if isinstance(value, np.generic) else value)
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+    if _ADDRESS.search(text):
+        text += f" {_list_contents(value)}"
+    return _ADDRESS.sub("", text)
+
+
+def _list_contents(value) -> dict | str:
+    """Return what an object holds, or a hash of what a function does."""
+    if not inspect.isfunction(value):
+        return getattr(value, "__dict__", "")
+    cells = [cell.cell_contents for cell in value.__closure__ or ()]
+    code = value.__code__
+    parts = repr((code.co_code, code.co_consts, value.__defaults__, cells))
+    return hash_bytes(_ADDRESS.sub("", parts).encode())
 
 
 def _describe_objective(objective) -> dict[str, str]:
@@ -270,6 +288,14 @@ def _describe_objective(objective) -> dict[str, str]:
         described["earlier recordings of the model"] = _describe(seen)
     layers = hash_bytes(repr(objective).encode())
     return {**described, "layers of the objective": layers}
+
+
+def _hash_windows(windows) -> str:
+    """Return a hash of all windows, or why there is none."""
+    parts = getattr(windows.X, "datasets", ())
+    if any(getattr(part, "transform", None) for part in parts):
+        return "changed by a transform"  # which may be random
+    return hash_arrays(_read_windows(windows))
 
 
 def _read_windows(windows) -> Iterator[np.ndarray]:

@@ -399,31 +399,38 @@ def join_epochs(X):
     Raises
     ------
     ValueError
-        If the epochs differ in channels or rate.
+        If the epochs differ in channels, rate or times.
     """
     if not isinstance(X, list) or not X:
         return X
     if not all(isinstance(part, mne.BaseEpochs) for part in X):
         return X
-    first = X[0]
-    for part in X:
-        names, sfreq = part.ch_names, part.info["sfreq"]
-        if (names, sfreq) != (first.ch_names, first.info["sfreq"]):
+    first, *others = X
+    known = _describe_epochs(first)
+    for part in others:
+        if (found := _describe_epochs(part)) != known:
             raise ValueError(
-                "The Epochs of a list must have the same channels and rate, but got "
-                f"{first.ch_names} at {first.info['sfreq']:g} Hz and {names} at "
-                f"{sfreq:g} Hz."
+                "The Epochs of a list must have the same channels, rate and times, but "
+                f"got {known} and {found}."
             )
     metadata = [part.metadata for part in X]
     return mne.EpochsArray(
         np.concatenate([part.get_data(copy=False) for part in X]),
         first.info,
         tmin=first.tmin,
+        proj=False,
         metadata=None
         if any(rows is None for rows in metadata)
         else pd.concat(metadata, ignore_index=True),
         verbose=False,
     )
+
+
+def _describe_epochs(epochs) -> str:
+    """Return channels, rate and times of epochs for a comparison and a message."""
+    channels = list(zip(epochs.ch_names, epochs.get_channel_types(), strict=True))
+    start, stop = epochs.times[[0, -1]]
+    return f"{channels} at {epochs.info['sfreq']:g} Hz from {start:g} to {stop:g} s"
 
 
 def find_metadata(
@@ -558,7 +565,10 @@ def _check_signals(dataset: BaseConcatDataset, wanted: Signal) -> None:
     """Refuse windows of braindecode whose rate or channels are not the model's."""
     for part in dataset.datasets:
         info = (part.windows if isinstance(part, WindowsDataset) else part.raw).info
-        found = Signal(float(info["sfreq"]), list(info["chs"]))
+        chs = list(info["chs"])
+        # A transform, or targets that are channels, may have dropped some.
+        is_whole = len(part) and len(part[0][0]) == len(chs)
+        found = Signal(float(info["sfreq"]), chs if is_whole else None)
         if match_channels(found, wanted, "X", "the model") is not None:
             raise ValueError(
                 "X must have its channels in the order of the model, "

@@ -438,6 +438,8 @@ def test_training_corpora_are_not_averaged(function):
     message = r"'pipeline': 'a'} come from \['DEAP', 'DEAP\+SEEDIV'\]. Select one"
     with pytest.raises(ValueError, match=message):
         function(pd.concat([first, second], ignore_index=True))
+    swapped = second.assign(train_corpora="SEEDIV+DEAP")
+    function(pd.concat([second, swapped], ignore_index=True))
     renamed = second.assign(pipeline=second["pipeline"] + ", two corpora")
     joined = pd.concat([first, renamed], ignore_index=True)
     assert len(function(joined)) == (6 if function is compare_pipelines else 4)

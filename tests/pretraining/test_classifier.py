@@ -885,6 +885,17 @@ def test_epochs_of_other_signals_are_refused(windows, change, message):
         classifier.fit(make_epochs(X), y, X_unlabeled=other)
 
 
+def test_predictions_do_not_need_the_device_of_the_training(windows):
+    """A classifier of a GPU could not predict where there is none."""
+    X, y = windows
+    classifier = make_classifier(pretrain_steps=0, finetune_steps=1).fit(X, y)
+    expected = classifier.predict_proba(X)
+    classifier.device = "meta"
+    state = torch.get_rng_state()
+    assert np.array_equal(classifier.predict_proba(X), expected)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_declared_channels_order_the_epochs(windows):
     X, y = windows
     epochs = make_epochs(X)

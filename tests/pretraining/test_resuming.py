@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from braindecode.datasets import BaseConcatDataset, RawDataset
+from braindecode.preprocessing import create_fixed_length_windows
 from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
 from torch.utils.data import RandomSampler
@@ -39,7 +41,11 @@ from braindecode_emossl.pretraining import (
     save_checkpoint,
 )
 from braindecode_emossl.pretraining.state import load_state, save_state
-from braindecode_emossl.samplers import ContinuityBatchSampler, StimulusGroupSampler
+from braindecode_emossl.samplers import (
+    ContinuityBatchSampler,
+    CorpusBalancedSampler,
+    StimulusGroupSampler,
+)
 
 N_SUBJECTS, N_WINDOWS = 6, 8  # windows of each subject
 
@@ -422,32 +428,72 @@ def test_what_changes_the_training_is_compared(before, now, message, tmp_path):
         again.fit(X)
 
 
-def test_settings_without_an_influence_are_not_compared(tmp_path):
-    """A function was compared by its place in memory."""
+def make_settings(momentum=0.9, n_folds=3):
+    def make_optimizer(parameters, **settings):
+        return torch.optim.SGD(parameters, momentum=momentum, **settings)
+
+    return {"optimizer": make_optimizer, "train_split": ValidSplit(n_folds)}
+
+
+def test_objects_are_compared_by_what_they_hold(tmp_path):
+    """They were compared by their place in memory, or not at all."""
     objective, X = make_scmm()
-
-    def make_settings():
-        def make_optimizer(parameters, **settings):
-            return torch.optim.AdamW(parameters, **settings)
-
-        seed = np.random.RandomState(0)
-        return {"optimizer": make_optimizer, "random_state": seed}
-
-    settings = make_settings()
-    first = make_pretrainer(objective, checkpoint_dir=tmp_path, **settings).fit(X)
+    settings = {"checkpoint_dir": tmp_path, "resume": True}
+    first = make_pretrainer(objective, **make_settings(), **settings).fit(X)
     workers = {"iterator_train__num_workers": 1, "iterator_train__pin_memory": False}
-    again = make_pretrainer(
-        objective, checkpoint_dir=tmp_path, resume=True, **make_settings(), **workers
-    )
+    again = make_pretrainer(objective, **make_settings(), **settings, **workers)
     assert_same(first, again.fit(X))
+    for name, changed in (
+        ("optimizer", make_settings(momentum=0.1)),
+        ("train_split", make_settings(n_folds=6)),
+    ):
+        again = make_pretrainer(objective, **changed, **settings)
+        with pytest.raises(CheckpointError, match=f"training: {name} was"):
+            again.fit(X)
 
 
-def test_a_generator_of_the_loader_is_refused(tmp_path):
+def test_trainings_that_share_a_random_state_are_resumed(tmp_path):
+    """The second one drew another seed if the first had been finished."""
+    objective, X = make_scmm()
+    found = []
+    for _ in range(2):
+        settings = {"random_state": np.random.RandomState(0), "resume": True}
+        found.append(
+            [
+                make_pretrainer(objective, checkpoint_dir=tmp_path / name, **settings)
+                for name in "ab"
+            ]
+        )
+        for pretrainer in found[-1]:
+            pretrainer.fit(X)
+    for first, again in zip(*found, strict=True):
+        assert_same(first, again)
+
+
+def test_windows_with_a_random_transform_are_resumed(tmp_path):
+    """They differed each time they were read, as if they were others."""
+    rng = np.random.default_rng(0)
+    raw = mne.io.RawArray(rng.normal(size=(4, 400)), mne.create_info(4, 10.0, "eeg"))
+    cut = create_fixed_length_windows(
+        BaseConcatDataset([RawDataset(raw, description={"subject": 1})]),
+        window_size_samples=5,
+        window_stride_samples=5,
+        drop_last_window=True,
+    )
+    cut.datasets[0].transform = lambda x: x + rng.normal(size=x.shape)
+    settings = {"checkpoint_dir": tmp_path, "max_epochs": 1}
+    make_pretrainer(make_scmm()[0], **settings).fit(cut)
+    again = make_pretrainer(make_scmm()[0], resume=True, **settings).fit(cut)
+    assert len(again.history) == 1
+
+
+def test_a_generator_of_the_loader_is_refused(tmp_path, metadata):
     """Its state was not kept, and the resumed training was another one."""
     objective, X = make_scmm()
     for settings in (
         {"iterator_train__generator": torch.Generator()},
         {"iterator_train__sampler": RandomSampler(X, generator=torch.Generator())},
+        {"iterator_train__sampler": CorpusBalancedSampler(metadata, random_state=0)},
     ):
         make_pretrainer(objective, **settings).fit(X)
         (name,) = settings

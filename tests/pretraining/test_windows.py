@@ -10,7 +10,10 @@ import pandas as pd
 import pytest
 import torch
 from braindecode.datasets import BaseConcatDataset, RawDataset
-from braindecode.preprocessing import create_fixed_length_windows
+from braindecode.preprocessing import (
+    create_fixed_length_windows,
+    create_windows_from_target_channels,
+)
 from sklearn.utils import _safe_indexing
 from torch.utils.data import DataLoader
 
@@ -263,9 +266,14 @@ def test_epochs_that_a_split_has_taken_apart_are_joined(epochs, X):
     assert dataset.metadata["trial"].tolist() == [5, 2, 7]
     expected = gather_windows(epochs[[5, 2, 7]]).windows[:]
     assert torch.equal(dataset.windows[:], expected)
+    projected = epochs.copy().set_eeg_reference(projection=True, verbose="error")
+    parts = gather_windows(_safe_indexing(projected, [5, 2, 7])).windows[:]
+    assert torch.equal(parts, expected)  # the projector stays open
     other = epochs.copy().reorder_channels(["Cz", "Fz", "GSR"])
-    with pytest.raises(ValueError, match=r"same channels .* \['Cz', 'Fz', 'GSR'\]"):
-        gather_windows([epochs, other])
+    retyped = epochs.copy().set_channel_types({"GSR": "misc"}, verbose="error")
+    for wrong in (other, retyped, epochs.copy().crop(0, 0.05)):
+        with pytest.raises(ValueError, match="same channels, rate and times, but got"):
+            gather_windows([epochs, wrong])
 
 
 @pytest.mark.parametrize("use_mne_epochs", [False, True])
@@ -286,6 +294,17 @@ def test_windows_of_braindecode_fit_the_model(concat, use_mne_epochs):
         gather_windows(cut, signal=Signal(100.0, chs[::-1]))
     with pytest.raises(ValueError, match="rate of the model, 50 Hz, but has 100 Hz"):
         gather_windows(cut, signal=Signal(50.0, chs))
+
+
+def test_channels_that_are_not_in_the_windows_are_not_compared(concat):
+    """A target channel, which braindecode has dropped, was to be dropped."""
+    for part in concat.datasets:
+        part.raw.set_channel_types({"2": "misc"}, verbose="error")
+        part.raw._data[2, 99::100] = 1.0
+        part.raw._data[2, ~np.isin(np.arange(500), np.arange(99, 500, 100))] = np.nan
+    cut = create_windows_from_target_channels(concat, window_size_samples=50)
+    chs = mne.create_info(["0", "1"], 100.0, "eeg")["chs"]
+    assert gather_windows(cut, signal=Signal(100.0, chs)).windows.shape[1:] == (2, 50)
 
 
 def test_windows_of_braindecode_are_not_an_array(concat):
