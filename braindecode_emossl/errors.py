@@ -128,7 +128,7 @@ def repeat_warnings(caught: list[tuple], told: set) -> None:
             warnings.warn_explicit(message, type(message), file, line, module)
 
 
-def _to_send(warning: Warning) -> Warning:
+def _to_send(warning: Warning | str) -> Warning | str:
     """Return a warning that can be sent to another process."""
     try:
         pickle.loads(pickle.dumps(warning))

@@ -161,7 +161,7 @@ def add_provenance(model, seen) -> None:
 def name_recording(value) -> int | str:
     """Return a subject or session as a whole number or text, also of a float column."""
     if isinstance(value, numbers.Real) and float(value).is_integer():
-        return int(value)
+        return int(float(value))
     return str(value)
 
 

@@ -143,7 +143,7 @@ class ResumableTraining:
         for name in _ENTRIES:
             if name not in state:
                 raise self.unusable(f"it has no entry {name!r}")
-        self._check_identity(state["identity"])
+        self._check_identity(state["identity"], self.identity_)
         return state
 
     def _check_generators(self) -> None:
@@ -166,9 +166,8 @@ class ResumableTraining:
                     "class of a sampler as sampler=."
                 )
 
-    def _check_identity(self, before: dict[str, str]) -> None:
+    def _check_identity(self, before: dict[str, str], now: dict[str, str]) -> None:
         """Name all settings in which two trainings differ."""
-        now = self.identity_
         changes = [
             f"the {name} differ{'s' * (name == 'metadata')}"
             if name in _CONTENTS
