@@ -640,7 +640,7 @@ def _plot_scores(scores: pd.DataFrame, largest: dict[str, float]) -> str:
         return ""
     n_panels = scores["target_access"].nunique()
     n_slots = scores["pipeline"].nunique() * scores["dataset"].nunique()
-    size = (2.5 * n_panels + 1 + max(2.0, 0.9 * n_slots), 4.0)
+    size = (2.5 * n_panels + 1 + max(2.0, 0.9 * n_slots), 5.0)
     return _draw(
         size,
         n_panels,

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 from braindecode.augmentation import Transform
+from torch.utils.data import get_worker_info
 
 from braindecode_emossl.augmentation.masking import sample_hybrid_mask
 from braindecode_emossl.augmentation.meiosis import meiosis
@@ -31,6 +32,9 @@ class _SeededTransform(Transform):
     def _make_generator(self, device: torch.device) -> torch.Generator:
         """Return a generator for one call, seeded by ``random_state``."""
         seed = int(self.rng.randint(np.iinfo(np.int32).max))
+        if (worker := get_worker_info()) is not None:
+            # Each worker starts each epoch with the same copy of rng.
+            seed = (seed + worker.seed) % 2**63
         return torch.Generator(device).manual_seed(seed)
 
 
@@ -93,7 +97,8 @@ class HybridMask(_Mask):
     threshold : float, default=0.1
         Expected fraction of channels that are kept or masked whole. [official code]
     random_state : int, RandomState or None
-        Seed of the masks. It gives other masks on another kind of device.
+        Seed of the masks. It gives other masks on another kind of device, and in the
+        workers of a data loader, whose seed also counts.
 
     References
     ----------
@@ -132,7 +137,8 @@ class RandomMask(HybridMask):
     mask_ratio : float, default=0.5
         Expected fraction of masked entries. [official code] of SCMM
     random_state : int, RandomState or None
-        Seed of the masks. It gives other masks on another kind of device.
+        Seed of the masks. It gives other masks on another kind of device, and in the
+        workers of a data loader, whose seed also counts.
     """
 
     def __init__(self, probability=1.0, mask_ratio=0.5, random_state=None):
@@ -149,7 +155,8 @@ class ChannelMask(HybridMask):
     mask_ratio : float, default=0.5
         Expected fraction of masked channels. [official code] of SCMM
     random_state : int, RandomState or None
-        Seed of the masks. It gives other masks on another kind of device.
+        Seed of the masks. It gives other masks on another kind of device, and in the
+        workers of a data loader, whose seed also counts.
     """
 
     def __init__(self, probability=1.0, mask_ratio=0.5, random_state=None):
@@ -171,7 +178,8 @@ class ParallelMask(HybridMask):
         Expected fraction of windows whose channels are masked whole. [official code]
         of SCMM
     random_state : int, RandomState or None
-        Seed of the masks. It gives other masks on another kind of device.
+        Seed of the masks. It gives other masks on another kind of device, and in the
+        workers of a data loader, whose seed also counts.
     """
 
     def _sample(self, shape, generator):
@@ -201,7 +209,8 @@ class SpanMask(_Mask):
         Number of samples of a token, 125 ms at 128 Hz. [inferred] The last one may be
         shorter.
     random_state : int, RandomState or None
-        Seed of the masks. It gives other masks on another kind of device.
+        Seed of the masks. It gives other masks on another kind of device, and in the
+        workers of a data loader, whose seed also counts.
     """
 
     def __init__(
@@ -247,7 +256,8 @@ class PatchMask(_Mask):
     patch_size : int, default=4
         Number of samples of a patch. [inferred] The last one may be shorter.
     random_state : int, RandomState or None
-        Seed of the masks. It gives other masks on another kind of device.
+        Seed of the masks. It gives other masks on another kind of device, and in the
+        workers of a data loader, whose seed also counts.
     """
 
     def __init__(

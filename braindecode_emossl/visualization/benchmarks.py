@@ -30,14 +30,12 @@ _GROUP_WIDTH = 0.85
 _POINTS_WIDTH = 0.55
 _MEAN_WIDTH = 0.25
 _CHANCE = {"color": "black", "linestyle": "--", "linewidth": 1, "marker": ""}
-# Scores whose chance level is not one over the number of classes; None has no level.
-_CHANCES = {
-    "kappa": 0.0,
-    "kappa_trial": 0.0,
-    "roc_auc": 0.5,
-    "ece": None,
-    "brier": None,
-}
+# Chance levels that do not depend on the data.
+_CHANCES = {"kappa": 0.0, "kappa_trial": 0.0, "roc_auc": 0.5}
+# Scores, also of trials, whose chance level is one over the number of classes.
+_SHARES = ("score", "accuracy", "balanced_accuracy", "f1_macro")
+# More brackets than these would leave no room for the scores.
+_MAX_BRACKETS = 10
 
 
 def plot_benchmark(
@@ -62,10 +60,11 @@ def plot_benchmark(
         The column to plot.
     chance : float, mapping of str to float, or None, default=None
         Chance level, of all data sets or by data set. By default, the expected score
-        of guessing all classes equally often: 0 for kappa, 0.5 for ``roc_auc``, none
-        for ``ece`` and ``brier``, and otherwise one over the largest ``n_classes`` of
-        the data set. Guessing can reach more where classes differ in frequency, see
-        :func:`~braindecode_emossl.evaluation.chance_level`.
+        of guessing all classes equally often: 0 for kappa, 0.5 for ``roc_auc``, one
+        over the largest ``n_classes`` of the data set for accuracies, F1 scores and
+        recalls, the mean of ``<score>_chance`` for probes and 1 for their ratios. Other
+        columns have no chance level. Guessing can reach more where classes differ in
+        frequency, see :func:`~braindecode_emossl.evaluation.chance_level`.
     level : float, default=0.05
         Pairs of pipelines with a smaller corrected p-value are marked.
     random_state : int, RandomState instance or None, default=None
@@ -84,7 +83,8 @@ def plot_benchmark(
         left to right), the mean over subjects and its 95 % confidence interval, see
         :func:`~braindecode_emossl.evaluation.summarize_results`. A dashed line marks
         the chance level, a bracket a significant difference, see
-        :func:`~braindecode_emossl.evaluation.compare_pipelines`.
+        :func:`~braindecode_emossl.evaluation.compare_pipelines`. If a panel has more
+        than ten of these, it states their number instead.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def plot_benchmark(
         for title, rows in split_by_access(results)
     ]
     width = sum(panel.width for panel in panels)
-    height = 4.0 + 0.25 * max(len(pairs) for panel in panels for pairs in panel.pairs)
+    height = 4.0 + 0.25 * max(panel.n_levels for panel in panels)
     axes = get_axes(ax, 1, len(panels), size=(2.5 + width, height))[0]
     for panel, panel_ax in zip(panels, axes, strict=True):
         panel.draw_scores(panel_ax, styles, chance)
@@ -110,6 +110,8 @@ def plot_benchmark(
         panel.draw_brackets(panel_ax, base=top, gap=0.04 * (top - bottom))
     top = max(panel_ax.get_ylim()[1] for panel_ax in axes)
     for panel_ax in axes:
+        ticks = panel_ax.get_yticks()
+        panel_ax.set_yticks(ticks[ticks <= max(tops)])  # none beside the brackets
         panel_ax.set_ylim(bottom, top)
     axes[0].set_ylabel(name_score(score))
     legend_beside(axes, first=styles)
@@ -138,6 +140,12 @@ def find_chance(rows: pd.DataFrame, dataset: str, score: str, chance) -> float |
         return chance
     if score in _CHANCES:
         return _CHANCES[score]
+    if f"{score}_chance" in rows:
+        return rows[f"{score}_chance"].mean()
+    if score.endswith("_ratio"):
+        return 1.0
+    if score.removesuffix("_trial") not in _SHARES and not score.startswith("recall_"):
+        return None
     if "n_classes" not in rows:
         raise ValueError(
             "results must have the column 'n_classes' to find the chance level of "
@@ -167,6 +175,9 @@ class _Panel:
             _find_pairs(part, score, level, random_state)
             for part in self.parts.values()
         ]
+        self.n_pairs = sum(map(len, self.pairs))
+        self.is_marked = max(map(len, self.pairs)) <= _MAX_BRACKETS
+        self.n_levels = max(map(len, self.pairs)) if self.is_marked else 1
         self.width = max(2.0, 0.8 * n) * len(groups)
 
     def draw_scores(self, ax, styles: dict, chance) -> None:
@@ -184,6 +195,11 @@ class _Panel:
 
     def draw_brackets(self, ax, base: float, gap: float) -> None:
         """Draw a bracket over each significant pair, one above the other."""
+        if not self.is_marked:
+            text = f"{self.n_pairs} significant differences between pipelines"
+            ax.set_title("\n".join(filter(None, (self.title, text))), fontsize="medium")
+            return
+        style: dict = {"ha": "center", "va": "bottom", "fontsize": "small"}
         for pairs, places in zip(self.pairs, self.places, strict=True):
             for i, pair in enumerate(pairs.itertuples()):
                 ends = [places[pair.pipeline_1], places[pair.pipeline_2]]
@@ -192,7 +208,6 @@ class _Panel:
                 ax.plot(np.repeat(ends, 2), legs, color="black", linewidth=1)
                 p = pair.p_corrected
                 text = f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
-                style = {"ha": "center", "va": "bottom", "fontsize": "small"}
                 ax.text(np.mean(ends), height + 0.1 * gap, text, **style)
 
 

@@ -71,6 +71,7 @@ def plot_cluster_usage(reports: Sequence[ClusterReport], *, axes=None) -> Figure
             extent=(-0.5, len(reports) - 0.5, len(usage) + 0.5, 0.5),
         )
         ax.set_title(f"Codebook {i}\n{len(usage)} clusters")
+        ax.yaxis.get_major_locator().set_params(integer=True)
     axes[1].set_ylabel("Cluster, by its use")
     label = "Tokens (1 = equal use)"
     axes[0].figure.colorbar(image, ax=list(axes[1:]), label=label)

@@ -58,8 +58,9 @@ def plot_history(history: Sequence[dict], *, axes=None) -> Figure:
             "history must have at least one epoch with a train_<name> or valid_<name>, "
             f"but got {len(epochs)} epochs, the first with {list(*epochs[:1])}."
         )
-    size = (0.8 + 3.2 * len(names), 3.0)
     is_own = axes is None
+    text = _describe_features(epochs[-1]) if is_own else ""
+    size = (max(0.8 + 3.2 * len(names), 0.085 * len(text)), 3.0)
     axes = get_axes(axes, 1, len(names), size=size)[0]
     number = [epoch.get("epoch", i) for i, epoch in enumerate(epochs, 1)]
     for ax, name in zip(axes, names, strict=True):
@@ -79,7 +80,7 @@ def plot_history(history: Sequence[dict], *, axes=None) -> Figure:
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("Mean over the epoch")
     axes[0].legend(frameon=False, fontsize="small")
-    if is_own and (text := _describe_features(epochs[-1])):
+    if text:
         axes[0].figure.supxlabel(text, fontsize="small")
     return axes[0].figure
 

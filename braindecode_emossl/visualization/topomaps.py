@@ -109,7 +109,8 @@ def plot_attention(weights, info: mne.Info, *, y=None, axes=None) -> Figure:
     Raises
     ------
     ValueError
-        If shapes do not match, a value is not finite, or an electrode has no position.
+        If shapes do not match, a value is not finite, the weights are 0 on average, or
+        an electrode has no position.
     """
     if np.ndim(weights) == 1:
         weights = np.asarray(weights)[None]
@@ -118,7 +119,10 @@ def plot_attention(weights, info: mne.Info, *, y=None, axes=None) -> Figure:
         names, means = [""], weights.mean(axis=0, keepdims=True)
     else:
         names, means = _average_classes(weights, y)  # (n_classes, n_chans)
-    means = means / means.mean(axis=1, keepdims=True)
+    shares = means.mean(axis=1, keepdims=True)
+    if (shares <= 0).any():
+        raise ValueError("weights must be above 0 on average, but some means are not.")
+    means = means / shares
     return _draw_maps(
         means[None],
         info,
@@ -155,6 +159,8 @@ def _average_classes(values: np.ndarray, y) -> tuple[list[str], np.ndarray]:
 
 def _pick_electrodes(info: mne.Info, n_chans: int) -> mne.Info:
     """Return the EEG channels of info, all of which must have a position."""
+    if n_chans < 2:
+        raise ValueError("A map needs at least two channels, but the values have one.")
     info = mne.pick_info(info, mne.pick_types(info, eeg=True, exclude=()))
     if len(info["chs"]) != n_chans:
         raise ValueError(
@@ -181,9 +187,9 @@ def _draw_maps(values, info, *, rows, columns, limits, label, axes) -> Figure:
     size = (2.0 + 1.6 * n_columns, max(2.8, 0.6 + 1.6 * n_rows))
     axes = get_axes(axes, n_rows, n_columns, size=size)
     # All maps share their contour levels, so that a flat map looks flat.
-    contours = (
-        list(np.linspace(limits[0], limits[1], 8)[1:-1]) if limits[0] < limits[1] else 0
-    )
+    contours: list | int = list(np.linspace(*limits, 8)[1:-1])
+    if limits[0] == limits[1]:
+        limits, contours = (limits[0] - 0.1, limits[1] + 0.1), 0
     for panels, maps in zip(axes, values, strict=True):
         for ax, one_map in zip(panels, maps, strict=True):
             image, _ = mne.viz.plot_topomap(

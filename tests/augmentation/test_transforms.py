@@ -171,6 +171,23 @@ def test_transforms_work_in_a_loader_and_a_composition(transform_class):
     assert composed.shape == X.shape
 
 
+def test_workers_of_a_loader_draw_apart():
+    """Each had a copy of one generator: equal masks in all workers and epochs."""
+    X = torch.ones(40, 6, 64)
+    loader = AugmentedDataLoader(
+        list(zip(X, np.arange(40), strict=True)),
+        transforms=HybridMask(random_state=0),
+        batch_size=10,
+        num_workers=2,
+    )
+    runs = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        runs.append([out for _ in range(2) for out, _ in loader])
+    assert all(map(torch.equal, *runs))
+    assert len({tuple(out.flatten().tolist()) for out in runs[0]}) == 8
+
+
 @all_masks
 def test_a_single_window(mask_class):
     X = make_input(mask_class)[0]

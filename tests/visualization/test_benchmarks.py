@@ -185,12 +185,56 @@ def test_chance_of_each_score():
         plot_benchmark(results.drop(columns="n_classes"))
 
 
+@pytest.mark.parametrize(
+    ("score", "level"),
+    [
+        ("probe_subject", 0.2),
+        ("probe_subject_ratio", 1.0),
+        ("recall_calm", 1 / 3),
+        ("balanced_accuracy_trial", 1 / 3),
+        ("time", None),
+    ],
+)
+def test_chance_of_columns_that_are_no_accuracy(score, level):
+    """Subjects were read, and seconds spent, with a chance of one over the classes."""
+    results = make_results().assign(n_classes=3, probe_subject_chance=0.2)
+    results[score] = results["score"]
+    lines = chance_of(plot_benchmark(results, score=score).axes[0])
+    assert [line[0, 1] for line in lines[:1]] == (
+        [] if level is None else pytest.approx([level])
+    )
+
+
+def test_many_differences_are_counted():
+    """With 17 pipelines, 71 brackets left a tenth of the panel for the scores."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"dataset": "SEED", "pipeline": f"p{i}", "subject": str(k), "n_classes": 3}
+        | {"score": i / 10 + rng.normal(0, 0.001)}
+        for i in range(8)
+        for k in range(15)
+    ]
+    ax = plot_benchmark(pd.DataFrame(rows)).axes[0]
+    assert not brackets_of(ax)
+    assert ax.get_title() == "28 significant differences between pipelines"
+
+
+def test_no_tick_stands_beside_the_brackets(draw):
+    figure = plot_benchmark(make_results(), level=1.1)
+    draw(figure)
+    ax = figure.axes[0]
+    lowest = min(bracket[:, 1].min() for bracket in brackets_of(ax))
+    assert max(ax.get_yticks()) <= lowest
+
+
 @pytest.mark.parametrize(("score", "level"), [("roc_auc", 0.5), ("brier", None)])
 def test_chance_does_not_depend_on_the_classes(score, level):
     """One over the number of classes is not the chance level of an area or an error."""
     results = make_results().rename(columns={"score": score})
     lines = chance_of(plot_benchmark(results, score=score).axes[0])
-    assert [line[0, 1] for line in lines] == ([] if level is None else [level])
+    assert [line[0, 1] for line in lines] == (
+        [] if level is None else pytest.approx([level])
+    )
 
 
 def test_subject_who_lacks_a_class_does_not_raise_chance():

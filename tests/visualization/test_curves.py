@@ -107,6 +107,17 @@ def test_a_term_that_is_the_whole_loss_is_drawn_once():
     assert titles == ["loss", "contrastive"]
 
 
+def test_the_features_fit_below_a_single_curve(draw):
+    """The text was cut on both sides."""
+    history = History()
+    history.new_epoch()
+    history.record("train_loss", 1.0)
+    for when in ("before", "after"):
+        for name in ("rank", "subject", "stimulus"):
+            history.record(f"{when}_{name}", 12.34)
+    draw(plot_history(history)).check_layout()
+
+
 def test_the_features_before_and_after_are_below_the_curves():
     history = make_history()
     assert not plot_history(history).get_supxlabel()

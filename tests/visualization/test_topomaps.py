@@ -154,6 +154,13 @@ def test_one_value_everywhere(info, draw):
     draw(figure).check_layout()
 
 
+def test_equal_values_have_one_colour(info):
+    """The colour bar gave its own scale to the last map, which was then another."""
+    features = np.ones((2, N_CHANS, 2))
+    *axes, _ = plot_band_topomaps(features, ["a", "b"], info, bands="xy").axes
+    assert {ax.images[0].get_clim() for ax in axes} == {(0.9, 1.1)}
+
+
 def test_draws_into_the_axes_given(info):
     features, y = make_features()
     figure, axes = plt.subplots(3, 2, layout="constrained")
@@ -230,6 +237,10 @@ def test_shapes_that_do_not_fit(info):
         plot_band_topomaps(features[:, 1:], y, info, bands="ab")
     with pytest.raises(ValueError, match=r"must be of shape \(n_windows, n_chans\)"):
         plot_attention(features, info)
+    with pytest.raises(ValueError, match="at least two channels"):
+        plot_attention(np.ones(1), mne.pick_info(info, [0]))
+    with pytest.raises(ValueError, match="above 0 on average"):
+        plot_attention(np.zeros(N_CHANS), info)
 
 
 def test_values_that_are_not_finite(info):
