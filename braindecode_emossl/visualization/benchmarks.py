@@ -14,6 +14,7 @@ from braindecode_emossl.evaluation.statistics import (
     summarize_results,
 )
 from braindecode_emossl.visualization.style import (
+    find_legend_width,
     get_axes,
     legend_beside,
     name_score,
@@ -30,6 +31,7 @@ _GROUP_WIDTH = 0.85
 _POINTS_WIDTH = 0.55
 _MEAN_WIDTH = 0.25
 _CHANCE = {"color": "black", "linestyle": "--", "linewidth": 1, "marker": ""}
+_INTERVAL = "mean, 95 % interval"
 # Chance levels that do not depend on the data.
 _CHANCES = {"kappa": 0.0, "kappa_trial": 0.0, "roc_auc": 0.5}
 # Scores, also of trials, whose chance level is one over the number of classes.
@@ -101,7 +103,8 @@ def plot_benchmark(
     ]
     width = sum(panel.width for panel in panels)
     height = 4.0 + 0.25 * max(panel.n_levels for panel in panels)
-    axes = get_axes(ax, 1, len(panels), size=(2.5 + width, height))[0]
+    width += 0.7 + find_legend_width([*styles, _INTERVAL])
+    axes = get_axes(ax, 1, len(panels), size=(width, height))[0]
     for panel, panel_ax in zip(panels, axes, strict=True):
         panel.draw_scores(panel_ax, styles, chance)
     bottoms, tops = zip(*(panel_ax.get_ylim() for panel_ax in axes), strict=True)
@@ -263,5 +266,5 @@ def _draw_means(ax, summary: pd.DataFrame, places: dict, styles: dict) -> None:
             ecolor="black",
             elinewidth=1.2,
             capsize=3,
-            label="mean, 95 % interval",
+            label=_INTERVAL,
         )

@@ -61,7 +61,8 @@ def plot_embeddings(
     Raises
     ------
     ValueError
-        If ``metadata`` lacks the column or a value in it, has more groups than there
+        If a feature is not finite, there are too few of them for principal components,
+        or ``metadata`` lacks the column or a value in it, has more groups than there
         are styles, or does not match ``features``.
 
     Examples
@@ -74,6 +75,11 @@ def plot_embeddings(
     """
     features = np.asarray(features)
     check_consistent_length(features, metadata)
+    if not (finite := np.isfinite(features)).all():
+        raise ValueError(
+            f"features must be finite, but {(~finite).sum()} of {features.size} values "
+            f"are not, the first in window {np.argwhere(~finite)[0, 0]}."
+        )
     groups = _find_groups(metadata, color)
     points, labels = _project(
         features.reshape(len(features), -1), method, random_state
@@ -130,11 +136,18 @@ def _project(
     if method == "pca":
         from sklearn.decomposition import PCA
 
+        if min(features.shape) < 2:
+            raise ValueError(
+                "features must have at least two windows and two values in each for "
+                f"method='pca', but got {features.shape}."
+            )
         pca = PCA(2, random_state=random_state)
-        points = pca.fit_transform(features)
+        with np.errstate(invalid="ignore"):  # equal windows have no variance
+            points = pca.fit_transform(features)
         shares = pca.explained_variance_ratio_
         return points, [
-            f"PC {i} ({share:.0%} of variance)" for i, share in enumerate(shares, 1)
+            f"PC {i} ({share:.0%} of variance)"
+            for i, share in enumerate(np.nan_to_num(shares), 1)
         ]
     if method == "tsne":
         from sklearn.manifold import TSNE

@@ -11,6 +11,7 @@ import pandas as pd
 from braindecode_emossl.evaluation.statistics import summarize_results
 from braindecode_emossl.visualization.benchmarks import find_chance
 from braindecode_emossl.visualization.style import (
+    find_legend_width,
     get_axes,
     legend_beside,
     name_score,
@@ -89,8 +90,9 @@ def plot_label_fractions(
         name: {**style_of(i), "linestyle": _LINE_STYLES[i % len(_LINE_STYLES)]}
         for i, name in enumerate(results["pipeline"].unique())
     }
-    width = max(3.2, 0.8 * len(places))
-    axes = get_axes(ax, 1, len(groups), size=(2.2 + width * len(groups), 3.8))[0]
+    width = max(3.2, 0.8 * len(places)) * len(groups)
+    width += 0.7 + find_legend_width([*styles, "chance"])
+    axes = get_axes(ax, 1, len(groups), size=(width, 3.8))[0]
     varying = [name for name in by if results[name].nunique(dropna=False) > 1]
     for panel_ax, (key, rows) in zip(axes, groups.items(), strict=True):
         level = find_chance(rows, key[0], score, chance)

@@ -9,6 +9,7 @@ __all__ = [
     "COLOR_MAP",
     "MARKERS",
     "N_STYLES",
+    "find_legend_width",
     "get_axes",
     "legend_beside",
     "name_score",
@@ -35,6 +36,10 @@ N_STYLES = len(COLORS) * len(MARKERS)
 #: Colour map of topographic and other maps: even steps from dark blue to light yellow,
 #: the same for all kinds of colour vision.
 COLOR_MAP = "cividis"
+
+
+# Rows of a legend before it has another column.
+_LEGEND_ROWS = 16
 
 
 def style_of(i: int) -> dict[str, str]:
@@ -74,13 +79,19 @@ def legend_beside(axes, title: str | None = None, *, first=()):
         loc="upper left",
         bbox_to_anchor=(1.01, 1.0),
         borderaxespad=0.0,
-        ncols=-(-len(entries) // 16),
+        ncols=-(-len(entries) // _LEGEND_ROWS),
         fontsize="small",
         title_fontsize="small",
         markerscale=1.3,
         handlelength=2.6,
         frameon=False,
     )
+
+
+def find_legend_width(labels) -> float:
+    """Return the width, in inches, of the legend that `legend_beside` draws."""
+    n_columns = -(-len(labels) // _LEGEND_ROWS)
+    return n_columns * (0.6 + 0.08 * max(map(len, labels)))
 
 
 def name_score(score: str) -> str:

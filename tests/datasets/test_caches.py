@@ -53,6 +53,14 @@ def write(cls, root, **options):
     return root
 
 
+def write_broken(root):
+    """Write two subjects of SEED, whose recordings are cut short."""
+    write_replica("SEED", root, subjects=[1, 2], sessions=[0], seconds=1, seed=0)
+    for file in root.rglob("[12]_*.mat"):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    return root
+
+
 @pytest.fixture(scope="module", params=PARAMS)
 def make_dataset(request, tmp_path_factory):
     """Return a function that makes the same dataset anew."""
@@ -211,10 +219,7 @@ def test_modalities_do_not_share_a_cache(tmp_path):
 @pytest.mark.parametrize("cached", [False, True])
 def test_warnings_of_workers_reach_the_caller(cached, tmp_path):
     """With n_jobs=2, nothing said that a recording was left out."""
-    root = tmp_path / "corpus"
-    write_replica("SEED", root, subjects=[1, 2], sessions=[0], seconds=1, seed=0)
-    for file in root.rglob("[12]_*.mat"):
-        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    root = write_broken(tmp_path / "corpus")
     told = []
     for n_jobs in (1, 2):
         dataset = SEED([1, 2], [0], path=root, on_error="warn")
@@ -231,10 +236,7 @@ def test_warnings_of_workers_reach_the_caller(cached, tmp_path):
 
 def test_trials_that_workers_leave_out_are_told_once(tmp_path):
     """The trials of a subject were read again for their table, with all warnings."""
-    root = tmp_path / "corpus"
-    write_replica("SEED", root, subjects=[1, 2], sessions=[0], seconds=1, seed=0)
-    for file in root.rglob("[12]_*.mat"):
-        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    root = write_broken(tmp_path / "corpus")
     told = []
     for n_jobs in (1, 2):
         dataset = SEED([1, 2], path=root, on_error="warn")

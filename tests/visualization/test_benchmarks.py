@@ -205,6 +205,13 @@ def test_chance_of_columns_that_are_no_accuracy(score, level):
     )
 
 
+def test_long_names_fit_beside_the_panel(draw):
+    """The legend was cut at the right."""
+    results = make_results()
+    results["pipeline"] += ", pre-trained on several corpora, then frozen, " * 2
+    draw(plot_benchmark(results)).check_layout()
+
+
 def test_many_differences_are_counted():
     """With 17 pipelines, 71 brackets left a tenth of the panel for the scores."""
     rng = np.random.default_rng(0)

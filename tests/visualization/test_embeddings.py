@@ -123,6 +123,14 @@ def test_draws_into_the_axes_given():
     assert len(axes[1].collections) == 3
 
 
+@pytest.mark.filterwarnings("error")
+def test_collapsed_features():
+    """The axes were those of "nan% of variance"."""
+    features, metadata = make_windows()
+    ax = plot_embeddings(np.ones_like(features), metadata).axes[0]
+    assert ax.get_xlabel() == "PC 1 (0% of variance)"
+
+
 def test_errors():
     features, metadata = make_windows()
     with pytest.raises(
@@ -131,6 +139,12 @@ def test_errors():
         plot_embeddings(features, metadata, color="emotion")
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         plot_embeddings(features[1:], metadata)
+    broken = features.copy()
+    broken[3, 0] = np.nan
+    with pytest.raises(ValueError, match=r"must be finite, but 3 of .* in window 3"):
+        plot_embeddings(broken, metadata)
+    with pytest.raises(ValueError, match=r"at least two windows .* got \(1, 12\)"):
+        plot_embeddings(features[:1], metadata[:1])
     with pytest.raises(ValueError, match="'pca', 'tsne' or None, but got 'umap'"):
         plot_embeddings(features, metadata, method="umap")
     with pytest.raises(ValueError, match=r"\(n_windows, 2\) .* got \(60, 12\)"):

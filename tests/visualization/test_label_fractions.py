@@ -41,6 +41,15 @@ def line_of(ax, pipeline):
     return line
 
 
+def test_long_names_leave_the_panel_its_width(draw):
+    """The legend took the width of the panel, or was cut."""
+    results = make_results()
+    results["pipeline"] += ", pre-trained on several corpora, then frozen, " * 2
+    figure = plot_label_fractions(results)
+    draw(figure).check_layout()
+    assert figure.axes[0].get_position().width * figure.get_figwidth() > 2.5
+
+
 def test_lines_are_the_means_over_a_logarithmic_axis(draw):
     results = make_results()
     figure = plot_label_fractions(results)
