@@ -98,17 +98,14 @@ def collect_warnings(caller: int, function: Callable, *args) -> tuple:
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         result = function(*args)
-    modules = {
-        getattr(m, "__file__", None): m.__name__ for m in [*sys.modules.values()]
-    }
     caught = {
-        (str(w.message), w.category.__name__, w.filename, w.lineno): (
-            _to_send(w.message),
-            modules.get(w.filename),
-        )
+        (str(w.message), w.category.__name__, w.filename, w.lineno): w.message
         for w in found
     }
-    return result, list(caught.items())
+    return result, [
+        (key, _to_send(message), _find_module(key[2]))
+        for key, message in caught.items()
+    ]
 
 
 def repeat_warnings(caught: list[tuple], told: set) -> None:
@@ -121,11 +118,19 @@ def repeat_warnings(caught: list[tuple], told: set) -> None:
     told : set
         Warnings that were issued before, so that several workers tell them once.
     """
-    for key, (message, module) in caught:
+    for key, message, module in caught:
         if key not in told:
             told.add(key)
             *_, file, line = key
             warnings.warn_explicit(message, type(message), file, line, module)
+
+
+def _find_module(file: str) -> str | None:
+    """Return the name of the module in a file, which filters of warnings may name."""
+    for name, module in list(sys.modules.items()):
+        if getattr(module, "__file__", None) == file:
+            return name
+    return None
 
 
 def _to_send(warning: Warning | str) -> Warning | str:
