@@ -187,7 +187,7 @@ def _draw_maps(values, info, *, rows, columns, limits, label, axes) -> Figure:
     size = (2.0 + 1.6 * n_columns, max(2.8, 0.6 + 1.6 * n_rows))
     axes = get_axes(axes, n_rows, n_columns, size=size)
     # All maps share their contour levels, so that a flat map looks flat.
-    contours: list | int = list(np.linspace(*limits, 8)[1:-1])
+    contours: list | int = list(np.linspace(limits[0], limits[1], 8)[1:-1])
     if limits[0] == limits[1]:
         limits, contours = (limits[0] - 0.1, limits[1] + 0.1), 0
     for panels, maps in zip(axes, values, strict=True):
