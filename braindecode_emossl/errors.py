@@ -75,7 +75,7 @@ def warn_of_format(message: str, *, left_out: bool = False) -> None:
 
 
 def collect_warnings(caller: int, function: Callable, *args) -> tuple:
-    """Return what a function returns, and the warnings that do not reach a caller.
+    """Call a function, and record its warnings if it runs in another process.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def collect_warnings(caller: int, function: Callable, *args) -> tuple:
     Returns
     -------
     result : object
-        What it returns.
+        The result of the call.
     caught : list of tuple
         The warnings, each of them once, for :func:`repeat_warnings`.
     """

@@ -565,7 +565,7 @@ class EmotionDataset(BaseDataset):
         return _without_empty(data)
 
     def _read_apart(self, read: Callable, subject: int, *options) -> tuple:
-        """Return what a function reads of a subject, and the table of its trials."""
+        """Read a subject by a function, and return the table of its trials too."""
         return read(subject, *options), self._trials.get(subject)
 
     def convert_to_bids(

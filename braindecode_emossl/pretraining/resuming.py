@@ -264,7 +264,7 @@ def _describe(value) -> str:
 
 
 def _list_contents(value) -> dict | str:
-    """Return what an object holds, or a hash of what a function does."""
+    """Return the attributes of an object, or a hash of the code of a function."""
     if not inspect.isfunction(value):
         return getattr(value, "__dict__", "")
     cells = [cell.cell_contents for cell in value.__closure__ or ()]
