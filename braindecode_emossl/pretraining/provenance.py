@@ -86,9 +86,9 @@ def _check_held_out(provenance: dict[str, Any], held_out: pd.DataFrame) -> list[
         part = held_out[held_out["corpus"].map(_simplify) == _simplify(corpus)]
         if entry.get("sessions") and "session" in part:
             seen = set(map(str, entry["sessions"]))
-            sessions = part["session"].map(name_recording).map(str)
-            part = part[part["session"].isna() | sessions.isin(seen)]
-        tested = set(part["subject"].map(name_recording).map(str))
+            is_seen = _as_text(part["session"]).isin(seen)
+            part = part[part["session"].isna() | is_seen]
+        tested = set(_as_text(part["subject"]))
         leaked = [who for who in entry["subjects"] if str(who) in tested]
         if leaked:
             raise LeakageError(
@@ -106,8 +106,7 @@ def _check_training(provenance: dict[str, Any], training) -> list[str]:
     if known:
         rows = training[["corpus", "subject"]].dropna().drop_duplicates()
         for corpus, part in rows.groupby("corpus", observed=True):
-            names = part["subject"].map(name_recording).map(str)
-            subjects[_simplify(str(corpus))] = set(names)
+            subjects[_simplify(str(corpus))] = set(_as_text(part["subject"]))
     for corpus, entry in provenance["corpora"].items():
         seen = f"it has seen {_name(entry['subjects'])} of {corpus}"
         if not known:
@@ -163,6 +162,11 @@ def name_recording(value) -> int | str:
     if isinstance(value, numbers.Real) and float(value).is_integer():
         return int(float(value))
     return str(value)
+
+
+def _as_text(names: pd.Series) -> pd.Series:
+    """Return subjects or sessions as the text by which they are compared."""
+    return names.map(name_recording).map(str)
 
 
 def to_plain(value):
